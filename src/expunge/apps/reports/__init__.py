@@ -1,0 +1,1 @@
+"""Views of a case; they read, they never decide."""

@@ -1,0 +1,1 @@
+"""Floor 0: the nouns, protocols, registry, errors and codec. Standard library only."""

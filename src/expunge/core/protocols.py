@@ -1,0 +1,325 @@
+"""The seams. Plug-ins implement these; the nouns that travel across them are frozen and say their shapes.
+
+Letters used everywhere: N records, M models, K classes, P parameters, R records of the block under test, Z population.
+Arrays are typed `Any` here because this floor knows no numpy; the docstrings give shape and unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from expunge.core.finding import Finding, Guarantee, MembershipScores
+from expunge.core.plan import Compute, Cost, Numerics
+
+Array = Any
+Progress = Callable[[str, int, int], None]
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """A progress callback that shows nothing."""
+
+
+# ---------------------------------------------------------------------------------------------------------- training
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitJob:
+    """One training, completely: the same job gives the same weights on the same Numerics.
+
+    `data` is a data-floor Dataset. `universe` is the ascending tuple of slots this training owns (None = all); `absent`
+    are tombstones: their place in every batch stays empty and denominators stay fixed, so that the presence of one
+    record changes nothing else. `leaves` maps slot -> (id leaf, content leaf) for loader receipts. `folder` receives
+    checkpoints, transcript and model.
+    """
+
+    recipe: Mapping[str, Any]
+    seed: str
+    numerics: Numerics
+    data: Any
+    folder: Path
+    universe: tuple[int, ...] | None = None
+    absent: frozenset[int] = frozenset()
+    leaves: Any = None
+    keep_checkpoints: bool = True
+    progress: Progress = silent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitResult:
+    """A finished training: `digest` is the Merkle root over the tensors; `transcript` and `model` are files."""
+
+    digest: str
+    model: Path
+    transcript: Path | None
+    seconds: float
+    steps: int
+    resumed_at: int = 0
+
+
+@runtime_checkable
+class ModelAdapter(Protocol):
+    """One model family. The user's module is never wrapped or mutated: same class, same state-dict keys come back."""
+
+    family: str
+
+    def fit(self, job: FitJob) -> FitResult:
+        """Train from scratch, or continue this very job where a killed process left it."""
+
+    def load(self, path: Path) -> Any:
+        """The model in a safetensors file. Raises IntegrityError on truncation or foreign tensors."""
+
+    def outputs(self, model: Any, images: Array) -> Array:
+        """Log-probabilities, shape (N, K), float32, at test time (augmentation off)."""
+
+    def derived_state(self) -> tuple[str, ...]:
+        """Artefacts beside the weights that derive from training data (optimiser, BatchNorm buffers, caches)."""
+
+
+@runtime_checkable
+class HasTranscript(Protocol):
+    """The family trains step by step from a keyed order, so a run can be replayed from a checkpoint."""
+
+    def first_use(self, job: FitJob, slots: frozenset[int]) -> int:
+        """Global step at which any of the slots is first read."""
+
+    def total_steps(self, job: FitJob) -> int:
+        """Steps of the whole job."""
+
+    def replay(self, job: FitJob, source: Path) -> FitResult:
+        """Fit `job` (with more absent slots than the run in `source`), starting from its latest unaffected checkpoint."""
+
+
+@runtime_checkable
+class HasShards(Protocol):
+    """The family can be trained as S shards by R slices and aggregated."""
+
+    def shards(self, job: FitJob) -> tuple[tuple[int, ...], ...]:
+        """Slots of each shard."""
+
+
+@runtime_checkable
+class HasGradients(Protocol):
+    """The family can be trained further from given weights."""
+
+    def tune(self, job: FitJob, start: Path, settings: Mapping[str, Any]) -> FitResult:
+        """Continue from the weights in `start` on the present records; `settings` override recipe fields."""
+
+
+# ----------------------------------------------------------------------------------------------------------- methods
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnlearnJob:
+    """What a method receives. `job` describes the original training; `forget` are the slots to remove.
+
+    `source` is the original run's folder (read only). `target` is where the new run goes. `seed` is drawn after the
+    plan was logged (VERDICTS section 4); exact methods ignore it and use the original seed.
+    """
+
+    adapter: Any
+    job: FitJob
+    source: Path
+    target: Path
+    forget: frozenset[int]
+    seed: str
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Unlearner(Protocol):
+    """One unlearning method. `aims_at` is what its card states; only checks grant it.
+
+    `needs` is a capability protocol; `Config` a frozen dataclass of its parameters, all with defaults.
+    """
+
+    aims_at: Guarantee
+    needs: type
+    Config: type
+
+    def refuses(self, job: UnlearnJob) -> str | None:
+        """Why this method cannot run on this job, or None."""
+
+    def cost(self, job: UnlearnJob) -> float:
+        """Expected work as a fraction of one full retraining (0 to 1+)."""
+
+    def unlearn(self, job: UnlearnJob) -> FitResult:
+        """A new run in `job.target`; `job.source` is not touched."""
+
+
+# ----------------------------------------------------------------------------------------------------------- attacks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttackJob:
+    """Signals an attack scores. All arrays are natural-log probabilities of the true class, float, at most 0.
+
+    target (T, R): T models to be scored on the R records of the block.
+    reference (M, R), member (M, R) bool: bank models other than the targets' own pairs, and whether they trained on each.
+    target_population (T, Z), reference_population (M, Z): the same on Z records that no model trained on.
+    """
+
+    target: Array
+    reference: Array
+    member: Array
+    target_population: Array
+    reference_population: Array
+
+
+@runtime_checkable
+class Attack(Protocol):
+    """Scores, nothing else. Higher = more likely a member."""
+
+    def score(self, job: AttackJob) -> MembershipScores:
+        """Scores of shape (T, R)."""
+
+
+# ------------------------------------------------------------------------------------------------------------ checks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arms:
+    """Log-probabilities of the true class from the bank, per complement pair k of n.
+
+    out, into (n, R): the model of the pair that did not, and that did train on the block. unlearned (n, R) or None:
+    the IN model after the method ran on it. *_population (n, Z): the same models on records nobody trained on.
+    """
+
+    out: Array
+    into: Array
+    unlearned: Array | None
+    out_population: Array
+    into_population: Array
+    unlearned_population: Array | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployed:
+    """The served file against full-size anchors trained before the request: log-probabilities of the true class.
+
+    candidate, original (1, R); out_anchors (A, R), in_anchors (B, R); *_population: the same on Z unseen records.
+    """
+
+    candidate: Array
+    original: Array
+    out_anchors: Array
+    in_anchors: Array
+    candidate_population: Array
+    original_population: Array
+    out_population: Array
+    in_population: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correctness:
+    """Per-record correctness (bool) on the holdout, with class labels, of candidate, original and references (M, N)."""
+
+    labels: Array
+    candidate: Array
+    original: Array
+    references: Array
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """What the owner logged about candidate and original: transcripts, receipts and manifests as parsed JSON."""
+
+    forget_leaves: frozenset[str]
+    forget_content: frozenset[str]
+    retained: Any
+    candidate_transcript: Sequence[Mapping[str, Any]]
+    original_transcript: Sequence[Mapping[str, Any]]
+    reference_transcript: Sequence[Mapping[str, Any]] | None
+    candidate_digest: str
+    plan_index: int
+    result_index: int
+    expected: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckJob:
+    """Everything a check may look at. workflow/execute makes it; a check never calls a method."""
+
+    limits: Any
+    guarantee: Guarantee
+    seed: int
+    signals: tuple[str, ...] = ()
+    arms: Arms | None = None
+    deployed: Deployed | None = None
+    correctness: Correctness | None = None
+    provenance: Provenance | None = None
+    attempt: int = 1
+
+
+@runtime_checkable
+class Check(Protocol):
+    """One question. A failed check is a Finding, a broken one raises CheckBroken."""
+
+    question: str
+
+    def run(self, job: CheckJob) -> Finding:
+        """Candidate, original and references, in one Finding."""
+
+
+# ------------------------------------------------------------------------------------------------------ farm, evidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A unit of work by name and JSON arguments; `key` is its digest, so the same task is never done twice."""
+
+    function: str
+    arguments: Mapping[str, Any]
+    label: str = ""
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Runs tasks. The outcome does not depend on which executor ran them."""
+
+    def run(self, tasks: Sequence[Task], folder: Path, compute: Compute, progress: Progress) -> list[Mapping[str, Any]]:
+        """Published results in the order of the tasks; anything already published is not recomputed."""
+
+
+@runtime_checkable
+class Signer(Protocol):
+    """Signs bytes; chosen by key URI scheme."""
+
+    keyid: str
+
+    def sign(self, payload: bytes) -> bytes:
+        """Raw signature bytes."""
+
+    def public_bytes(self) -> bytes:
+        """Raw 32-byte Ed25519 public key."""
+
+
+__all__ = [
+    "Arms",
+    "Array",
+    "Attack",
+    "AttackJob",
+    "Check",
+    "CheckJob",
+    "Compute",
+    "Correctness",
+    "Cost",
+    "Deployed",
+    "Executor",
+    "FitJob",
+    "FitResult",
+    "HasGradients",
+    "HasShards",
+    "HasTranscript",
+    "ModelAdapter",
+    "Progress",
+    "Provenance",
+    "Signer",
+    "Task",
+    "UnlearnJob",
+    "Unlearner",
+    "silent",
+]

@@ -1,0 +1,1 @@
+"""Floor 5: content-addressed tasks, executors, the reference bank."""

@@ -1,0 +1,1 @@
+"""Floor 4: one file is one model family (an adapter)."""

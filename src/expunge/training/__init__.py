@@ -1,0 +1,1 @@
+"""Floor 3: the only training loop, keyed randomness, transcript, checkpoints."""

@@ -1,0 +1,1 @@
+"""Floor 8: resolve, planner, policy, execute, verify, certify, pipeline."""
