@@ -56,7 +56,8 @@ def _write(value: Json, out: list[str], path: str) -> None:
             _write(item, out, f"{path}[{index}]")
         out.append("]")
     else:
-        raise InputError(f"{type(value).__name__} at {path} is not canonical JSON", hint="pass it through encode() first")
+        name = type(value).__name__
+        raise InputError(f"{name} at {path} is not canonical JSON", hint="pass it through encode() first")
 
 
 def _write_object(value: Mapping[str, Json], out: list[str], path: str) -> None:
@@ -95,7 +96,7 @@ def decimal(number: float) -> str:
 
 def encode(value: Any) -> Json:
     """A noun as plain JSON: floats become decimal strings, sets sorted lists, datetimes RFC 3339 in UTC."""
-    if value is None or isinstance(value, (bool, str)) and not isinstance(value, Enum):
+    if value is None or (isinstance(value, (bool, str)) and not isinstance(value, Enum)):
         return value
     if isinstance(value, Enum):
         return value.value

@@ -55,7 +55,11 @@ FLOORS: Mapping[str, tuple[float, float]] = {
 
 # Checks no policy may leave out for a guarantee.
 REQUIRED: Mapping[Guarantee, Mapping[str, Demand]] = {
-    Guarantee.EXACT: {"provenance": Demand.MUST_PASS, "membership": Demand.MUST_NOT_FAIL, "deployed": Demand.MUST_NOT_FAIL},
+    Guarantee.EXACT: {
+        "provenance": Demand.MUST_PASS,
+        "membership": Demand.MUST_NOT_FAIL,
+        "deployed": Demand.MUST_NOT_FAIL,
+    },
     Guarantee.CERTIFIED: {"provenance": Demand.MUST_PASS, "membership": Demand.MUST_NOT_FAIL},
     Guarantee.EMPIRICAL: {"membership": Demand.MUST_PASS, "deployed": Demand.MUST_NOT_FAIL},
 }

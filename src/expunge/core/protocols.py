@@ -89,7 +89,7 @@ class HasTranscript(Protocol):
         """Steps of the whole job."""
 
     def replay(self, job: FitJob, source: Path) -> FitResult:
-        """Fit `job` (with more absent slots than the run in `source`), starting from its latest unaffected checkpoint."""
+        """Fit `job` (more absent slots than the run in `source`) from that run's latest unaffected checkpoint."""
 
 
 @runtime_checkable
@@ -157,7 +157,7 @@ class AttackJob:
     """Signals an attack scores. All arrays are natural-log probabilities of the true class, float, at most 0.
 
     target (T, R): T models to be scored on the R records of the block.
-    reference (M, R), member (M, R) bool: bank models other than the targets' own pairs, and whether they trained on each.
+    reference (M, R), member (M, R) bool: bank models outside the targets' own pairs, and whether they trained on each.
     target_population (T, Z), reference_population (M, Z): the same on Z records that no model trained on.
     """
 
