@@ -20,7 +20,7 @@ RangeRoot = Callable[[int, int], bytes]
 
 
 class ProofError(EvidenceError):
-    """A Merkle proof does not lead to the root. `claimed` and `computed` are both roots in hex, or why there is none."""
+    """A Merkle proof does not lead to the root. `claimed` and `computed` are roots in hex, or say why not."""
 
     code = "proof"
 
