@@ -1,0 +1,119 @@
+"""The block statistic: mean attack score over the R records of a block, never fitted on the model it judges.
+
+`score` is an attack's `score(AttackJob)`; it arrives as a function because attacks live on a higher floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from expunge.core.errors import CheckBroken
+from expunge.core.finding import MembershipScores
+from expunge.core.protocols import Arms, AttackJob
+from expunge.stats.arrays import Bools, Floats, finite, log_probabilities
+
+Score = Callable[[AttackJob], MembershipScores]
+Rows = NDArray[np.intp] | NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockScores:
+    """One number a complement pair, float (n,); `unlearned` is None when no X arm was run. Higher = member."""
+
+    out: Floats
+    into: Floats
+    unlearned: Floats | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """M models: natural-log probabilities of the true class on the block (M, R) and on Z unseen records (M, Z)."""
+
+    block: Floats
+    population: Floats
+
+    @classmethod
+    def of(cls, name: str, block: ArrayLike, population: ArrayLike, like: Models | None = None) -> Models:
+        """Checked arrays; `like` fixes R and Z. Raises CheckBroken when shapes differ or a value is not finite."""
+        records = None if like is None else like.block.shape[1]
+        others = None if like is None else like.population.shape[1]
+        first = log_probabilities(name, block, (None, records))
+        if not first.shape[1]:
+            raise CheckBroken(f"{name}: the block holds no record")
+        second = log_probabilities(f"{name}_population", population, (first.shape[0], others))
+        return cls(block=first, population=second)
+
+    def __len__(self) -> int:
+        return int(self.block.shape[0])
+
+    def take(self, rows: Rows) -> Models:
+        """The models at these rows (index array or mask)."""
+        return Models(block=self.block[rows], population=self.population[rows])
+
+    def __add__(self, other: Models) -> Models:
+        return Models(
+            block=np.concatenate([self.block, other.block]),
+            population=np.concatenate([self.population, other.population]),
+        )
+
+
+def arms_of(arms: Arms) -> tuple[Models, Models, Models | None]:
+    """OUT, IN and X models of a bank, checked: n rows each, the same R and Z. Raises CheckBroken."""
+    out = Models.of("out", arms.out, arms.out_population)
+    into = Models.of("into", arms.into, arms.into_population, like=out)
+    unlearned = None
+    if arms.unlearned is not None:
+        unlearned = Models.of("unlearned", arms.unlearned, arms.unlearned_population, like=out)
+    for name, arm in (("into", into), ("unlearned", unlearned)):
+        if arm is not None and len(arm) != len(out):
+            raise CheckBroken(f"{name} is not paired with out", expected=f"{len(out)} models", got=str(len(arm)))
+    return out, into, unlearned
+
+
+def pair_scores(score: Score, arms: Arms) -> BlockScores:
+    """O_k, I_k and X_k, fitted on both models of all other pairs; 2(n − 1) references each."""
+    out, into, unlearned = arms_of(arms)
+    n = len(out)
+    bank, member = out + into, np.repeat([False, True], n)
+    judged = out + into if unlearned is None else out + into + unlearned
+    rows = np.empty((n, len(judged) // n))
+    for k in range(n):
+        others = np.arange(2 * n) % n != k
+        rows[k] = block_means(score, judged.take(np.arange(k, len(judged), n)), bank.take(others), member[others])
+    return BlockScores(out=rows[:, 0], into=rows[:, 1], unlearned=None if unlearned is None else rows[:, 2])
+
+
+def among_peers(score: Score, target: Models, peers: Models, others: Models, *, peers_are_members: bool) -> Floats:
+    """Block statistics of the target (first) and of its A peers, shape (A + 1,).
+
+    Each of the A + 1 is scored by references that hold all of them but itself (full conformal: target and peers are
+    treated alike, so under the hypothesis that the target is one of them its rank is exact), and by the M `others`,
+    whose membership is the opposite.
+    """
+    stack = target + peers
+    member = np.repeat([peers_are_members, not peers_are_members], [len(stack) - 1, len(others)])
+    values = np.empty(len(stack))
+    for k in range(len(stack)):
+        rest = stack.take(np.arange(len(stack)) != k)
+        values[k] = block_means(score, stack.take(np.array([k])), rest + others, member)[0]
+    return values
+
+
+def block_means(score: Score, target: Models, reference: Models, member: Bools) -> Floats:
+    """Mean score over the records of each of the T targets, (T,). `member` (M,) says which references saw the block."""
+    shape = reference.block.shape
+    job = AttackJob(
+        target=target.block,
+        reference=reference.block,
+        member=np.broadcast_to(member[:, None], shape),
+        target_population=target.population,
+        reference_population=reference.population,
+    )
+    scored = score(job)
+    values = finite(f"scores of {scored.attack}", cast(ArrayLike, scored.values), target.block.shape)
+    return np.asarray(values.mean(axis=1), dtype=np.float64)

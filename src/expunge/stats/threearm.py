@@ -1,0 +1,177 @@
+"""Three-arm non-inferiority on complement pairs (VERDICTS section 3).
+
+O, I and X are one number a pair k = 1…n: the block statistic of the model that never saw the block (OUT), of the one
+that did (IN), and of the IN model after unlearning. Higher = more likely a member. The residual influence is
+r = E(X − O) / E(I − O): 0 as if never seen, 1 nothing removed, below 0 over-unlearned. It is tested by the linear
+contrasts of three-arm gold-standard trials (Pigeot et al. 2003, eq. 3; Hauschke and Pigeot 2005), on the n pairs, so
+that whatever covariance the arms of a pair have is in the standard error: ignoring it inflates false passes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+
+from expunge.core.errors import CheckBroken
+from expunge.stats.arrays import Floats, finite
+from expunge.stats.intervals import Bounds, constant, standardised_mean
+
+MIN_PAIRS = 3
+
+
+class Outcome(Enum):
+    """What the data of one signal show. BLIND: I > O was not shown; OPEN: neither side was shown."""
+
+    EQUIVALENT = "equivalent"
+    RESIDUE = "residue"
+    OVER_UNLEARNED = "over-unlearned"
+    BLIND = "blind"
+    OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairArms:
+    """Block statistics, float (n,) each, one entry a complement pair. Higher = more likely a member."""
+
+    out: Floats
+    into: Floats
+    unlearned: Floats
+
+    @classmethod
+    def of(cls, out: ArrayLike, into: ArrayLike, unlearned: ArrayLike) -> PairArms:
+        """Checked arms. Raises CheckBroken on NaN, unequal lengths or fewer than 3 pairs."""
+        first = finite("out", out, (None,))
+        n = first.size
+        if n < MIN_PAIRS:
+            raise CheckBroken("too few complement pairs", expected=f"at least {MIN_PAIRS}", got=str(n))
+        return cls(out=first, into=finite("into", into, (n,)), unlearned=finite("unlearned", unlearned, (n,)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """`margin` is t, a share of the I − O gap. `alpha` is for passing, per side; `fail_alpha` for a demonstrated
+    residue, per side, and for the no-op control (smaller when several signals may each raise the alarm)."""
+
+    margin: float
+    alpha: float
+    fail_alpha: float
+
+    def __post_init__(self) -> None:
+        if not (0 < self.margin < 1 and 0 < self.alpha < 0.5 and 0 < self.fail_alpha < 0.5):
+            raise CheckBroken("margin in (0, 1) and alpha in (0, .5) expected", got=str(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContrastTest:
+    """One-sample t of a contrast with n − 1 degrees of freedom.
+
+    `below` is the p-value against "the mean is at least 0", `above` the one against "the mean is at most 0".
+    """
+
+    mean: float
+    below: float
+    above: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreeArm:
+    """Everything one signal says: assay I − O, contrasts c⁻ and c⁺, r with its Fieller interval (level 1 − 2·alpha)."""
+
+    outcome: Outcome
+    assay: ContrastTest
+    minus: ContrastTest
+    plus: ContrastTest
+    residual: Bounds
+    gap: Bounds
+    n: int
+
+    @property
+    def equivalence_p(self) -> float:
+        """The larger of the two one-sided p-values: small = equivalent within the margin."""
+        return max(self.minus.below, self.plus.above)
+
+
+def contrast_test(values: Floats) -> ContrastTest:
+    """Student's one-sample t, one-sided both ways. A contrast without spread is decided by its sign, 0 by neither."""
+    n, mean = values.size, float(values.mean())
+    if constant(values):
+        zero = abs(mean) <= 1e-12 * max(1.0, float(np.abs(values).max()))
+        below, above = (1.0, 1.0) if zero else (float(mean > 0), float(mean < 0))
+        return ContrastTest(mean=mean, below=below, above=above, n=n)
+    t = mean / (float(values.std(ddof=1)) / math.sqrt(n))
+    return ContrastTest(mean=mean, below=float(special.stdtr(n - 1, t)), above=float(special.stdtr(n - 1, -t)), n=n)
+
+
+def contrasts(arms: PairArms, margin: float) -> tuple[Floats, Floats]:
+    """c⁻ = X − (1−t)·O − t·I and c⁺ = X − (1+t)·O + t·I, (n,) each; equivalence is c⁻ < 0 < c⁺."""
+    minus = arms.unlearned - (1 - margin) * arms.out - margin * arms.into
+    plus = arms.unlearned - (1 + margin) * arms.out + margin * arms.into
+    return minus, plus
+
+
+def fieller(numerator: Floats, denominator: Floats, alpha: float) -> Bounds:
+    """Interval of E(numerator)/E(denominator) over n pairs, level 1 − 2·alpha (Fieller 1954).
+
+    The set of ρ whose contrast numerator − ρ·denominator is not rejected. Where the denominator is not itself
+    different from 0 that set is unbounded: then no limits, and a reason.
+    """
+    n, level, method = numerator.size, 1 - 2 * alpha, "Fieller"
+    covariance = np.cov(numerator, denominator, ddof=1)
+    top, bottom = float(numerator.mean()), float(denominator.mean())
+    q = float(special.stdtrit(n - 1, 1 - alpha)) ** 2 / n
+    a = bottom**2 - q * float(covariance[1, 1])
+    b = top * bottom - q * float(covariance[0, 1])
+    c = top**2 - q * float(covariance[0, 0])
+    if not a > 0:
+        reason = "the I - O gap is not different from 0 at this level, so the interval of r is unbounded"
+        known = top / bottom if bottom > 0 else None
+        return Bounds(estimate=known, low=None, high=None, level=level, method=method, reason=reason)
+    root = math.sqrt(max(b * b - a * c, 0.0))
+    return Bounds(estimate=top / bottom, low=(b - root) / a, high=(b + root) / a, level=level, method=method)
+
+
+def three_arm(arms: PairArms, rule: Rule) -> ThreeArm:
+    """The tests in their fixed order: assay sensitivity first, then the two one-sided contrasts."""
+    minus_values, plus_values = contrasts(arms, rule.margin)
+    assay = contrast_test(arms.into - arms.out)
+    minus, plus = contrast_test(minus_values), contrast_test(plus_values)
+    return ThreeArm(
+        outcome=_outcome(assay, minus, plus, rule),
+        assay=assay,
+        minus=minus,
+        plus=plus,
+        residual=fieller(arms.unlearned - arms.out, arms.into - arms.out, rule.alpha),
+        gap=standardised_mean(arms.into - arms.out, arms.out, alpha=rule.alpha),
+        n=arms.out.size,
+    )
+
+
+def _outcome(assay: ContrastTest, minus: ContrastTest, plus: ContrastTest, rule: Rule) -> Outcome:
+    if assay.above > rule.alpha:
+        return Outcome.BLIND
+    if minus.below <= rule.alpha and plus.above <= rule.alpha:
+        return Outcome.EQUIVALENT
+    if assay.above <= rule.fail_alpha and minus.above <= rule.fail_alpha:
+        return Outcome.RESIDUE
+    if assay.above <= rule.fail_alpha and plus.below <= rule.fail_alpha:
+        return Outcome.OVER_UNLEARNED
+    return Outcome.OPEN
+
+
+def no_op(arms: PairArms, rule: Rule) -> ThreeArm:
+    """The positive control: nothing was removed, X = I. A test that does not call this a residue sees nothing."""
+    return three_arm(PairArms(out=arms.out, into=arms.into, unlearned=arms.into), rule)
+
+
+def placebo(arms: PairArms, rule: Rule, seed: int) -> ThreeArm:
+    """The negative control: X is the OUT model of another pair, after a seeded cyclic shuffle without fixed points."""
+    order = np.random.default_rng(seed).permutation(arms.out.size)
+    shifted = np.empty_like(arms.out)
+    shifted[order] = arms.out[np.roll(order, 1)]
+    return three_arm(PairArms(out=arms.out, into=arms.into, unlearned=shifted), rule)
