@@ -88,8 +88,12 @@ class HasTranscript(Protocol):
     def total_steps(self, job: FitJob) -> int:
         """Steps of the whole job."""
 
-    def replay(self, job: FitJob, source: Path) -> FitResult:
-        """Fit `job` (more absent slots than the run in `source`) from that run's latest unaffected checkpoint."""
+    def replay(self, job: FitJob, source: Path, forget: frozenset[int]) -> FitResult:
+        """Fit `job`, whose absent slots are those of the run in `source` plus `forget`, from that run's last
+        checkpoint before any of `forget` was read."""
+
+    def replay_steps(self, job: FitJob, slots: frozenset[int]) -> int:
+        """Steps a replay without the slots has to run."""
 
 
 @runtime_checkable

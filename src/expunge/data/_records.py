@@ -1,0 +1,99 @@
+"""The data floor's nouns: labelled images by slot, and a data set of train and test records."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from expunge.core.errors import DataError, InputProblems
+
+CONTENT_DOMAIN = b"expunge/image/v1"
+
+
+def content_prefix(label: int, shape: Sequence[int]) -> bytes:
+    """What is hashed before the pixels, so that the same pixels with another label or shape are other content."""
+    return b"|".join([CONTENT_DOMAIN, str(label).encode(), "x".join(map(str, shape)).encode(), b""])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRecords:
+    """N labelled images. A record's slot is its position here and is never reused.
+
+    ids: slot -> id, unique, prefixed with the split. images: (N, H, W, C) uint8. labels: (N,) int64 in 0..K-1.
+    blocks: slot -> block name; records of one block (a user, a duplicate cluster) travel together in the bank.
+    """
+
+    ids: tuple[str, ...]
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    blocks: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def slot_of(self) -> dict[str, int]:
+        """id -> slot."""
+        return {record: slot for slot, record in enumerate(self.ids)}
+
+    def content_digest(self, slot: int) -> str:
+        """Hex SHA-256 of label, shape and pixels of one record."""
+        prefix = content_prefix(int(self.labels[slot]), self.images.shape[1:])
+        return hashlib.sha256(prefix + self.images[slot].tobytes()).hexdigest()
+
+    def slots(self, ids: Sequence[str]) -> list[int]:
+        """Slots of ids; every unknown id is reported at once."""
+        unknown = [record for record in ids if record not in self.slot_of]
+        if unknown:
+            raise InputProblems(
+                "unknown record ids",
+                [repr(record) for record in unknown],
+                hint=f"ids look like {self.ids[0]!r}; there are {len(self)} records",
+                code="unknown-id",
+            )
+        return [self.slot_of[record] for record in ids]
+
+    def in_block(self, block: str) -> list[int]:
+        """Slots of a block, ascending; an unknown block is an error."""
+        found = [slot for slot, name in enumerate(self.blocks) if name == block]
+        if not found:
+            raise InputProblems("unknown block", [repr(block)], code="unknown-id")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Train and test records with the class names (K of them). `note` is printed beside every result."""
+
+    source: str
+    note: str
+    classes: tuple[str, ...]
+    train: ImageRecords
+    test: ImageRecords
+
+
+def check_records(records: ImageRecords, classes: int, what: str) -> ImageRecords:
+    """Shapes, label range and unique ids, all problems at once."""
+    problems = []
+    if records.images.dtype != np.uint8 or records.images.ndim != 4:
+        problems.append(f"images are {records.images.dtype} {records.images.shape}, expected uint8 (N, H, W, C)")
+    if not len(records.ids) == len(records.images) == len(records.labels) == len(records.blocks):
+        problems.append("ids, images, labels and blocks have different lengths")
+    if len(records.ids) == 0:
+        problems.append("no records")
+    elif len(set(records.ids)) != len(records.ids):
+        problems.append(f"{len(records.ids) - len(set(records.ids))} duplicate ids")
+    wrong = np.flatnonzero((records.labels < 0) | (records.labels >= classes))
+    if len(wrong):
+        first = int(wrong[0])
+        problems.append(
+            f"{len(wrong)} labels outside 0..{classes - 1}, the first is {int(records.labels[first])} at row {first}"
+        )
+    if problems:
+        raise DataError(f"{what}: " + "; ".join(problems), expected="records as the data source describes them")
+    return records

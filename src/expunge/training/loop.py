@@ -1,0 +1,241 @@
+"""The only training loop. It takes a module and a schedule; what it did is in the transcript, and it can be replayed.
+
+Empty slots: a tombstone keeps its place in its batch and the loss is divided by the number of slots, not of records,
+so every other record's contribution is what it would have been. BatchNorm sees the present rows only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from expunge.core.codec import decimal
+from expunge.core.plan import Numerics
+from expunge.core.protocols import Progress, silent
+from expunge.training.batches import Reader
+from expunge.training.checkpoint import checkpoint_name, load_tensors, pack, save_tensors, unpack
+from expunge.training.recipe import Recipe
+from expunge.training.schedule import Schedule, Slots
+from expunge.training.transcript import Line, Transcript, order_commitment, receipt_root
+
+
+def numerics_of(recipe: Recipe, threads: int | None = None) -> Numerics:
+    """The numerics this process would train with."""
+    return Numerics(
+        precision=recipe.precision,
+        threads=threads or recipe.threads,
+        device=recipe.device,
+        instruction_set=torch.backends.cpu.get_cpu_capability(),
+        build=f"torch {torch.__version__.split('+')[0]}",
+    )
+
+
+@contextmanager
+def numerics(setting: Numerics) -> Iterator[None]:
+    """Deterministic kernels and the declared number of threads, restored afterwards."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(setting.threads)
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+
+
+@dataclass(kw_only=True)
+class Trainer:
+    """One training in progress: module, schedule, reader, and the folder that holds its checkpoints and transcript."""
+
+    module: nn.Module
+    schedule: Schedule
+    reader: Reader
+    absent: frozenset[int]
+    setting: Numerics
+    folder: Path
+    keep_checkpoints: bool = True
+    header: Line = field(default_factory=dict)
+    progress: Progress = silent
+
+    def __post_init__(self) -> None:
+        recipe = self.schedule.recipe
+        self.total = self.schedule.total_steps
+        self.device = torch.device(self.setting.device)
+        self.module.to(self.device)
+        if self.device.type == "cpu" and any(p.ndim == 4 for p in self.module.parameters()):
+            self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        named = [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
+        decayed = [p for _, p in named if p.ndim > 1]
+        plain = [p for _, p in named if p.ndim <= 1]
+        groups: list[dict[str, Any]] = [
+            {"params": decayed, "weight_decay": recipe.weight_decay, "scale": 1.0},
+            {"params": plain, "weight_decay": 0.0, "scale": recipe.bias_lr},
+        ]
+        self.optimiser = torch.optim.SGD(
+            [group for group in groups if group["params"]],
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.momentum > 0,
+            fused=self.device.type == "cpu",
+        )
+        self.parameters = dict(named)
+        self.average: dict[str, Tensor] = {}
+        self.transcript = Transcript(self.folder / "transcript.jsonl") if self.reader.leaves is not None else None
+        self.steps_here = 0
+        self.images_here = 0
+        self._receipts: dict[bytes, Line] = {}
+
+    # ------------------------------------------------------------------------------------------------- whole training
+
+    def run(self) -> tuple[float, int]:
+        """Train to the end from wherever the folder's checkpoints left off; returns seconds and the starting step."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        started = time.perf_counter()
+        with numerics(self.setting):
+            epoch, step = self._resume()
+            first = step
+            for current in range(epoch, self.schedule.recipe.epochs):
+                if self.keep_checkpoints or current > epoch:
+                    self._save(current, step)
+                step = self._epoch(current, step)
+            if self.average:
+                self.module.load_state_dict({**self.module.state_dict(), **self.average})
+        return time.perf_counter() - started, first
+
+    def _epoch(self, epoch: int, step: int) -> int:
+        lines: list[Line] = []
+        read: list[Slots] = []
+        self.module.train()
+        for batch in self.schedule.batches(epoch):
+            present = self._present(batch)
+            rate = self.schedule.lr(step, self.total)
+            if len(present):
+                self._step(present, len(batch), epoch, rate)
+            read.append(present)
+            lines.append(self._step_line(step, epoch, batch, present, rate))
+            step += 1
+            self.images_here += len(present)
+            self.progress("train", step, self.total)
+        if self.transcript is not None:
+            self.transcript.extend([*lines, self._epoch_line(epoch, np.concatenate(read))])
+        return step
+
+    def _present(self, batch: Slots) -> Slots:
+        if not self.absent:
+            return batch
+        return np.array([slot for slot in batch.tolist() if slot not in self.absent], np.int64)
+
+    def _step(self, present: Slots, places: int, epoch: int, rate: float) -> None:
+        recipe = self.schedule.recipe
+        raw, labels = self.reader.read(present)
+        images = self.reader.augment(raw, epoch, present).to(self.device)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["scale"]
+        bf16 = self.setting.precision == "bf16"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
+            logits = self.module(images)
+        loss = F.cross_entropy(
+            logits.float(), labels.to(self.device), label_smoothing=recipe.label_smoothing, reduction="sum"
+        )
+        self.optimiser.zero_grad(set_to_none=True)
+        (loss / places).backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        if recipe.averaging:
+            self._average(recipe.averaging)
+        self.steps_here += 1
+
+    @torch.no_grad()
+    def _average(self, decay: float) -> None:
+        """Exponential moving average of weights and BatchNorm buffers; it becomes the final model."""
+        state = {name: tensor for name, tensor in self.module.state_dict().items() if tensor.is_floating_point()}
+        if not self.average:
+            self.average = {name: tensor.clone() for name, tensor in state.items()}
+            return
+        torch._foreach_lerp_(list(self.average.values()), list(state.values()), 1 - decay)
+
+    # ----------------------------------------------------------------------------------------------------- transcript
+
+    def _step_line(self, step: int, epoch: int, batch: Slots, present: Slots, rate: float) -> Line:
+        if self.reader.leaves is None:
+            return {}
+        ids = self.reader.leaves.ids
+        order = order_commitment([ids[slot] for slot in present.tolist()])
+        return {
+            "kind": "step",
+            "step": step,
+            "epoch": epoch,
+            "order": order,
+            "present": len(present),
+            "slots": len(batch),
+            "lr": decimal(rate),
+        }
+
+    def _epoch_line(self, epoch: int, read: Slots) -> Line:
+        leaves = self.reader.leaves
+        assert leaves is not None  # noqa: S101 - narrowed by the caller
+        ordered = np.sort(read)
+        key = ordered.tobytes()
+        if key not in self._receipts:
+            root = receipt_root(leaves.contents[slot] for slot in ordered.tolist())
+            self._receipts = {key: {"root": root, "count": len(ordered)}}
+        return {"kind": "epoch", "epoch": epoch, "receipt": dict(self._receipts[key])}
+
+    # ---------------------------------------------------------------------------------------------------- checkpoints
+
+    def _save(self, epoch: int, step: int) -> None:
+        """State at the start of an epoch, with the cursor and how many transcript lines are behind it."""
+        path = self.folder / "checkpoints" / checkpoint_name(epoch)
+        if path.exists():
+            return
+        momenta = {
+            name: self.optimiser.state[p]["momentum_buffer"]
+            for name, p in self.parameters.items()
+            if self.optimiser.state.get(p, {}).get("momentum_buffer") is not None
+        }
+        if self.transcript is not None and self.transcript.count == 0:
+            self.transcript.extend([{"kind": "start", **self.header}])
+        count = self.transcript.count if self.transcript is not None else 0
+        digest = save_tensors(
+            path, pack(self.module, momenta, self.average), {"epoch": str(epoch), "step": str(step), "lines": str(count)}
+        )
+        if self.transcript is not None:
+            self.transcript.extend([{"kind": "state", "epoch": epoch, "step": step, "state": digest}])
+        if not self.keep_checkpoints:
+            for older in self.folder.glob("checkpoints/epoch-*.safetensors"):
+                if older != path:
+                    older.unlink()
+
+    def _resume(self) -> tuple[int, int]:
+        """Load the newest checkpoint of this folder, if any, and rewind the transcript to it."""
+        found = sorted(self.folder.glob("checkpoints/epoch-*.safetensors"))
+        if not found:
+            if self.transcript is not None:
+                self.transcript.path.unlink(missing_ok=True)
+            return 0, 0
+        tensors, metadata = load_tensors(found[-1])
+        self.module.load_state_dict(unpack(tensors, "weights"))
+        for name, buffer in unpack(tensors, "momentum").items():
+            parameter = self.parameters[name]
+            like = torch.empty_like(parameter, memory_format=torch.preserve_format)
+            self.optimiser.state[parameter]["momentum_buffer"] = like.copy_(buffer)
+        self.average = {name: tensor.to(self.device) for name, tensor in unpack(tensors, "average").items()}
+        if self.transcript is not None:
+            self.transcript.rewind(int(metadata["lines"]))
+            digest_line = {"kind": "state", "epoch": int(metadata["epoch"]), "step": int(metadata["step"])}
+            self._relink(found[-1], digest_line)
+        return int(metadata["epoch"]), int(metadata["step"])
+
+    def _relink(self, path: Path, line: Line) -> None:
+        from expunge.training.checkpoint import weights_identity
+
+        assert self.transcript is not None  # noqa: S101
+        self.transcript.extend([{**line, "state": weights_identity(path)}])
