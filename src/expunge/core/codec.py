@@ -135,7 +135,7 @@ def parse_timestamp(text: str) -> datetime:
 
 
 def loads(data: bytes | str, *, what: str = "JSON") -> Json:
-    """Strict JSON: duplicate keys, floats, NaN and non-UTF-8 are refused."""
+    """Strict JSON: duplicate keys, floats, NaN, integers beyond ±(2^53-1) and non-UTF-8 are refused."""
 
     def no_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
         keys = [key for key, _ in pairs]
@@ -146,9 +146,21 @@ def loads(data: bytes | str, *, what: str = "JSON") -> Json:
     def no_float(text: str) -> float:
         raise ValueError(f"number {text} is not an integer; decimals travel as strings")
 
+    def small_int(text: str) -> int:
+        number = int(text)
+        if abs(number) > MAX_INT:
+            raise ValueError(f"integer {text[:40]} is outside ±(2^53-1); it travels as a string")
+        return number
+
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
-        return json.loads(text, object_pairs_hook=no_duplicates, parse_float=no_float, parse_constant=no_float)
+        return json.loads(
+            text,
+            object_pairs_hook=no_duplicates,
+            parse_float=no_float,
+            parse_constant=no_float,
+            parse_int=small_int,
+        )
     except (ValueError, RecursionError) as error:
         raise InputError(f"{what} does not parse", got=str(error)[:200]) from error
 
