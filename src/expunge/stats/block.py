@@ -55,6 +55,16 @@ class Models:
         """The models at these rows (index array or mask)."""
         return Models(block=self.block[rows], population=self.population[rows])
 
+    @property
+    def first(self) -> Models:
+        """The first model alone."""
+        return Models(block=self.block[:1], population=self.population[:1])
+
+    @property
+    def rest(self) -> Models:
+        """All but the first."""
+        return Models(block=self.block[1:], population=self.population[1:])
+
     def __add__(self, other: Models) -> Models:
         return Models(
             block=np.concatenate([self.block, other.block]),
@@ -68,6 +78,8 @@ def arms_of(arms: Arms) -> tuple[Models, Models, Models | None]:
     into = Models.of("into", arms.into, arms.into_population, like=out)
     unlearned = None
     if arms.unlearned is not None:
+        if arms.unlearned_population is None:
+            raise CheckBroken("the X arm came without its population scores")
         unlearned = Models.of("unlearned", arms.unlearned, arms.unlearned_population, like=out)
     for name, arm in (("into", into), ("unlearned", unlearned)):
         if arm is not None and len(arm) != len(out):

@@ -131,7 +131,7 @@ def uniformity(
 
     Two bands, both at `level`: Kolmogorov-Smirnov by simulation of independent records, and the exact binomial
     (Clopper-Pearson) share of p-values at most `at`. Records that one model scores are dependent, which widens the
-    truth: the band can refuse a good null, it does not let a bad one through. `population_p_value` measures placebos instead.
+    truth: the band can refuse a good null, it does not let a bad one through. `population_p_value` asks the placebos.
     """
     values = finite("p-values", p_values, (None,))
     if values.size < 20:

@@ -22,6 +22,8 @@ from expunge.stats.arrays import Floats, finite
 from expunge.stats.intervals import Bounds, constant, standardised_mean
 
 MIN_PAIRS = 3
+GAP_ALPHA = 0.025
+"""The gap is shown, and its upper limit planned with, at 95 % whatever alpha an attempt may spend."""
 
 
 class Outcome(Enum):
@@ -118,8 +120,8 @@ def contrasts(arms: PairArms, margin: float) -> tuple[Floats, Floats]:
 def fieller(numerator: Floats, denominator: Floats, alpha: float) -> Bounds:
     """Interval of E(numerator)/E(denominator) over n pairs, level 1 − 2·alpha (Fieller 1954).
 
-    The set of ρ whose contrast numerator − ρ·denominator is not rejected. Where the denominator is not itself
-    different from 0 that set is unbounded: then no limits, and a reason.
+    The set of ρ whose contrast numerator − ρ·denominator is not rejected. Where the denominator is not shown to be
+    positive that set is unbounded and the ratio is noise over noise: then no numbers, and a reason.
     """
     n, level, method = numerator.size, 1 - 2 * alpha, "Fieller"
     covariance = np.cov(numerator, denominator, ddof=1)
@@ -128,10 +130,9 @@ def fieller(numerator: Floats, denominator: Floats, alpha: float) -> Bounds:
     a = bottom**2 - q * float(covariance[1, 1])
     b = top * bottom - q * float(covariance[0, 1])
     c = top**2 - q * float(covariance[0, 0])
-    if not a > 0:
-        reason = "the I - O gap is not different from 0 at this level, so the interval of r is unbounded"
-        known = top / bottom if bottom > 0 else None
-        return Bounds(estimate=known, low=None, high=None, level=level, method=method, reason=reason)
+    if not (a > 0 and bottom > 0):
+        reason = "I > O was not shown at this level, so r has no bounded interval"
+        return Bounds(estimate=None, low=None, high=None, level=level, method=method, reason=reason)
     root = math.sqrt(max(b * b - a * c, 0.0))
     return Bounds(estimate=top / bottom, low=(b - root) / a, high=(b + root) / a, level=level, method=method)
 
@@ -147,7 +148,7 @@ def three_arm(arms: PairArms, rule: Rule) -> ThreeArm:
         minus=minus,
         plus=plus,
         residual=fieller(arms.unlearned - arms.out, arms.into - arms.out, rule.alpha),
-        gap=standardised_mean(arms.into - arms.out, arms.out, alpha=rule.alpha),
+        gap=standardised_mean(arms.into - arms.out, arms.out, alpha=GAP_ALPHA),
         n=arms.out.size,
     )
 
@@ -170,8 +171,12 @@ def no_op(arms: PairArms, rule: Rule) -> ThreeArm:
 
 
 def placebo(arms: PairArms, rule: Rule, seed: int) -> ThreeArm:
-    """The negative control: X is the OUT model of another pair, after a seeded cyclic shuffle without fixed points."""
+    """The negative control on n // 2 pairs: X is the OUT model of a pair that is not among them, drawn with the seed.
+
+    Half the pairs are given up because X from the same pairs would have the mean of O by construction and could never
+    be flagged. Raises CheckBroken below 6 pairs.
+    """
+    half = arms.out.size // 2
     order = np.random.default_rng(seed).permutation(arms.out.size)
-    shifted = np.empty_like(arms.out)
-    shifted[order] = arms.out[np.roll(order, 1)]
-    return three_arm(PairArms(out=arms.out, into=arms.into, unlearned=shifted), rule)
+    judged, lent = order[:half], order[half : 2 * half]
+    return three_arm(PairArms.of(arms.out[judged], arms.into[judged], arms.out[lent]), rule)

@@ -1,0 +1,276 @@
+"""Does the procedure leave the block's influence in models? The three-arm test on the bank (VERDICTS section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from expunge.core import registry
+from expunge.core.codec import decimal
+from expunge.core.errors import CheckBroken
+from expunge.core.finding import Condition, Finding, Guarantee, Interval, Verdict, worst
+from expunge.core.policy import EMPIRICAL_SIGNALS
+from expunge.core.protocols import Arms, CheckJob
+from expunge.stats.block import arms_of, pair_scores
+from expunge.stats.bounds import MIDPOINT_GAP, SHARE_LIMIT, VARIANCE_BAND
+from expunge.stats.intervals import Bounds
+from expunge.stats.signal import Planning, Reading, read_signal, signal_correlation
+from expunge.stats.spending import spent_alpha
+from expunge.stats.threearm import Outcome, Rule
+
+_LEAST_PAIRS = 6  # the placebo control is run on half of them and needs three
+_CANARY_POWER = 0.9
+_STATISTIC = "residual influence r = mean(X - O) / mean(I - O) over complement pairs, of the weakest signal"
+_DEMONSTRATED = (Outcome.RESIDUE, Outcome.OVER_UNLEARNED)
+
+
+class Membership:
+    """Three-arm equivalence of unlearned and never-trained models, on every signal (intersection-union).
+
+    FAIL is a demonstrated residue, over-unlearning or breach of the absolute bound, at alpha/S per signal. PASS needs
+    every signal inside the margin, the measured no-op control caught, the placebo not flagged, no further condition
+    demonstrably violated, and as many signals as the policy asks for. UNVERIFIABLE: the pairs needed at the upper
+    95 % limit of the gap exceed the policy's largest bank. Anything else is INCONCLUSIVE. Without an X arm it never
+    passes. `canary_power` is the power at which the workspace's planted d = 3 canaries were detected: below .9 the
+    check may not blame the block, and says INCONCLUSIVE instead of UNVERIFIABLE; None = canaries were not run.
+    """
+
+    question: str = "Does the procedure leave this block's influence in models, on average over retrainings?"
+
+    def __init__(self, canary_power: float | None = None) -> None:
+        self.canary_power = canary_power
+
+    def run(self, job: CheckJob) -> Finding:
+        """One Finding over all signals of the job. Raises CheckBroken on malformed arms or a signal named twice."""
+        if len(set(job.signals)) != len(job.signals):
+            raise CheckBroken("a signal is named twice", got=", ".join(job.signals), hint="repeating is no evidence")
+        if job.arms is None:
+            return self._undecided("no bank: there are no IN and OUT models to compare with")
+        pairs = len(arms_of(job.arms)[0])
+        if not job.signals:
+            return self._undecided("no signal was named, so nothing was measured", pairs)
+        if pairs < _LEAST_PAIRS:
+            return self._undecided(f"the bank has {pairs} complement pairs; at least {_LEAST_PAIRS} are needed", pairs)
+        readings, correlation = _read(job, job.arms)
+        return self._finding(job, readings, correlation)
+
+    def _undecided(self, reason: str, pairs: int = 0) -> Finding:
+        return Finding(
+            check="membership",
+            question=self.question,
+            statistic=_STATISTIC,
+            verdict=Verdict.INCONCLUSIVE,
+            reason=reason,
+            n=pairs,
+        )
+
+    def _finding(self, job: CheckJob, readings: Sequence[Reading], correlation: float) -> Finding:
+        judged = [(reading, *self._judge(job, reading)) for reading in readings]
+        weakest = min(judged, key=lambda item: _weakness(item[0], item[1]))
+        verdict, reason = worst(tuple(item[1] for item in judged)), f"{weakest[0].name}: {weakest[2]}"
+        wanted = _wanted_signals(job)
+        if verdict is Verdict.PASS:
+            reason = _passed(readings)
+            if len(readings) < wanted:
+                verdict = Verdict.INCONCLUSIVE
+                reason = (
+                    f"{len(readings)} of {wanted} signals were run and passed; the policy wants {wanted}: " + reason
+                )
+        reading = weakest[0]
+        r = None if reading.result is None else reading.result.residual
+        return Finding(
+            check="membership",
+            question=self.question,
+            statistic=_STATISTIC,
+            verdict=verdict,
+            reason=reason,
+            estimate=None if r is None else r.estimate,
+            interval=_interval(r),
+            limit=float(job.limits.margin),
+            original=reading.control.residual.estimate,
+            reference=reading.sham.residual.estimate,
+            n=reading.control.n,
+            mde=reading.detectable,
+            conditions=tuple(c for item in readings for c in _conditions(item, job)),
+            details=_details(readings, correlation, job),
+        )
+
+    def _judge(self, job: CheckJob, reading: Reading) -> tuple[Verdict, str]:
+        """Verdict and reason of one signal."""
+        result = reading.result
+        if result is not None and result.outcome in _DEMONSTRATED:
+            return Verdict.FAIL, f"{result.outcome.value}: r = {_shown(result.residual)}, margin {job.limits.margin:g}"
+        if reading.further is not None and _outside(reading.further.absolute, job):
+            shown = _shown(reading.further.absolute)
+            return Verdict.FAIL, f"X - O = {shown} SD of O, beyond ±{job.limits.absolute_margin:g}"
+        if result is not None and result.outcome is Outcome.EQUIVALENT:
+            objection = _objection(reading, job)
+            if objection is None:
+                return Verdict.PASS, f"r = {_shown(result.residual)}, margin {job.limits.margin:g}"
+            return Verdict.INCONCLUSIVE, objection
+        return self._blind_or_open(job, reading)
+
+    def _blind_or_open(self, job: CheckJob, reading: Reading) -> tuple[Verdict, str]:
+        if reading.gap.high is None:
+            return Verdict.INCONCLUSIVE, f"no gap can be measured: {reading.gap.reason}"
+        sees = "sees" if reading.control.outcome is not Outcome.BLIND else "does not see"
+        models = None if reading.needed is None else 2 * reading.needed
+        shown = "no bank of any size" if models is None else f"{models} bank models ({reading.needed} pairs)"
+        plan = (
+            f"at the upper 95 % limit of the gap, {reading.gap.high:.2f} SD, power {job.limits.power:g} takes {shown}"
+        )
+        what = f"the assay {sees} this block, gap {_shown(reading.gap)} SD of O on {reading.control.n} pairs; {plan}"
+        if reading.result is None:
+            what = f"no X arm was run: {what}; the candidate file itself is judged by `deployed`"
+        if models is not None and models <= job.limits.max_bank:
+            return Verdict.INCONCLUSIVE, what
+        what += f"; the policy's largest bank is {job.limits.max_bank}"
+        if self.canary_power is not None and self.canary_power < _CANARY_POWER:
+            return Verdict.INCONCLUSIVE, f"{what}; planted canaries were found at power {self.canary_power:g} only"
+        return Verdict.UNVERIFIABLE, what
+
+
+def _read(job: CheckJob, arms: Arms) -> tuple[list[Reading], float]:
+    scores = {name: pair_scores(registry.load("attacks", name)().score, arms) for name in job.signals}
+    correlation = signal_correlation(list(scores.values()))
+    alpha = spent_alpha(job.limits.alpha, job.attempt)
+    rule = Rule(margin=job.limits.margin, alpha=alpha, fail_alpha=alpha / len(job.signals))
+    planning = Planning(power=job.limits.power, signals=_wanted_signals(job), correlation=correlation, seed=job.seed)
+    return [read_signal(name, block, rule, planning) for name, block in scores.items()], correlation
+
+
+def _wanted_signals(job: CheckJob) -> int:
+    floor = EMPIRICAL_SIGNALS if job.guarantee is Guarantee.EMPIRICAL else 1
+    return max(len(job.signals), int(job.limits.signals), floor)
+
+
+def _objection(reading: Reading, job: CheckJob) -> str | None:
+    """Why an equivalent signal may still not pass: a control misbehaved, or a further condition is violated."""
+    if reading.control.outcome is not Outcome.RESIDUE:
+        return "the no-op control (X = I) was not caught, so equivalence shows nothing"
+    if reading.sham.outcome in _DEMONSTRATED:
+        return "the placebo (X = O of other pairs) was flagged, so the test is not calibrated here"
+    violated = [c.name for c in _further_conditions(reading, job) if c.verdict is Verdict.FAIL]
+    return f"demonstrably violated: {', '.join(violated)}" if violated else None
+
+
+def _outside(bounds: Bounds, job: CheckJob) -> bool:
+    return bounds.outside(-job.limits.absolute_margin, job.limits.absolute_margin)
+
+
+def _weakness(reading: Reading, verdict: Verdict) -> tuple[int, float]:
+    """Sort key: the worst verdict first, then the largest |r|, or the smallest gap where no X arm was run."""
+    order = (Verdict.FAIL, Verdict.UNVERIFIABLE, Verdict.INCONCLUSIVE, Verdict.PASS)
+    if reading.result is not None and reading.result.residual.estimate is not None:
+        return order.index(verdict), -abs(reading.result.residual.estimate)
+    return order.index(verdict), reading.gap.estimate or 0.0
+
+
+def _passed(readings: Sequence[Reading]) -> str:
+    parts = ", ".join(f"{r.name} r = {_shown(r.result.residual)}" for r in readings if r.result is not None)
+    return f"on {readings[0].control.n} retrainings, on average over retrainings: {parts}"
+
+
+def _conditions(reading: Reading, job: CheckJob) -> list[Condition]:
+    """What the verdict of this signal rests on, its controls, and the reported further conditions."""
+    sees = reading.control.outcome is not Outcome.BLIND
+    caught = reading.control.outcome is Outcome.RESIDUE
+    flagged = reading.sham.outcome in _DEMONSTRATED
+    rows = [
+        Condition(
+            name=f"{reading.name}: assay sensitivity",
+            verdict=Verdict.PASS if sees else Verdict.INCONCLUSIVE,
+            estimate=reading.gap.estimate,
+            note=f"I - O in SD of O; one-sided p = {reading.control.assay.above:.3g}",
+        ),
+        Condition(
+            name=f"{reading.name}: no-op control",
+            verdict=Verdict.PASS if caught else Verdict.INCONCLUSIVE,
+            estimate=reading.control.residual.estimate,
+            limit=float(job.limits.margin),
+            note="the identical test with X = I must fail",
+        ),
+        Condition(
+            name=f"{reading.name}: placebo control",
+            verdict=Verdict.FAIL if flagged else Verdict.PASS,
+            estimate=reading.sham.residual.estimate,
+            limit=float(job.limits.margin),
+            note="the identical test with X = O of other pairs, on half the pairs, must not fail",
+        ),
+    ]
+    return rows + _further_conditions(reading, job)
+
+
+def _further_conditions(reading: Reading, job: CheckJob) -> list[Condition]:
+    further, delta = reading.further, float(job.limits.absolute_margin)
+    if further is None:
+        return []
+    inside, outside = further.absolute.inside(-delta, delta), _outside(further.absolute, job)
+    low, high = VARIANCE_BAND
+    share, spread = further.share, further.variance
+    wide = (reading.gap.estimate or 0.0) >= MIDPOINT_GAP  # else honest runs cross the midpoint: on average only
+    few = wide and share.high is not None and share.high <= SHARE_LIMIT
+    many = wide and share.low is not None and share.low > SHARE_LIMIT
+    return [
+        _reported(reading, "absolute distance X - O, SD of O", further.absolute, delta, inside, outside),
+        _reported(reading, "share of runs beyond the midpoint", share, SHARE_LIMIT, few, many),
+        _reported(reading, "variance ratio X/O", spread, high, spread.inside(low, high), spread.outside(low, high)),
+    ]
+
+
+def _reported(reading: Reading, what: str, bounds: Bounds, limit: float, met: bool, violated: bool) -> Condition:
+    """A condition that does not earn the pass in this release, but whose demonstrated violation withholds it."""
+    verdict = Verdict.PASS if met else Verdict.FAIL if violated else Verdict.INCONCLUSIVE
+    return Condition(
+        name=f"{reading.name}: {what}",
+        verdict=verdict,
+        estimate=bounds.estimate,
+        limit=limit,
+        note=f"reported; {bounds.reason or _shown(bounds)}",
+    )
+
+
+def _details(readings: Sequence[Reading], correlation: float, job: CheckJob) -> Mapping[str, str]:
+    """Contrasts and p-values only, as decimal strings; no score of any single model."""
+    numbers: dict[str, float | None] = {
+        "alpha_spent": spent_alpha(job.limits.alpha, job.attempt),
+        "signals_correlation": correlation,
+    }
+    for item in readings:
+        numbers |= {f"{item.name}.{key}": value for key, value in _numbers(item).items()}
+    return {key: decimal(float(f"{value:.6g}")) for key, value in numbers.items() if value is not None}
+
+
+def _numbers(item: Reading) -> dict[str, float | None]:
+    rows: dict[str, float | None] = {
+        "gap": item.gap.estimate,
+        "gap_low": item.gap.low,
+        "gap_high": item.gap.high,
+        "needed_pairs": item.needed,
+        "needed_models": None if item.needed is None else 2 * item.needed,
+        "detectable_gap": item.detectable,
+        "p_assay": item.control.assay.above,
+        "p_noop_residue": item.control.minus.above,
+        "placebo_r": item.sham.residual.estimate,
+        "correlation_OI": item.correlations[0],
+        "correlation_XO": item.correlations[1],
+        "correlation_XI": item.correlations[2],
+    }
+    if item.result is not None:
+        r = item.result
+        rows |= {"r": r.residual.estimate, "r_low": r.residual.low, "r_high": r.residual.high}
+        rows |= {"p_residue_excluded": r.minus.below, "p_over_excluded": r.plus.above}
+        rows |= {"p_residue_shown": r.minus.above, "p_over_shown": r.plus.below}
+    return rows
+
+
+def _interval(bounds: Bounds | None) -> Interval | None:
+    if bounds is None or bounds.low is None or bounds.high is None:
+        return None
+    return Interval(low=bounds.low, high=bounds.high, level=bounds.level, method=bounds.method)
+
+
+def _shown(bounds: Bounds) -> str:
+    if bounds.estimate is None:
+        return f"unknown ({bounds.reason})"
+    limits = "unbounded" if bounds.low is None or bounds.high is None else f"{bounds.low:.3g}, {bounds.high:.3g}"
+    return f"{bounds.estimate:.3g} [{limits}]"
