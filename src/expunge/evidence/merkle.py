@@ -8,6 +8,7 @@ with the empty tree (an empty log promises nothing, so a proof from size 0 would
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from expunge.core.errors import EvidenceError
 HASH_BYTES = 32
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 
-RangeRoot = Callable[[int, int], bytes]
+_HEX = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class ProofError(EvidenceError):
@@ -75,11 +76,11 @@ class Tree:
 
     def __init__(self, leaf_hashes: Iterable[bytes]) -> None:
         level = list(leaf_hashes)
-        for leaf in level:
-            _check_hash(leaf, "leaf hash")
+        if any(len(leaf) != HASH_BYTES for leaf in level):
+            raise ProofError("a leaf hash has the wrong length", claimed="32 bytes", computed="another length")
         self._levels = [level]
         while len(level) > 1:
-            level = [node_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
+            level = [node_hash(left, right) for left, right in zip(level[::2], level[1::2], strict=False)]
             self._levels.append(level)
 
     @property
@@ -270,7 +271,7 @@ def unhex(path: Iterable[str]) -> tuple[bytes, ...]:
     """Hex hashes as bytes; raises ProofError on anything that is not 64 lower-case hex digits."""
     hashes = []
     for text in path:
-        if len(text) != 2 * HASH_BYTES or set(text) - set("0123456789abcdef"):
+        if not _HEX.match(text):
             raise ProofError("not a hash", claimed="64 lower-case hex digits", computed=text[:80])
         hashes.append(bytes.fromhex(text))
     return tuple(hashes)
