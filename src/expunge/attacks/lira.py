@@ -16,6 +16,7 @@ from expunge.stats.arrays import Floats, booleans, log_probabilities
 _CEILING = -1e-6
 _FLOOR = -50.0
 _LEAST = 2
+_LEAST_VARIANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +30,9 @@ class Lira:
     estimates it per record and side. Each record uses all its own references: counts are not cut to the smallest.
 
     φ comes from log p alone, exactly, with log p clipped to [−50, −10⁻⁶]: above the ceiling a float32 log-softmax is
-    rounding, below the floor a single record would outweigh a block. Unit: nats. Needs at least 2 IN and 2 OUT
-    references a record and scores that vary; otherwise CheckBroken.
+    rounding, below the floor a single record would outweigh a block. Variances are at least 10⁻⁶, so that a record on
+    which all references agree scores 0 and informs nobody. Unit: nats. Needs at least 2 IN and 2 OUT references a
+    record; otherwise CheckBroken.
     """
 
     variance: Literal["pooled", "own"] = "pooled"
@@ -52,7 +54,7 @@ def _logit(log_p: Floats) -> Floats:
     return np.asarray(clipped - np.log(-np.expm1(clipped)), dtype=np.float64)
 
 
-def _fit(phi: Floats, member: NDArray[np.bool_], variance: str) -> tuple[Floats, Floats, tuple[Floats, Floats]]:
+def _fit(phi: Floats, member: NDArray[np.bool_], variance: str) -> tuple[Floats, Floats, tuple[Floats, ...]]:
     """IN means, OUT means (R,), and the two variances, () or (R,)."""
     sides = []
     for mask, name in ((member, "IN"), (~member, "OUT")):
@@ -70,11 +72,7 @@ def _fit(phi: Floats, member: NDArray[np.bool_], variance: str) -> tuple[Floats,
     else:
         pooled = (square_in.sum() + square_out.sum()) / (n_in.sum() + n_out.sum() - 2 * n_in.size)
         variances = pooled, pooled
-    if min(float(np.min(side)) for side in variances) <= 0:
-        raise CheckBroken(
-            "lira: the reference scores do not vary", hint="a constant output has been planted or clipped"
-        )
-    return mean_in, mean_out, variances
+    return mean_in, mean_out, tuple(np.maximum(side, _LEAST_VARIANCE) for side in variances)
 
 
 def _log_density(phi: Floats, mean: Floats, variance: Floats) -> Floats:

@@ -13,6 +13,7 @@ from expunge.core.protocols import Arms, CheckJob
 from expunge.stats.block import arms_of, pair_scores
 from expunge.stats.bounds import MIDPOINT_GAP, SHARE_LIMIT, VARIANCE_BAND
 from expunge.stats.intervals import Bounds
+from expunge.stats.power import MAX_PAIRS
 from expunge.stats.signal import Planning, Reading, read_signal, signal_correlation
 from expunge.stats.spending import spent_alpha
 from expunge.stats.threearm import Outcome, Rule
@@ -114,7 +115,7 @@ class Membership:
             return Verdict.INCONCLUSIVE, f"no gap can be measured: {reading.gap.reason}"
         sees = "sees" if reading.control.outcome is not Outcome.BLIND else "does not see"
         models = None if reading.needed is None else 2 * reading.needed
-        shown = "no bank of any size" if models is None else f"{models} bank models ({reading.needed} pairs)"
+        shown = _bank_size(reading)
         plan = (
             f"at the upper 95 % limit of the gap, {reading.gap.high:.2f} SD, power {job.limits.power:g} takes {shown}"
         )
@@ -127,6 +128,13 @@ class Membership:
         if self.canary_power is not None and self.canary_power < _CANARY_POWER:
             return Verdict.INCONCLUSIVE, f"{what}; planted canaries were found at power {self.canary_power:g} only"
         return Verdict.UNVERIFIABLE, what
+
+
+def _bank_size(reading: Reading) -> str:
+    if reading.needed is not None:
+        return f"{2 * reading.needed} bank models ({reading.needed} pairs)"
+    high = reading.gap.high
+    return f"more than {2 * MAX_PAIRS} bank models" if high is not None and high > 0 else "no bank of any size"
 
 
 def _read(job: CheckJob, arms: Arms) -> tuple[list[Reading], float]:

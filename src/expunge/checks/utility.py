@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
@@ -156,7 +156,8 @@ def _judge(name: str, difference: Floats, margin: _Margin) -> _Judged:
     elif wide.high is not None and wide.high < -margin.points:
         verdict = Verdict.FAIL
     needed = _records_needed(float(padded.std()), margin)
-    return _Judged(name=name, verdict=verdict, difference=shown, margin=margin.points, needed=needed, n=n)
+    measured = replace(shown, estimate=float(difference.mean()) * _POINTS)
+    return _Judged(name=name, verdict=verdict, difference=measured, margin=margin.points, needed=needed, n=n)
 
 
 def _records_needed(sd: float, margin: _Margin) -> int | None:

@@ -32,10 +32,10 @@ NEXT: Mapping[str, tuple[tuple[State, ...], State]] = {
     "request.refused": ((State.RECEIVED, State.RESOLVED), State.REFUSED),
     "plan.committed": ((State.RESOLVED, State.DECIDED), State.PLANNED),
     "candidate.executed": ((State.PLANNED,), State.EXECUTED),
-    "candidate.failed": ((State.PLANNED,), State.DECIDED),
+    "candidate.failed": ((State.PLANNED, State.EXECUTED, State.VERIFIED), State.DECIDED),
     "findings.recorded": ((State.EXECUTED,), State.VERIFIED),
     "decision.made": ((State.VERIFIED,), State.DECIDED),
-    "data.purged": ((State.DECIDED,), State.PURGED),
+    "data.purged": ((State.DECIDED, State.PURGED), State.PURGED),
     "certificate.issued": ((State.PURGED,), State.CERTIFIED),
     "incident.opened": ((State.RESOLVED, State.DECIDED), State.NOT_ERASED),
 }

@@ -29,11 +29,13 @@ _DECIMAL = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?(e[+-]\d+)?\Z")
 
 
 def canonical(value: Json) -> bytes:
-    """RFC 8785 bytes of float-free JSON. Raises InputError on floats, big integers and lone surrogates."""
+    """RFC 8785 bytes of float-free JSON. Raises InputError on floats, big integers, lone surrogates and deep nesting."""
     pieces: list[str] = []
-    _write(value, pieces, "$")
     try:
+        _write(value, pieces, "$")
         return "".join(pieces).encode("utf-8")
+    except RecursionError as error:
+        raise InputError("JSON is nested too deeply") from error
     except UnicodeEncodeError as error:
         raise InputError("text is not valid Unicode", got=repr(error.object[error.start : error.end])) from error
 

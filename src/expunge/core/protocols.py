@@ -229,18 +229,21 @@ class Correctness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """What the owner logged about candidate and original: transcripts, receipts and manifests as parsed JSON."""
+    """What the owner logged about candidate and original, and what an honest run must have logged.
 
-    forget_leaves: frozenset[str]
-    forget_content: frozenset[str]
-    retained: Any
-    candidate_transcript: Sequence[Mapping[str, Any]]
-    original_transcript: Sequence[Mapping[str, Any]]
-    reference_transcript: Sequence[Mapping[str, Any]] | None
+    Transcripts are parsed lines. `expected` are the step and epoch lines worked out from recipe, seed and retained
+    records alone. `forgotten` counts forgotten leaves found in the retained manifest (ids, contents). Indices are
+    positions in the log.
+    """
+
+    expected: Sequence[Mapping[str, Any]]
+    candidate: Sequence[Mapping[str, Any]]
+    original: Sequence[Mapping[str, Any]]
     candidate_digest: str
     plan_index: int
     result_index: int
-    expected: Mapping[str, Any]
+    forgotten: tuple[int, int]
+    copies: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,12 @@ from typing import Any
 from expunge.core.codec import sha256_hex
 from expunge.core.errors import MissingExtra, RegistryError
 
-KINDS = ("methods", "checks", "attacks", "models", "data", "executors", "signers")
-_HOMES = {"executors": "expunge.farm.executors", "signers": "expunge.evidence.signers"}
+KINDS = ("methods", "checks", "attacks", "models", "data", "executors", "signers", "reports")
+_HOMES = {
+    "executors": "expunge.farm.executors",
+    "signers": "expunge.evidence.signers",
+    "reports": "expunge.apps.reports",
+}
 _EXTRA = "vision"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -97,3 +97,26 @@ def check_records(records: ImageRecords, classes: int, what: str) -> ImageRecord
     if problems:
         raise DataError(f"{what}: " + "; ".join(problems), expected="records as the data source describes them")
     return records
+
+
+def aligned(dataset: Dataset, ids: Sequence[str | None], blocks: Sequence[str]) -> Dataset:
+    """The training records in slot order as they were ingested. A slot without id is a tombstone: blank pixels, label 0.
+
+    Records may have left the source or moved in it; a retained one that is missing is an error. Records the source
+    gained since ingestion are not used.
+    """
+    train = dataset.train
+    missing = [name for name in ids if name is not None and name not in train.slot_of]
+    if missing:
+        raise DataError(
+            f"{len(missing)} retained records are missing from the data source",
+            got=", ".join(missing[:5]),
+            hint="restore the source; only deleted records may leave it",
+        )
+    rows = np.array([-1 if name is None else train.slot_of[name] for name in ids], np.int64)
+    there = rows >= 0
+    images = np.zeros((len(ids), *train.images.shape[1:]), np.uint8)
+    labels = np.zeros(len(ids), np.int64)
+    images[there], labels[there] = train.images[rows[there]], train.labels[rows[there]]
+    names = tuple(name if name is not None else f"tombstone/{slot}" for slot, name in enumerate(ids))
+    return replace(dataset, train=ImageRecords(ids=names, images=images, labels=labels, blocks=tuple(blocks)))

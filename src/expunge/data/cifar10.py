@@ -36,7 +36,9 @@ class Cifar10:
     def open(self) -> Dataset:
         """The data set as uint8 images; raises DataError on anything that is not CIFAR-10."""
         if self.path is None:
-            raise InputError("no CIFAR-10 given", hint="pass --data FOLDER with cifar10-train.parquet and cifar10-test.parquet")
+            raise InputError(
+                "no CIFAR-10 given", hint="pass --data FOLDER with cifar10-train.parquet and cifar10-test.parquet"
+            )
         folder = Path(self.path)
         train, jpeg = _read_parquet(folder, "train")
         test, _ = _read_parquet(folder, "test")
@@ -55,7 +57,9 @@ def _read_parquet(folder: Path, split: str) -> tuple[ImageRecords, bool]:
 
     found = sorted(folder.glob(f"*{split}*.parquet"))
     if not found:
-        raise DataError(f"no {split} parquet in {folder}", expected=f"a file named *{split}*.parquet", hint="check --data")
+        raise DataError(
+            f"no {split} parquet in {folder}", expected=f"a file named *{split}*.parquet", hint="check --data"
+        )
     try:
         table = pa.concat_tables([pq.read_table(file) for file in found])
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -23,7 +23,9 @@ class Digits:
         if path is not None:
             raise InputError("digits are embedded and take no path", got=path)
         if not 0 <= canaries <= 200 or not 1 <= canary_blocks <= 10:
-            raise InputError("canaries out of range", expected="0..200 in 1..10 blocks", got=f"{canaries}, {canary_blocks}")
+            raise InputError(
+                "canaries out of range", expected="0..200 in 1..10 blocks", got=f"{canaries}, {canary_blocks}"
+            )
         self.canaries = canaries
         self.canary_blocks = canary_blocks
 
@@ -60,8 +62,6 @@ class Digits:
         return ImageRecords(ids=tuple(ids), images=records.images, labels=labels, blocks=tuple(blocks))
 
 
-def _records(
-    split: str, rows: NDArray[np.int64], images: NDArray[np.uint8], labels: NDArray[np.int64]
-) -> ImageRecords:
+def _records(split: str, rows: NDArray[np.int64], images: NDArray[np.uint8], labels: NDArray[np.int64]) -> ImageRecords:
     ids = tuple(f"{split}/{labels[row]}/{row:04d}" for row in rows)
     return ImageRecords(ids=ids, images=np.ascontiguousarray(images[rows]), labels=labels[rows], blocks=ids)

@@ -76,7 +76,7 @@ def _stem(channels: int) -> nn.Conv2d:
     stem = nn.Conv2d(channels, 2 * len(filters), 2)
     with torch.no_grad():
         stem.weight.copy_(torch.cat([filters, -filters]))
-        assert stem.bias is not None  # noqa: S101 - for the type checker
+        assert stem.bias is not None
         stem.bias.zero_()
     stem.weight.requires_grad_(False)
     return stem

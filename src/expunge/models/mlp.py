@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -24,7 +26,7 @@ class Mlp(ImageClassifier):
         sizes = [self.shape[0] * self.shape[1] * self.shape[2], *[width] * depth]
         layers: list[nn.Module] = [nn.Flatten()]
         with torch.random.fork_rng(devices=[]):
-            for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+            for fan_in, fan_out in pairwise(sizes):
                 layers += [_linear(fan_in, fan_out, generator), nn.ReLU()]
             layers.append(_linear(sizes[-1], self.classes, generator))
         return nn.Sequential(*layers)

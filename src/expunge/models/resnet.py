@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 from expunge.core.errors import InputError
 from expunge.training.classifier import ImageClassifier
 
-SETTINGS = {"depth": 9, "width": 32, "norm": "batch", "scale": "0.125"}
+SETTINGS: dict[str, int | str | bool] = {"depth": 9, "width": 32, "norm": "batch", "scale": "0.125"}
 
 
 class ResNet(ImageClassifier):
@@ -26,7 +26,7 @@ class ResNet(ImageClassifier):
         unknown = set(self.recipe.model) - set(SETTINGS)
         if unknown:
             raise InputError("unknown settings of family resnet", expected=", ".join(SETTINGS), got=", ".join(unknown))
-        settings = {**SETTINGS, **self.recipe.model}
+        settings: dict[str, int | str | bool] = {**SETTINGS, **self.recipe.model}
         depth, width, norm = int(settings["depth"]), int(settings["width"]), str(settings["norm"])
         if norm not in ("batch", "group"):
             raise InputError("unknown norm", expected="batch or group", got=norm)
@@ -65,7 +65,9 @@ class _Residual(nn.Module):
         short = x
         if self.stride > 1 or self.grow:
             # Option A of He et al.: subsample and pad channels with zeros, no parameters.
-            short = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.grow // 2, self.grow - self.grow // 2))
+            short = F.pad(
+                x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.grow // 2, self.grow - self.grow // 2)
+            )
         y: Tensor = short + self.body(x)
         return F.relu(y) if self.last else y
 

@@ -40,11 +40,14 @@ def midpoint_share(arms: PairArms, level: float = 0.95) -> Bounds:
 def variance_ratio(arms: PairArms, level: float = 0.95) -> Bounds:
     """var(X)/var(O) over pairs that correlate, with the exact Gaussian interval of Pitman and Morgan (1939).
 
-    ratio·(K ± √(K²−1)), K = 1 + 2(1−ρ²)t²/(n−2), t the Student quantile with n − 2 degrees of freedom.
+    ratio·(K ± √(K²−1)), K = 1 + 2(1−ρ²)t²/(n−2), t the Student quantile with n − 2 degrees of freedom. An X that never
+    varies (a clamp at the OUT mean) has ratio 0, not an unknown one.
     """
     method, n = "Pitman-Morgan", arms.out.size
-    if constant(arms.out) or constant(arms.unlearned):
-        reason = "one arm does not vary"
+    if constant(arms.unlearned) and not constant(arms.out):
+        return Bounds(estimate=0.0, low=0.0, high=0.0, level=level, method="X does not vary")
+    if constant(arms.out):
+        reason = "O does not vary"
         return Bounds(estimate=None, low=None, high=None, level=level, method=method, reason=reason)
     ratio = float(arms.unlearned.var(ddof=1) / arms.out.var(ddof=1))
     correlation = float(np.corrcoef(arms.out, arms.unlearned)[0, 1])

@@ -142,13 +142,17 @@ def three_arm(arms: PairArms, rule: Rule) -> ThreeArm:
     minus_values, plus_values = contrasts(arms, rule.margin)
     assay = contrast_test(arms.into - arms.out)
     minus, plus = contrast_test(minus_values), contrast_test(plus_values)
+    gap = standardised_mean(arms.into - arms.out, arms.out, alpha=GAP_ALPHA)
+    outcome = _outcome(assay, minus, plus, rule)
+    if outcome is Outcome.EQUIVALENT and not gap.known:
+        outcome = Outcome.OPEN  # an O that never varies may fail a method by its sign, but cannot earn a pass
     return ThreeArm(
-        outcome=_outcome(assay, minus, plus, rule),
+        outcome=outcome,
         assay=assay,
         minus=minus,
         plus=plus,
         residual=fieller(arms.unlearned - arms.out, arms.into - arms.out, rule.alpha),
-        gap=standardised_mean(arms.into - arms.out, arms.out, alpha=GAP_ALPHA),
+        gap=gap,
         n=arms.out.size,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,7 +95,7 @@ def _crop(pixels: Tensor, margin: int, draw: NDArray[np.uint32]) -> Tensor:
     return windows[torch.arange(batch), down, right]
 
 
-def _flip(pixels: Tensor, bit: NDArray[np.uint32]) -> Tensor:
+def _flip(pixels: Tensor, bit: NDArray[Any]) -> Tensor:
     flips = torch.from_numpy(bit.astype(bool))
     return torch.where(flips[:, None, None, None], pixels.flip(2), pixels)
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from expunge.core.errors import IntegrityError, StorageError
-from expunge.evidence.manifest import TensorManifest
+from expunge.evidence.tensors import TensorManifest
 
 Tensors = Mapping[str, Tensor]
 
@@ -30,7 +30,9 @@ def save_tensors(path: Path, tensors: Tensors, metadata: Mapping[str, str] | Non
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        raise StorageError(f"cannot write {path.name}", got=str(error)[:200], hint="free space or permissions") from error
+        raise StorageError(
+            f"cannot write {path.name}", got=str(error)[:200], hint="free space or permissions"
+        ) from error
     return digest
 
 

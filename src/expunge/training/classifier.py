@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
@@ -61,7 +60,7 @@ class ImageClassifier(ABC):
         shard = below(draws(job.seed, "shard", 0, slots)[:, 0], self.recipe.shards)
         return tuple(tuple(slots[shard == number].tolist()) for number in range(self.recipe.shards))
 
-    def _parts(self, job: FitJob) -> list[FitJob]:
+    def parts(self, job: FitJob) -> list[FitJob]:
         """One job per shard; a single-shard job is itself."""
         if self.recipe.shards == 1:
             return [job]
@@ -81,16 +80,16 @@ class ImageClassifier(ABC):
 
     def total_steps(self, job: FitJob) -> int:
         """Steps of all shards."""
-        return sum(self._schedule(part).total_steps for part in self._parts(job))
+        return sum(self._schedule(part).total_steps for part in self.parts(job))
 
     def first_use(self, job: FitJob, slots: frozenset[int]) -> int:
         """Steps (over all shards) that stay as they are when the slots go: the work a replay can keep, at most."""
-        return sum(self._schedule(part).first_step(slots) for part in self._parts(job))
+        return sum(self._schedule(part).first_step(slots) for part in self.parts(job))
 
     def replay_steps(self, job: FitJob, slots: frozenset[int]) -> int:
         """Steps that must be run again from the last unaffected checkpoints."""
         steps = 0
-        for part in self._parts(job):
+        for part in self.parts(job):
             schedule = self._schedule(part)
             steps += sum(schedule.epoch_steps()[schedule.first_epoch(slots) :])
         return steps
@@ -103,7 +102,7 @@ class ImageClassifier(ABC):
         done = self._finished(job.folder)
         if done is not None:
             return done
-        results = [self._fit_part(part) for part in self._parts(job)]
+        results = [self._fit_part(part) for part in self.parts(job)]
         return results[0] if self.recipe.shards == 1 else self._join(job, results)
 
     def replay(self, job: FitJob, source: Path, forget: frozenset[int]) -> FitResult:
@@ -115,7 +114,7 @@ class ImageClassifier(ABC):
         done = self._finished(job.folder)
         if done is not None:
             return done
-        parts, before = self._parts(job), self._parts(replace(job, folder=source))
+        parts, before = self.parts(job), self.parts(replace(job, folder=source))
         results = [self._replay_part(part, old.folder, forget) for part, old in zip(parts, before, strict=True)]
         return results[0] if self.recipe.shards == 1 else self._join(job, results)
 
@@ -123,18 +122,20 @@ class ImageClassifier(ABC):
         """Continue from the weights in `start` with `settings` over the recipe, on the present records."""
         recipe = parse_recipe({**self.recipe.model_dump(), **settings, "introduce": (0.0,), "shards": 1})
         tuned = type(self)(recipe, classes=self.classes, shape=self.shape)
-        weights, _ = load_tensors(start)
-        return tuned._fit_part(job, weights)
+        return tuned._fit_part(job, start)
 
-    def _fit_part(self, job: FitJob, weights: Mapping[str, Tensor] | None = None) -> FitResult:
+    def _fit_part(self, job: FitJob, start: Path | None = None) -> FitResult:
         done = self._finished(job.folder)
         if done is not None:
             return done
         job.folder.mkdir(parents=True, exist_ok=True)
         module = self.module(torch.Generator().manual_seed(seed_number(derive_seed(job.seed, "init"))))
-        if weights is not None:
-            module.load_state_dict(dict(weights))
-        trainer = self._trainer(job, module)
+        header = {}
+        if start is not None:
+            weights, _ = load_tensors(start)
+            module.load_state_dict(weights)
+            header = {"from": weights_identity(start)}
+        trainer = self._trainer(job, module, header)
         seconds, first = trainer.run()
         digest = save_tensors(job.folder / MODEL, module.state_dict(), {"family": self.family})
         transcript = trainer.transcript
@@ -149,9 +150,11 @@ class ImageClassifier(ABC):
             resumed_at=first,
         )
 
-    def _trainer(self, job: FitJob, module: nn.Module) -> Trainer:
+    def _trainer(self, job: FitJob, module: nn.Module, extra: Mapping[str, str]) -> Trainer:
         train = job.data.train
-        reader = Reader(images=train.images, labels=train.labels, recipe=self.recipe, seed=job.seed, leaves=_leaves(job))
+        reader = Reader(
+            images=train.images, labels=train.labels, recipe=self.recipe, seed=job.seed, leaves=_leaves(job)
+        )
         schedule = self._schedule(job)
         header = {
             "recipe": self.recipe.digest,
@@ -159,6 +162,7 @@ class ImageClassifier(ABC):
             "seed": "sha256:" + hashlib.sha256(job.seed.encode()).hexdigest(),
             "slots": len(schedule.slots),
             "steps": schedule.total_steps,
+            **extra,
         }
         return Trainer(
             module=module,
@@ -255,7 +259,9 @@ class ImageClassifier(ABC):
             try:
                 module.load_state_dict(state)
             except RuntimeError as error:
-                raise IntegrityError(f"{path.name} does not fit the recipe's architecture", got=str(error)[:200]) from error
+                raise IntegrityError(
+                    f"{path.name} does not fit the recipe's architecture", got=str(error)[:200]
+                ) from error
             modules.append(module.eval())
         return modules
 
@@ -273,7 +279,8 @@ class ImageClassifier(ABC):
         """Average of the logits over the test-time views that the recipe states."""
 
         def mirrored(view: Tensor) -> Tensor:
-            return (module(view) + module(view.flip(3))) / 2
+            mean: Tensor = (module(view) + module(view.flip(3))) / 2
+            return mean
 
         if self.recipe.test_augment == "none":
             logits = module(pixels)
@@ -287,7 +294,10 @@ class ImageClassifier(ABC):
 
     def derived_state(self) -> tuple[str, ...]:
         """What else of a run derives from its records, relative to the run's folder."""
-        return ("checkpoints/*.safetensors (weights, momentum, BatchNorm buffers)", "transcript.jsonl (keyed commitments)")
+        return (
+            "checkpoints/*.safetensors (weights, momentum, BatchNorm buffers)",
+            "transcript.jsonl (keyed commitments)",
+        )
 
 
 def _universe(job: FitJob) -> Slots:

@@ -181,7 +181,7 @@ class Trainer:
 
     def _epoch_line(self, epoch: int, read: Slots) -> Line:
         leaves = self.reader.leaves
-        assert leaves is not None  # noqa: S101 - narrowed by the caller
+        assert leaves is not None
         ordered = np.sort(read)
         key = ordered.tobytes()
         if key not in self._receipts:
@@ -205,7 +205,9 @@ class Trainer:
             self.transcript.extend([{"kind": "start", **self.header}])
         count = self.transcript.count if self.transcript is not None else 0
         digest = save_tensors(
-            path, pack(self.module, momenta, self.average), {"epoch": str(epoch), "step": str(step), "lines": str(count)}
+            path,
+            pack(self.module, momenta, self.average),
+            {"epoch": str(epoch), "step": str(step), "lines": str(count)},
         )
         if self.transcript is not None:
             self.transcript.extend([{"kind": "state", "epoch": epoch, "step": step, "state": digest}])
@@ -237,5 +239,5 @@ class Trainer:
     def _relink(self, path: Path, line: Line) -> None:
         from expunge.training.checkpoint import weights_identity
 
-        assert self.transcript is not None  # noqa: S101
+        assert self.transcript is not None
         self.transcript.extend([{**line, "state": weights_identity(path)}])

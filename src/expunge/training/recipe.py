@@ -21,7 +21,8 @@ class Recipe(BaseModel):
     are first used; (0,) is ordinary shuffling. `shards` > 1 trains that many models on disjoint slots (SISA).
     `bias_lr` multiplies the rate of one-dimensional parameters. `averaging` is the decay per step of an exponential
     moving average of the weights, which becomes the model. `flip: alternating` mirrors each image every other epoch,
-    starting on a keyed side (Jordan 2024). `model` holds the family's own settings. `bank_inclusion` is q, the share of blocks a bank model trains on.
+    starting on a keyed side (Jordan 2024). `model` holds the family's own settings.
+    `bank_inclusion` is q, the share of blocks a bank model trains on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -69,7 +69,9 @@ class Transcript:
         """Keep the first `count` lines (a killed process may have written more than its last checkpoint knew)."""
         lines = read_transcript(self.path) if self.path.exists() else []
         if len(lines) < count:
-            raise IntegrityError("the transcript is shorter than its checkpoint", expected=str(count), got=str(len(lines)))
+            raise IntegrityError(
+                "the transcript is shorter than its checkpoint", expected=str(count), got=str(len(lines))
+            )
         self.head = str(lines[count - 1]["chain"]) if count else GENESIS
         self.count = count
         temporary = self.path.with_suffix(".tmp")
@@ -89,7 +91,9 @@ def read_transcript(path: Path) -> list[dict[str, Any]]:
             raise IntegrityError(f"{path.name} line {number} does not parse") from error
         head = link(head, {key: value for key, value in line.items() if key != "chain"})
         if line.get("chain") != head:
-            raise IntegrityError(f"{path.name} line {number} breaks the chain", expected=head, got=str(line.get("chain")))
+            raise IntegrityError(
+                f"{path.name} line {number} breaks the chain", expected=head, got=str(line.get("chain"))
+            )
         lines.append(line)
     return lines
 

@@ -1,0 +1,105 @@
+"""The one sentence a certificate may say, generated from its guarantee and basis (VERDICTS section 1).
+
+EMPIRICAL says what was measured, never that something is gone. EXACT always carries what the word means here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from expunge.core.codec import decimal
+from expunge.core.errors import InputError
+from expunge.core.finding import Finding, Guarantee, Verdict
+from expunge.evidence.predicate import Predicate
+
+EXACT_MEANS = (
+    "EXACT means: equal to this recipe run with the record's slot empty; recipe and hyper-parameters were chosen with "
+    "the data present; the request is assumed not to depend on the published model's outputs."
+)
+SELF_ISSUED = "self-issued: operator and verifier keys are in the same custody"
+SEPARATE = "operator and verifier keys are in separate custody, as the issuer declares"
+
+
+def sentence_of(predicate: Predicate) -> str:
+    """What the certificate says by itself, without any later co-signature."""
+    by = None if predicate.recomputed is None else predicate.recomputed.name
+    return generate(predicate, recomputed_by=by)
+
+
+def generate(predicate: Predicate, *, recomputed_by: str | None) -> str:
+    """The sentence when `recomputed_by` re-executed the recipe, or when nobody did (None)."""
+    if predicate.guarantee is Guarantee.EXACT:
+        return _exact(predicate, recomputed_by)
+    if predicate.guarantee is Guarantee.CERTIFIED:
+        return _certified(predicate, recomputed_by)
+    return _empirical(predicate)
+
+
+def custody_line(predicate: Predicate, signers: Sequence[str]) -> str:
+    """First line of every report when it is self-issued; `signers` are the names in the relying party's roots."""
+    owners = [name.partition(" (")[0] for name in signers]
+    same = predicate.custody == "same" or len(set(owners)) < len(owners)
+    return SELF_ISSUED if same else SEPARATE
+
+
+def _records(predicate: Predicate) -> str:
+    count = predicate.data_before.present - predicate.data_after.present
+    return "the record" if count == 1 else f"the {count} records"
+
+
+def _exact(predicate: Predicate, by: str | None) -> str:
+    file, records = predicate.models.after, _records(predicate)
+    if by is None:
+        claim = (
+            f"As logged by the owner, the file {file} is the result of the recorded recipe on data that does not "
+            f"contain {records}; nobody else has recomputed it."
+        )
+    else:
+        claim = f"The file {file} was recomputed by {by} from data that does not contain {records}."
+    return f"{claim} {EXACT_MEANS} {_outputs(predicate)}"
+
+
+def _outputs(predicate: Predicate) -> str:
+    shown = [f"{item.check} {item.verdict.value}" for item in sorted(predicate.findings, key=lambda item: item.check)]
+    return f"Checks: {', '.join(shown)}."
+
+
+def _certified(predicate: Predicate, by: str | None) -> str:
+    bound = predicate.bound
+    if bound is None:
+        raise InputError("a CERTIFIED certificate states its bound")
+    who = "as logged by the owner" if by is None else f"recomputed by {by}"
+    return (
+        f"The file {predicate.models.after} comes, {who}, from a method with an (epsilon, delta) theorem at epsilon = "
+        f"{decimal(bound.epsilon)}, delta = {decimal(bound.delta)}, whose assumptions were checked for this model: "
+        f"within that bound it cannot be told from a model trained without {_records(predicate)}. {_outputs(predicate)}"
+    )
+
+
+def _empirical(predicate: Predicate) -> str:
+    found = {finding.check: finding for finding in predicate.findings}
+    membership = found.get("membership")
+    if membership is None or membership.estimate is None or membership.interval is None:
+        raise InputError("an EMPIRICAL certificate needs a measured membership finding")
+    low, high = decimal(membership.interval.low), decimal(membership.interval.high)
+    deployed = found["deployed"].verdict.value if "deployed" in found else "not checked"
+    return (
+        f"On {membership.n} retrainings, attacks {_attacks(membership)} found a mean residual of "
+        f"{decimal(membership.estimate)} [{low}, {high}] of the original influence; {_midpoint(membership)}; "
+        f"on this file {predicate.models.after} the deployed-file check says {deployed}; "
+        "other attacks and copies were not tested."
+    )
+
+
+def _attacks(membership: Finding) -> str:
+    names = list(dict.fromkeys(item.name.partition(": ")[0] for item in membership.conditions if ": " in item.name))
+    return ", ".join(names) or "(unnamed)"
+
+
+def _midpoint(membership: Finding) -> str:
+    rows = [item for item in membership.conditions if "beyond the midpoint" in item.name]
+    if not rows or any(item.limit is None or item.verdict is not Verdict.PASS for item in rows):
+        return "the share of runs that exceeded the midpoint was not bounded"
+    return (
+        f"at most {decimal(max(item.limit for item in rows if item.limit is not None))} of runs exceeded the midpoint"
+    )

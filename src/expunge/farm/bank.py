@@ -1,0 +1,258 @@
+"""The reference bank: N models on block-randomised complementary halves, and full-size anchors.
+
+Every block (a subject, a duplicate cluster) is OUT of exactly one model of each pair and IN the other, so each request
+finds N/2 OUT and N/2 IN models without any new training. Anchors are full-size models trained before any request:
+they leave out a tenth of the ordinary blocks, and each monitored block (planted canaries, blocks chosen on another
+bank) in exactly half of them. Both are personal data: they expire with their window.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from expunge.core import registry
+from expunge.core.codec import digest_of
+from expunge.core.errors import InputError, InputProblems
+from expunge.core.plan import Compute
+from expunge.core.protocols import Arms, Progress, Task, silent
+from expunge.farm.tasks import key_of
+from expunge.training.rng import derive_seed, seed_number
+
+Floats = NDArray[np.float32]
+MAX_BLOCK_SHARE = 0.01
+SKETCH = "sketch.npz"
+DESIGN = "design.npz"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BankSpec:
+    """What fixes a bank. `data` names source and options; `tombstones` are left out of every member.
+
+    `pairs` complement pairs (N = 2 * pairs) and `anchors` full-size models. `monitored` are blocks that the anchors
+    leave out half of the time.
+    """
+
+    recipe: Mapping[str, Any]
+    data: Mapping[str, Any]
+    seed: str
+    pairs: int
+    anchors: int = 0
+    monitored: tuple[str, ...] = ()
+    tombstones: tuple[int, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Content address of the whole bank."""
+        return digest_of(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sketches:
+    """Log-probability of the true class per model: train (M, N), test (M, Z); inside (M, N) bool = trained on it.
+
+    `correct` (M, Z): was the test record classified correctly?
+    """
+
+    train: Floats
+    test: Floats
+    inside: NDArray[np.bool_]
+    correct: NDArray[np.bool_]
+
+
+class Bank:
+    """A bank on disk: tasks, results and sketches under `folder`. Models stay only where a method needs the IN arm."""
+
+    def __init__(self, spec: BankSpec, folder: Path, blocks: Sequence[str]) -> None:
+        self.spec = spec
+        self.folder = folder
+        self.blocks = blocks
+        self._block_slots: dict[str, list[int]] = {}
+        gone = frozenset(spec.tombstones)
+        for slot, block in enumerate(blocks):
+            if slot not in gone:
+                self._block_slots.setdefault(block, []).append(slot)
+        self._check()
+
+    def _check(self) -> None:
+        total = sum(map(len, self._block_slots.values()))
+        problems = []
+        if self.spec.pairs < 2:
+            problems.append(f"{self.spec.pairs} pairs: at least 2 are needed")
+        if float(self.spec.recipe.get("bank_inclusion", 0.5)) != 0.5:
+            problems.append("bank_inclusion: complement pairs need .5")
+        unknown = [block for block in self.spec.monitored if block not in self._block_slots]
+        if unknown:
+            problems.append(f"monitored blocks that do not exist: {', '.join(unknown[:5])}")
+        if problems:
+            raise InputProblems("bank", problems)
+        self.total = total
+
+    # ---------------------------------------------------------------------------------------------------------- design
+
+    def refuses(self, slots: Sequence[int]) -> str | None:
+        """Why the bank cannot judge these slots: a part of a block, or a block over 1 % of the data (VERDICTS 5)."""
+        names = {self.blocks[slot] for slot in slots}
+        if len(names) != 1:
+            return f"the records lie in {len(names)} blocks; the bank tests one block at a time"
+        block = self._block_slots.get(next(iter(names)), [])
+        if sorted(slots) != block:
+            return "only a part of a block was requested; its other records stay and travel with it"
+        if len(block) > max(1, MAX_BLOCK_SHARE * self.total) and len(block) / self.total > 0.02:
+            return f"the block holds {len(block)} of {self.total} records, too many for a bank test"
+        return None
+
+    def inside(self, kind: str = "bank") -> NDArray[np.bool_]:
+        """Which model trained on which slot, (M, N). Fixed when the bank is built: later deletions change no half."""
+        file = self.folder / DESIGN
+        if not file.exists():
+            return self._design()[kind]
+        with np.load(file, allow_pickle=False) as design:
+            found: NDArray[np.bool_] = design[kind]
+        return found
+
+    def slots_of(self, kind: str, number: int) -> tuple[int, ...]:
+        """Slots one member trained on, ascending."""
+        return tuple(np.flatnonzero(self.inside(kind)[number]).tolist())
+
+    def _design(self) -> dict[str, NDArray[np.bool_]]:
+        return {"bank": self._matrix(self._halves()), "anchors": self._matrix(self._leave_outs())}
+
+    def _matrix(self, members: list[list[int]]) -> NDArray[np.bool_]:
+        matrix = np.zeros((len(members), len(self.blocks)), bool)
+        for number, slots in enumerate(members):
+            matrix[number, slots] = True
+        return matrix
+
+    def _halves(self) -> list[list[int]]:
+        """Models 2k and 2k+1 train on complementary halves of the blocks."""
+        halves = []
+        for pair in range(self.spec.pairs):
+            order = self._shuffled(derive_seed(self.spec.seed, "pair", pair), sorted(self._block_slots))
+            halves += [self._slots(order[side::2]) for side in (0, 1)]
+        return halves
+
+    def _leave_outs(self) -> list[list[int]]:
+        """Slots of every anchor: a tenth of the ordinary blocks out, each monitored block out of half of them."""
+        count = self.spec.anchors
+        left_out: list[set[str]] = [set() for _ in range(count)]
+        for block in self.spec.monitored:
+            order = self._shuffled(derive_seed(self.spec.seed, "monitored", block), [f"{k:06d}" for k in range(count)])
+            for name in order[: count // 2]:
+                left_out[int(name)].add(block)
+        ordinary = sorted(set(self._block_slots) - set(self.spec.monitored))
+        for number in range(count):
+            order = self._shuffled(derive_seed(self.spec.seed, "anchor", number), ordinary)
+            left_out[number].update(order[: len(ordinary) // 10])
+        return [self._slots([b for b in self._block_slots if b not in out]) for out in left_out]
+
+    def _shuffled(self, seed: str, names: list[str]) -> list[str]:
+        generator = np.random.Generator(np.random.Philox(seed_number(seed)))
+        return [names[position] for position in generator.permutation(len(names))]
+
+    def _slots(self, blocks: Sequence[str]) -> list[int]:
+        return sorted(slot for block in blocks for slot in self._block_slots[block])
+
+    # -------------------------------------------------------------------------------------------------------- building
+
+    def tasks(self, kind: str) -> list[Task]:
+        """The trainings of `bank` or `anchors`. Arguments name the member; the worker derives its slots again."""
+        count = 2 * self.spec.pairs if kind == "bank" else self.spec.anchors
+        common = {"bank": self.spec, "kind": kind}
+        return [
+            Task(function="expunge.farm.member:train", arguments={**common, "number": number}, label=f"{kind} {number}")
+            for number in range(count)
+        ]
+
+    def build(self, executor: str, compute: Compute, progress: Progress = silent) -> list[Mapping[str, Any]]:
+        """Train what is missing; returns one result per model, bank first, then anchors."""
+        self._save_design()
+        runner = registry.load("executors", executor)()
+        tasks = self.tasks("bank") + self.tasks("anchors")
+        results: list[Mapping[str, Any]] = runner.run(tasks, self.folder, compute, progress)
+        return results
+
+    def home(self, kind: str, number: int) -> Path:
+        """Folder of one member."""
+        return self._homes(kind)[number]
+
+    def _save_design(self) -> None:
+        file = self.folder / DESIGN
+        if not file.exists():
+            temporary = self.folder / f".{os.getpid()}.npz"
+            np.savez_compressed(temporary, **self._design())  # type: ignore[arg-type]
+            temporary.chmod(0o600)
+            os.replace(temporary, file)
+
+    def sketches(self, kind: str = "bank") -> Sketches:
+        """Everything the checks look at; raises InputError when a member is missing."""
+        train, test, correct = [], [], []
+        for number, home in enumerate(self._homes(kind)):
+            if not (home / SKETCH).exists():
+                raise InputError(f"{kind} model {number} is missing", hint="run `expunge bank` again; it resumes")
+            with np.load(home / SKETCH, allow_pickle=False) as file:
+                train.append(file["train"])
+                test.append(file["test"])
+                correct.append(file["correct"])
+        return Sketches(
+            train=np.stack(train) if train else np.zeros((0, len(self.blocks)), np.float32),
+            test=np.stack(test) if test else np.zeros((0, 0), np.float32),
+            inside=self.inside(kind) & np.array([bool(block) for block in self.blocks]),
+            correct=np.stack(correct) if correct else np.zeros((0, 0), bool),
+        )
+
+    def _homes(self, kind: str) -> list[Path]:
+        return [self.folder / key_of(task) for task in self.tasks(kind)]
+
+    def forget(self, slots: Sequence[int]) -> int:
+        """Blank the answers about these slots in every sketch; returns how many sketches were rewritten."""
+        homes = [home for kind in ("bank", "anchors") for home in self._homes(kind)]
+        for home in homes:
+            with np.load(home / SKETCH, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            arrays["train"][list(slots)] = 0.0
+            write_sketch(home / SKETCH, arrays)
+        return len(homes)
+
+    def sides(self, slots: Sequence[int]) -> list[tuple[int, int]]:
+        """(OUT member, IN member) of every pair for one block."""
+        column = self.inside()[:, slots[0]]
+        return [
+            (2 * pair, 2 * pair + 1) if column[2 * pair + 1] else (2 * pair + 1, 2 * pair)
+            for pair in range(self.spec.pairs)
+        ]
+
+    def arms(self, slots: Sequence[int], unlearned: Sequence[Mapping[str, Any]] | None = None) -> Arms:
+        """The arms of one block; `unlearned` are the results of the X arm, pair by pair."""
+        sketches = self.sketches()
+        out = [side[0] for side in self.sides(slots)]
+        into = [side[1] for side in self.sides(slots)]
+        block = list(slots)
+        return Arms(
+            out=sketches.train[out][:, block],
+            into=sketches.train[into][:, block],
+            unlearned=_stack(unlearned, "block"),
+            out_population=sketches.test[out],
+            into_population=sketches.test[into],
+            unlearned_population=_stack(unlearned, "population"),
+        )
+
+
+def write_sketch(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Publish a sketch atomically, 0600."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+    np.savez(temporary, **arrays)
+    temporary.chmod(0o600)
+    os.replace(temporary, path)
+
+
+def _stack(results: Sequence[Mapping[str, Any]] | None, field: str) -> Floats | None:
+    if results is None:
+        return None
+    return np.array([[float(value) for value in result[field]] for result in results], np.float32)

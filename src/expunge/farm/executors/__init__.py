@@ -1,0 +1,1 @@
+"""Where tasks run; the outcome does not depend on it."""

@@ -1,0 +1,39 @@
+"""Runs tasks on a pool of processes of one machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from expunge.core.plan import Compute
+from expunge.core.protocols import Progress, Task, silent
+from expunge.farm.tasks import published, run_task
+
+
+class Process:
+    """`compute.processes` spawned workers; each result is published by its worker as soon as it is there."""
+
+    def run(
+        self, tasks: Sequence[Task], folder: Path, compute: Compute, progress: Progress = silent
+    ) -> list[Mapping[str, Any]]:
+        """Results in the order of the tasks; the first failure stops the rest and is raised."""
+        results = [published(task, folder) for task in tasks]
+        todo = [number for number, result in enumerate(results) if result is None]
+        done = len(tasks) - len(todo)
+        progress("models", done, len(tasks))
+        if todo:
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(min(compute.processes, len(todo)), mp_context=context) as pool:
+                futures = {pool.submit(run_task, tasks[number], folder): number for number in todo}
+                try:
+                    for future in as_completed(futures):
+                        results[futures[future]] = future.result()
+                        done += 1
+                        progress("models", done, len(tasks))
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+        return [result for result in results if result is not None]

@@ -1,0 +1,127 @@
+"""expunge.toml: what a workspace is made of. Unknown keys are refused; all problems are reported at once."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from expunge.core.errors import InputError, InputProblems
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataTable(_Table):
+    """Record source by plug-in name, with its options."""
+
+    source: str
+    path: str | None = None
+    options: Mapping[str, int | str | bool] = Field(default_factory=dict)
+
+    def named(self, base: Path) -> dict[str, Any]:
+        """Source and options as the farm passes them to workers; a relative path is taken from the workspace."""
+        options: dict[str, Any] = dict(self.options)
+        if self.path is not None:
+            options["path"] = str((base / self.path).resolve())
+        return {"source": self.source, "options": options}
+
+
+class ModelTable(_Table):
+    """Recipe file inside the workspace, and the training seed (hex; drawn at init)."""
+
+    recipe: str = "recipe.yaml"
+    seed: str = Field(min_length=8, max_length=64)
+
+
+class BankTable(_Table):
+    """Size of the bank (N = 2 * pairs), number of full-size anchors, blocks the anchors monitor, life in days."""
+
+    pairs: int = Field(default=16, ge=2, le=5000)
+    anchors: int = Field(default=0, ge=0, le=5000)
+    monitored: tuple[str, ...] = ()
+    window_days: int = Field(default=30, ge=1, le=366)
+    x_arm: bool = False
+
+
+class ComputeTable(_Table):
+    """How fast, never what."""
+
+    executor: str = "process"
+    processes: int = Field(default=2, ge=1, le=256)
+
+
+class OwnerTable(_Table):
+    """Who speaks in the certificate."""
+
+    name: str = Field(default="the owner of this workspace", max_length=200)
+    certificate_days: int = Field(default=365, ge=1, le=3660)
+
+
+class Config(_Table):
+    """The whole file."""
+
+    version: int = Field(default=1, ge=1, le=1)
+    data: DataTable
+    model: ModelTable
+    bank: BankTable = BankTable()
+    compute: ComputeTable = ComputeTable()
+    owner: OwnerTable = OwnerTable()
+
+
+def read_config(path: Path) -> Config:
+    """Parse and check expunge.toml."""
+    try:
+        plain = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path.parent} is not an expunge workspace",
+            expected="a folder with expunge.toml",
+            hint="expunge init FOLDER",
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError("expunge.toml does not parse", got=str(error)[:200]) from error
+    return parse_config(plain)
+
+
+def parse_config(plain: Mapping[str, Any]) -> Config:
+    """A Config from plain values."""
+    try:
+        return Config.model_validate(dict(plain))
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        raise InputProblems("expunge.toml", problems, code="config") from error
+
+
+def config_text(config: Config) -> str:
+    """The file for a config; written once, by init."""
+    lines = [f"version = {config.version}"]
+    for name in ("data", "model", "bank", "compute", "owner"):
+        table = getattr(config, name)
+        lines += ["", f"[{name}]"]
+        nested: dict[str, Any] = {}
+        for key, value in table.model_dump().items():
+            if isinstance(value, dict):
+                nested[key] = value
+            elif value is not None:
+                lines.append(f"{key} = {_toml(value)}")
+        for key, inner in nested.items():
+            lines += ["", f"[{name}.{key}]", *(f"{k} = {_toml(v)}" for k, v in inner.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, (tuple, list)):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    if any(ord(character) < 32 for character in escaped):
+        raise InputError("control characters cannot stand in expunge.toml", got=repr(value))
+    return f'"{escaped}"'

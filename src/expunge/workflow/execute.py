@@ -1,0 +1,115 @@
+"""Step 4 of the walk: run a candidate into a new model, and make the arms that the checks will look at."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expunge.core import registry
+from expunge.core.codec import encode
+from expunge.core.errors import IntegrityError
+from expunge.core.finding import Guarantee
+from expunge.core.plan import Plan
+from expunge.core.protocols import FitResult, Task
+from expunge.evidence.commitment import keyed
+from expunge.farm.bank import Bank
+from expunge.farm.tasks import discard
+from expunge.training.checkpoint import weights_identity
+from expunge.workflow.planner import LAST, unlearn_job
+from expunge.workflow.state import ModelRecord
+
+if TYPE_CHECKING:
+    from expunge.workflow.intake import OpenCase, Resolution
+    from expunge.workflow.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Executed:
+    """A candidate that ran: its record (private), its files, and the log index of the result."""
+
+    record: ModelRecord
+    result: FitResult
+    folder: Path
+    index: int
+
+
+def seed_after(case: OpenCase, checkpoint: str) -> str:
+    """Seed of a run: HMAC(case key, checkpoint signed after the plan). No seed shopping (VERDICTS section 4)."""
+    return keyed(case.key(), b"expunge/run-seed/v1|" + checkpoint.encode()).hex()[:32]
+
+
+def execute(workspace: Workspace, case: OpenCase, resolution: Resolution, plan: Plan, seed: str) -> Executed:
+    """Run the plan's method into a new folder. The original is read only, which is checked and not assumed."""
+    served = workspace.served()
+    _still(workspace, served)
+    exact = plan.aims_at is Guarantee.EXACT
+    label = f"{case.handle}-{plan.method}" + ("" if exact else f"-{seed[:8]}")
+    job = unlearn_job(workspace, resolution, target=label, seed=served.seed if exact else seed)
+    result: FitResult = registry.load("methods", plan.method)().unlearn(job)
+    _still(workspace, served)
+    record = ModelRecord(
+        digest=result.digest,
+        run=str(job.target.relative_to(workspace.root)),
+        seed=job.seed,
+        absent=tuple(sorted(frozenset(served.absent) | job.forget)),
+        recipe=workspace.recipe.digest,
+        numerics=workspace.numerics,
+        seconds=result.seconds if plan.method == LAST else served.seconds,
+    )
+    payload = {
+        "model": result.digest,
+        "method": plan.method,
+        "seconds": encode(round(result.seconds, 3)),
+        "steps_run": result.steps - result.resumed_at,
+        "steps_total": result.steps,
+    }
+    entry = workspace.log.append("candidate.executed", payload, case=case.handle)
+    return Executed(record=record, result=result, folder=job.target, index=entry.index)
+
+
+def _still(workspace: Workspace, served: ModelRecord) -> None:
+    file = workspace.root / served.run / "model.safetensors"
+    found = weights_identity(file)
+    if found != served.digest:
+        raise IntegrityError(
+            "the served model's file is not the model that was logged",
+            expected=served.digest,
+            got=found,
+            hint="restore the weights file; nothing was run",
+        )
+
+
+def run_x_arm(
+    workspace: Workspace, resolution: Resolution, plan: Plan, bank: Bank, seed: str
+) -> list[Mapping[str, Any]] | None:
+    """The method on the IN model of every pair; models are discarded at once. None where exactness makes it moot."""
+    if plan.aims_at is Guarantee.EXACT and not workspace.config.bank.x_arm:
+        return None
+    tasks = [
+        Task(
+            function="expunge.farm.member:unlearn",
+            arguments={
+                "bank": bank.spec,
+                "number": into,
+                "forget": list(resolution.slots),
+                "method": plan.method if plan.aims_at is not Guarantee.EXACT else LAST,
+                "params": dict(plan.params),
+                "seed": seed,
+            },
+            label=f"x {into}",
+        )
+        for _, into in bank.sides(resolution.slots)
+    ]
+    runner = registry.load("executors", workspace.config.compute.executor)()
+    results: list[Mapping[str, Any]] = runner.run(tasks, bank.folder, workspace.compute, workspace.progress)
+    for task in tasks:
+        discard(task, bank.folder)
+    return results
+
+
+def discard_run(executed: Executed) -> None:
+    """Remove a candidate that was not accepted."""
+    shutil.rmtree(executed.folder, ignore_errors=True)

@@ -1,0 +1,174 @@
+"""Step 1 and 2 of the walk: log the request, give the requester a receipt, resolve it to exact slots."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expunge.core.case import Case
+from expunge.core.codec import canonical, decode, encode, loads
+from expunge.core.errors import InputError, InputProblems
+from expunge.core.refs import ForgetSplit
+from expunge.core.request import DeletionRequest, Selector
+from expunge.evidence.commitment import KeyFile, commit, keyed, open_commitment
+from expunge.evidence.durable import write_file
+
+if TYPE_CHECKING:
+    from expunge.workflow.workspace import Workspace
+
+ANSWER_DAYS = 30  # GDPR Art. 12(3): one month; extensions are for the controller to decide and log
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenCase:
+    """A case on disk. `handle` is a keyed pseudonym; `folder`/private holds what must be destroyed at closing."""
+
+    handle: str
+    folder: Path
+
+    @property
+    def private(self) -> Path:
+        """0700 folder with cleartext, keys and sealed scores of this case."""
+        return self.folder / "private"
+
+    @property
+    def receipt(self) -> Path:
+        """What the requester keeps: checkpoint, inclusion proof and the opening of the commitment."""
+        return self.folder / "receipt.json"
+
+    def key(self) -> bytes:
+        """The commitment key of this case."""
+        return KeyFile(path=self.private / "case.key").read()
+
+    def request(self) -> DeletionRequest:
+        """The request in clear; gone once the case is closed."""
+        return decode(DeletionRequest, loads((self.private / "request.json").read_bytes()), what="request.json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    """A request as exact slots. `copies` are slots outside it with the same content: listed, never deleted by closure.
+
+    `commitment` is the keyed commitment to the split; `subject` the keyed handle under which attempts are counted.
+    """
+
+    slots: tuple[int, ...]
+    ids: tuple[str, ...]
+    block: str | None
+    copies: tuple[int, ...]
+    commitment: str
+    subject: str
+
+
+def receive(
+    workspace: Workspace, *, ids: Sequence[str] = (), block: str | None = None, subject: str = "", basis: str = ""
+) -> OpenCase:
+    """Check a request completely, log its commitment, and write the receipt. A bad request logs nothing."""
+    selectors = tuple(
+        Selector(kind=kind, values=tuple(values))
+        for kind, values in (("id", ids), ("block", [block] if block else []))
+        if values
+    )
+    received = datetime.now(UTC)
+    request = DeletionRequest(
+        id=f"r-{secrets.token_hex(8)}",
+        received=received,
+        subject=subject or "the person named in the controller's request file",
+        selectors=selectors,
+        models=("served",),
+        due=received + timedelta(days=ANSWER_DAYS),
+        **({"basis": basis} if basis else {}),
+    )
+    select(workspace, request)
+    workspace.served()
+    handle = "case-" + keyed(workspace.secret("case"), request.id.encode()).hex()[:16]
+    case = OpenCase(handle=handle, folder=workspace.root / "cases" / handle)
+    case.private.mkdir(parents=True, mode=0o700)
+    KeyFile.create(case.private / "case.key")
+    write_file(case.private / "request.json", canonical(encode(request)), mode=0o600)
+    payload = {"request": commit(case.key(), request), "due": encode(request.due), "basis": request.basis}
+    entry = workspace.log.append("request.received", payload, case=handle)
+    _write_receipt(workspace, case, request, entry.index)
+    return case
+
+
+def _write_receipt(workspace: Workspace, case: OpenCase, request: DeletionRequest, index: int) -> None:
+    checkpoint = workspace.log.checkpoint()
+    slots = select(workspace, request)
+    receipt = {
+        "case": case.handle,
+        "checkpoint": checkpoint,
+        "inclusion": encode(workspace.log.prove_inclusion(index)),
+        "opening": encode(open_commitment(case.key(), request)),
+        "records": [encode(workspace.book.opening(slot)) for slot in slots],
+    }
+    write_file(case.receipt, canonical(receipt), mode=0o600)
+
+
+def select(workspace: Workspace, request: DeletionRequest) -> list[int]:
+    """Slots a request names. Unknown, repeated and already deleted records are refused together."""
+    slots: list[int] = []
+    for selector in request.selectors:
+        for value in selector.values:
+            slots += workspace.book.slots_of([value]) if selector.kind == "id" else workspace.book.in_block(value)
+    repeated = sorted({slot for slot in slots if slots.count(slot) > 1})
+    if repeated:
+        raise InputProblems("the request names records twice", [workspace.book.ids[slot] or "?" for slot in repeated])
+    return sorted(slots)
+
+
+def find_case(workspace: Workspace, handle: str | None = None) -> OpenCase:
+    """A case by handle, or the newest open one."""
+    handles = workspace.state().cases
+    if handle is None:
+        if not handles:
+            raise InputError("there is no case yet", hint="expunge request --id ID")
+        handle = handles[-1]
+    if handle not in handles:
+        raise InputError("no such case", expected=", ".join(handles[-5:]) or "none yet", got=handle)
+    return OpenCase(handle=handle, folder=workspace.root / "cases" / handle)
+
+
+def fold(workspace: Workspace, case: OpenCase) -> Case:
+    """The case as its log entries leave it."""
+    return Case.fold(case.handle, ((entry.index, entry.body) for entry in workspace.log.case(case.handle)))
+
+
+def resolve(workspace: Workspace, case: OpenCase) -> Resolution:
+    """Exact slots, their split of the data, and copies of the same content elsewhere. Logs nothing."""
+    request = case.request()
+    slots = select(workspace, request)
+    book = workspace.book
+    ids = tuple(str(book.ids[slot]) for slot in slots)
+    reference = book.data_ref(workspace.config.data.source)
+    split = ForgetSplit(
+        data=reference,
+        forget=frozenset(ids),
+        retain=frozenset(str(name) for name in book.ids if name is not None) - frozenset(ids),
+        holdout=frozenset(workspace.data.test.ids),
+    )
+    blocks = {workspace.data.train.blocks[slot] for slot in slots}
+    subject = keyed(workspace.secret("subject"), canonical(list(slots))).hex()[:32]
+    return Resolution(
+        slots=tuple(slots),
+        ids=ids,
+        block=next(iter(blocks)) if len(blocks) == 1 else None,
+        copies=tuple(book.copies(slots)),
+        commitment=commit(case.key(), {"forget": sorted(split.forget), "data": encode(reference)}),
+        subject=subject,
+    )
+
+
+def log_resolution(workspace: Workspace, case: OpenCase, resolution: Resolution) -> Any:
+    """Log what the request was resolved to: commitments and counts."""
+    payload = {
+        "split": resolution.commitment,
+        "forget": len(resolution.slots),
+        "copies_outside_request": len(resolution.copies),
+        "data": encode(workspace.book.data_ref(workspace.config.data.source)),
+    }
+    return workspace.log.append("request.resolved", payload, case=case.handle)

@@ -1,0 +1,211 @@
+"""The walk from request to certificate, top to bottom. There is one way back: to the next candidate.
+
+1 the request was logged at intake      2 resolve it to exact slots
+for each candidate, strongest guarantee then cheapest, retrain last:
+  3 log the plan digest                 4 execute into a new model (the original is never touched)
+  5 verify: every check on candidate, original, references       6 integrity is among the checks
+  7 decide (pure)                       8 log findings and decision
+  if accepted: 9 purge what derived from the data, 10 certify; stop
+otherwise NotErased: nothing is released, and an incident opens on the original
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from expunge.core.case import CLOSED, State
+from expunge.core.codec import canonical, decode, digest_of, encode, loads
+from expunge.core.errors import Held, InputError, IntegrityError, NotErased
+from expunge.core.finding import Finding, Guarantee, Verdict
+from expunge.core.plan import Plan
+from expunge.core.policy import Decision
+from expunge.evidence.durable import write_file
+from expunge.workflow.certify import Certificate, certify
+from expunge.workflow.execute import Executed, discard_run, execute, seed_after
+from expunge.workflow.intake import OpenCase, Resolution, fold, log_resolution, resolve
+from expunge.workflow.planner import Candidate, candidates, make_plan
+from expunge.workflow.purge import Accepted, purge
+from expunge.workflow.verify import verify
+
+if TYPE_CHECKING:
+    from expunge.workflow.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One candidate that was tried: its plan, findings and decision."""
+
+    method: str
+    plan: Plan
+    findings: tuple[Finding, ...]
+    decision: Decision
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of a case. `certificate` is None when nothing was released."""
+
+    case: str
+    verdict: Verdict
+    guarantee: Guarantee | None
+    trials: tuple[Trial, ...]
+    certificate: Certificate | None
+
+
+def preview(workspace: Workspace, case: OpenCase, methods: Sequence[str] = ()) -> list[Candidate]:
+    """The candidates of a case in order, priced; logs and runs nothing."""
+    return candidates(workspace, resolve(workspace, case), methods)
+
+
+def handle(workspace: Workspace, case: OpenCase, methods: Sequence[str] = ()) -> Outcome:
+    """Carry a case through. Raises NotErased (nothing released, incident open) or Held."""
+    _refuse_closed(workspace, case)
+    if fold(workspace, case).accepted:
+        return _finish(workspace, case, [])
+    resolution = resolve(workspace, case)
+    if fold(workspace, case).state is State.RECEIVED:
+        log_resolution(workspace, case, resolution)
+    _close_interrupted(workspace, case)
+    trials: list[Trial] = []
+    for candidate in _tried(candidates(workspace, resolution, methods)):
+        trial, executed = _try(workspace, case, resolution, candidate)
+        if trial is None or executed is None:
+            continue
+        trials.append(trial)
+        if trial.decision.accepted:
+            return _finish(workspace, case, trials)
+        discard_run(executed)
+    raise _not_erased(workspace, case, trials)
+
+
+def keep_accepted(
+    workspace: Workspace, case: OpenCase, resolution: Resolution, trial: Trial, executed: Executed
+) -> None:
+    """Write down, privately, what purge and certify need, so that a crash between them is repaired by running again."""
+    accepted = Accepted(
+        slots=resolution.slots,
+        block=resolution.block,
+        copies=len(resolution.copies),
+        split=resolution.commitment,
+        attempt=trial.plan.attempt,
+        method=trial.method,
+        seconds=trial.seconds,
+        steps_run=executed.result.steps - executed.result.resumed_at,
+        steps_total=executed.result.steps,
+        record=executed.record,
+        original=workspace.served(),
+    )
+    write_file(case.private / "accepted.json", canonical(encode(accepted)), mode=0o600)
+
+
+def _finish(workspace: Workspace, case: OpenCase, trials: list[Trial]) -> Outcome:
+    """Steps 9 and 10, also after a crash in between."""
+    accepted = decode(Accepted, loads((case.private / "accepted.json").read_bytes()), what="accepted.json")
+    purged = purge(workspace, case, accepted)
+    certificate = certify(workspace, case, accepted, purged)
+    return Outcome(
+        case=case.handle,
+        verdict=Verdict.PASS,
+        guarantee=certificate.guarantee,
+        trials=tuple(trials),
+        certificate=certificate,
+    )
+
+
+def _refuse_closed(workspace: Workspace, case: OpenCase) -> None:
+    state = fold(workspace, case).state
+    if state in CLOSED:
+        raise InputError(f"case {case.handle} is closed", got=state.value, hint="file a new request")
+
+
+def _close_interrupted(workspace: Workspace, case: OpenCase) -> None:
+    """A killed run left a plan without decision: that attempt counts as spent."""
+    if fold(workspace, case).state in (State.PLANNED, State.EXECUTED, State.VERIFIED):
+        workspace.log.append("candidate.failed", {"reason": "interrupted"}, case=case.handle)
+
+
+def _tried(found: list[Candidate]) -> list[Candidate]:
+    usable = [candidate for candidate in found if candidate.refused is None]
+    if not usable:
+        reasons = "; ".join(f"{candidate.method}: {candidate.refused}" for candidate in found)
+        raise Held("no method can be used here", got=reasons, hint="retrain needs recipe and data")
+    return usable
+
+
+def _try(
+    workspace: Workspace, case: OpenCase, resolution: Resolution, candidate: Candidate
+) -> tuple[Trial | None, Executed | None]:
+    """Steps 3 to 8 for one candidate. A candidate whose own files are damaged is logged as failed, and the next is tried."""
+    plan, index, seed = _commit_plan(workspace, case, resolution, candidate)
+    try:
+        executed = execute(workspace, case, resolution, plan, seed)
+    except IntegrityError as error:
+        workspace.log.append("candidate.failed", {"reason": error.code, "method": plan.method}, case=case.handle)
+        if candidate.method == "retrain":
+            raise
+        return None, None
+    findings = verify(workspace, resolution, plan, executed, index, seed)
+    decision = workspace.policy.judge(plan.aims_at, findings)
+    trial = Trial(method=plan.method, plan=plan, findings=findings, decision=decision, seconds=executed.result.seconds)
+    if decision.accepted:
+        keep_accepted(workspace, case, resolution, trial, executed)
+    _log_verdict(workspace, case, plan, findings, decision)
+    return trial, executed
+
+
+def _commit_plan(
+    workspace: Workspace, case: OpenCase, resolution: Resolution, candidate: Candidate
+) -> tuple[Plan, int, str]:
+    """Log the plan's digest before anything runs, and draw the seed from the checkpoint signed after it."""
+    state = workspace.state()
+    spent = state.subjects.get(resolution.subject, 0)
+    if spent >= workspace.policy.limits.max_attempts:
+        raise Held(
+            "the attempts on these records are used up",
+            expected=f"at most {workspace.policy.limits.max_attempts} (limits.max_attempts)",
+            got=str(spent),
+            hint="a person has to look at the failed attempts in the log",
+        )
+    reference = state.banks[-1].digest if state.banks else "none"
+    plan = make_plan(workspace, resolution, candidate, attempt=spent + 1, reference=reference)
+    write_file(case.folder / f"plan-{spent + 1}.json", canonical(encode(plan)))
+    payload = {"plan": digest_of(plan), "subject": resolution.subject, "attempt": spent + 1, "policy": plan.policy}
+    entry = workspace.log.append("plan.committed", payload, case=case.handle)
+    return plan, entry.index, seed_after(case, workspace.log.checkpoint())
+
+
+def _log_verdict(
+    workspace: Workspace, case: OpenCase, plan: Plan, findings: tuple[Finding, ...], decision: Decision
+) -> None:
+    write_file(case.folder / f"findings-{plan.attempt}.json", canonical(encode(list(findings))))
+    payload = {
+        "findings": digest_of(list(findings)),
+        "plan": digest_of(plan),
+        "verdicts": {finding.check: finding.verdict for finding in findings},
+    }
+    workspace.log.append("findings.recorded", payload, case=case.handle)
+    made = {
+        "accepted": decision.accepted,
+        "guarantee": decision.guarantee,
+        "verdict": decision.verdict,
+        "reasons": len(decision.reasons),
+    }
+    workspace.log.append("decision.made", made, case=case.handle)
+
+
+def _not_erased(workspace: Workspace, case: OpenCase, trials: list[Trial]) -> NotErased:
+    """Nothing is released. The old model, with the person in it, is still in service: that is an incident."""
+    served = workspace.served()
+    payload = {"model": served.digest, "attempts": len(trials), "due": encode(case.request().due)}
+    workspace.log.append("incident.opened", payload, case=case.handle)
+    workspace.log.checkpoint()
+    reasons = [f"{trial.method}: {reason}" for trial in trials for reason in trial.decision.reasons]
+    return NotErased(
+        f"no candidate of {case.handle} passed; nothing was released",
+        got="; ".join(reasons) or "every candidate failed to run",
+        hint=f"the original {served.digest[:19]}… is still in service with the records in it: restrict or withdraw it "
+        "by the deadline, and tell the person and the privacy officer",
+    )

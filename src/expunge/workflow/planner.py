@@ -1,0 +1,126 @@
+"""Which candidates to try, in which order: strongest guarantee first, then cheapest, retrain always last.
+
+There is no table of methods by families: a method says what it `needs`, the adapter either has that capability or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from expunge.core import registry
+from expunge.core.codec import encode
+from expunge.core.errors import InputError
+from expunge.core.finding import Guarantee
+from expunge.core.plan import CheckSpec, Cost, Plan
+from expunge.core.protocols import UnlearnJob
+from expunge.workflow.policy import policy_digest
+
+if TYPE_CHECKING:
+    from expunge.workflow.intake import OpenCase, Resolution
+    from expunge.workflow.workspace import Workspace
+
+LAST = "retrain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One way to do it, priced. `refused` says why it cannot be done here; such a candidate is shown and not tried."""
+
+    method: str
+    origin: str
+    aims_at: Guarantee
+    cost: Cost | None
+    refused: str | None
+
+
+def candidates(workspace: Workspace, resolution: Resolution, methods: Sequence[str] = ()) -> list[Candidate]:
+    """All candidates in the order of trial, refused ones at the end. `methods` restricts and orders them."""
+    unknown = [name for name in methods if name not in registry.names("methods")]
+    if unknown:
+        raise InputError("unknown method", expected=", ".join(registry.names("methods")), got=", ".join(unknown))
+    found = [_candidate(workspace, resolution, name) for name in (methods or registry.names("methods"))]
+    if not methods:
+        found.sort(key=_order)
+    return [c for c in found if c.refused is None] + [c for c in found if c.refused is not None]
+
+
+def _order(candidate: Candidate) -> tuple[bool, int, float]:
+    fraction = candidate.cost.fraction if candidate.cost else 0.0
+    return candidate.method == LAST, candidate.aims_at.rank, fraction
+
+
+def _candidate(workspace: Workspace, resolution: Resolution, name: str) -> Candidate:
+    plugin = registry.find("methods", name)
+    method = registry.load("methods", name)()
+    refused = _refused(workspace, resolution, method, plugin.built_in)
+    cost = None
+    if refused is None:
+        fraction = method.cost(unlearn_job(workspace, resolution))
+        seconds = workspace.served().seconds
+        cost = Cost(
+            seconds=fraction * seconds, fraction=fraction, basis="share of the measured seconds of the original"
+        )
+    return Candidate(
+        method=name, origin=plugin.origin, aims_at=_cap(method, plugin.built_in), cost=cost, refused=refused
+    )
+
+
+def _cap(method: Any, built_in: bool) -> Guarantee:
+    """Methods from outside are capped at EMPIRICAL (VERDICTS section 1)."""
+    aims: Guarantee = method.aims_at
+    return aims if built_in else Guarantee.EMPIRICAL
+
+
+def _refused(workspace: Workspace, resolution: Resolution, method: Any, built_in: bool) -> str | None:
+    if not isinstance(workspace.adapter, method.needs):
+        return f"family {workspace.recipe.family} lacks the capability {method.needs.__name__}"
+    if _cap(method, built_in).name not in workspace.policy.guarantees:
+        return f"the policy does not grant {_cap(method, built_in).name}"
+    refused: str | None = method.refuses(unlearn_job(workspace, resolution))
+    return refused
+
+
+def unlearn_job(workspace: Workspace, resolution: Resolution, *, target: str = "", seed: str = "") -> UnlearnJob:
+    """The job a method receives for the served model."""
+    record = workspace.served()
+    source = workspace.root / record.run
+    return UnlearnJob(
+        adapter=workspace.adapter,
+        job=workspace.fit_job(source, absent=frozenset(record.absent), seed=record.seed),
+        source=source,
+        target=workspace.root / "store" / "runs" / target if target else source,
+        forget=frozenset(resolution.slots),
+        seed=seed or record.seed,
+    )
+
+
+def make_plan(
+    workspace: Workspace, resolution: Resolution, candidate: Candidate, *, attempt: int, reference: str
+) -> Plan:
+    """Everything that can change the result of one candidate."""
+    served = workspace.served()
+    limits = {key: str(value) for key, value in encode(workspace.policy.limits).items()}
+    return Plan(
+        model=workspace.model_ref(served),
+        split=resolution.commitment,
+        method=candidate.method,
+        method_origin=candidate.origin,
+        aims_at=candidate.aims_at,
+        params={},
+        checks=tuple(
+            CheckSpec(check=check, limits=limits) for check in sorted(workspace.policy.rules(candidate.aims_at))
+        ),
+        policy=policy_digest(workspace.policy),
+        numerics=workspace.numerics,
+        recipe=workspace.recipe.digest,
+        seed="HMAC(case key, first checkpoint signed after this plan); exact methods use the original's seed",
+        attempt=attempt,
+        reference=reference,
+    )
+
+
+def open_case_label(case: OpenCase, plan_digest: str) -> str:
+    """Folder name of a candidate's run: fixed by case and plan, so that a killed run is resumed, and says nothing."""
+    return f"{case.handle}-{plan_digest.removeprefix('sha256:')[:16]}"

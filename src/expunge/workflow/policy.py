@@ -1,0 +1,74 @@
+"""policy.yaml: read, and the default one. What a policy means is in core.policy; the floors are there too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from expunge.core.codec import decimal, decode, digest_of
+from expunge.core.errors import InputError
+from expunge.core.policy import Policy
+
+DEFAULT = """\
+# What must hold before a certificate is issued. Marks: must_pass, must_not_fail, report.
+# The floors are in code: a policy can be stricter than the defaults, and only so much softer.
+name: default
+guarantees:
+  EXACT:
+    provenance: must_pass
+    utility: must_not_fail    # an exact retrain is what it is; a small test set cannot resolve a point
+    membership: must_not_fail
+    deployed: must_not_fail
+  EMPIRICAL:
+    membership: must_pass
+    utility: must_pass
+    deployed: must_not_fail
+limits:
+  alpha: 0.025          # per side
+  margin: 0.2           # |r| < t, as a share of the IN - OUT gap
+  absolute_margin: 1.0  # |X - O| in SD of O
+  power: 0.8
+  signals: 3
+  max_bank: 512         # a gap that needs more bank models than this is UNVERIFIABLE
+  accuracy_margin: 1.0  # percentage points
+  class_margin: 3.5
+  max_attempts: 4
+"""
+
+
+def parse_policy(text: str, *, what: str = "policy.yaml") -> Policy:
+    """A Policy from YAML; unknown fields, bad values and broken floors are refused. Empty means refused."""
+    try:
+        plain = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{what} is not YAML", got=str(error)[:200], code="policy") from error
+    if not isinstance(plain, dict) or not plain:
+        raise InputError(f"{what} is empty", expected="name, guarantees, limits", code="policy")
+    return decode(Policy, _plain(plain), what=what)
+
+
+def read_policy(path: Path) -> Policy:
+    """The policy in a file."""
+    try:
+        return parse_policy(path.read_text(encoding="utf-8"), what=path.name)
+    except FileNotFoundError as error:
+        raise InputError(f"no policy at {path}", hint="absent means refused", code="policy") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path.name} is not text", code="policy") from error
+
+
+def policy_digest(policy: Policy) -> str:
+    """`sha256:` of the policy as it was understood, so that comments and layout do not count."""
+    return digest_of(policy)
+
+
+def _plain(value: Any) -> Any:
+    """YAML's floats as the decimal strings the codec wants."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return decimal(value) if isinstance(value, float) else value

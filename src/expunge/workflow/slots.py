@@ -1,0 +1,161 @@
+"""The slot book: which record sits in which slot, privately, and the keyed leaves of all of them.
+
+A slot is a position at ingestion and is never reused. After a deletion the slot's id and content digest are gone from
+the book; its leaves stay, because later proofs need their neighbours, and say nothing without the manifest key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from expunge.core.codec import canonical, loads
+from expunge.core.errors import InputProblems, IntegrityError
+from expunge.core.refs import DataRef
+from expunge.data._records import aligned
+from expunge.evidence.durable import storage_errors, write_file
+from expunge.evidence.manifest import RecordManifest, RecordOpening, leaves_of
+from expunge.training.batches import Leaves
+
+
+class SlotBook:
+    """ids, digests and blocks by slot (None where erased), and (id leaf, content leaf) of every slot ever given."""
+
+    def __init__(
+        self,
+        ids: Sequence[str | None],
+        digests: Sequence[str | None],
+        blocks: Sequence[str],
+        leaves: Sequence[tuple[str, str]],
+        key: bytes,
+    ) -> None:
+        self.ids, self.digests, self.blocks, self._leaves, self._key = ids, digests, blocks, leaves, key
+
+    @classmethod
+    def ingest(cls, train: Any, key: bytes) -> SlotBook:
+        """Slots in the order of the source."""
+        digests = [train.content_digest(slot) for slot in range(len(train))]
+        leaves = [leaves_of(key, name, digest) for name, digest in zip(train.ids, digests, strict=True)]
+        return cls(list(train.ids), list(digests), list(train.blocks), leaves, key)
+
+    @classmethod
+    def load(cls, path: Path, key: bytes) -> SlotBook:
+        """Read the private book. Raises IntegrityError when it is not one."""
+        with storage_errors(path, "read"):
+            raw = path.read_bytes()
+        try:
+            rows = loads(raw)["rows"]
+            ids, digests, blocks, first, second = (list(column) for column in zip(*rows, strict=True))
+        except (KeyError, TypeError, ValueError) as error:
+            raise IntegrityError("store/slots.json is not a slot book") from error
+        return cls(ids, digests, blocks, list(zip(first, second, strict=True)), key)
+
+    def save(self, path: Path) -> None:
+        """Write the private book, 0600."""
+        rows = [
+            [name, digest, block, *pair]
+            for name, digest, block, pair in zip(self.ids, self.digests, self.blocks, self._leaves, strict=True)
+        ]
+        write_file(path, canonical({"v": 1, "rows": rows}), mode=0o600)
+
+    def save_ids(self, path: Path) -> None:
+        """What a bank's workers need to put the source into slot order, 0600."""
+        write_file(path, canonical({"ids": list(self.ids), "blocks": list(self.blocks)}), mode=0o600)
+
+    # --------------------------------------------------------------------------------------------------------- lookups
+
+    @cached_property
+    def _slot_of(self) -> dict[str, int]:
+        return {name: slot for slot, name in enumerate(self.ids) if name is not None}
+
+    @cached_property
+    def _erased(self) -> dict[str, int]:
+        return {self._leaves[slot][0]: slot for slot, name in enumerate(self.ids) if name is None}
+
+    def slots_of(self, ids: Sequence[str]) -> list[int]:
+        """Slots of ids; unknown and already deleted ones are all reported."""
+        problems = []
+        for name in ids:
+            if name in self._slot_of:
+                continue
+            gone = leaves_of(self._key, name, "0" * 64)[0] in self._erased
+            problems.append(f"{name!r} was already deleted" if gone else f"{name!r} is unknown")
+        if problems:
+            example = next((name for name in self.ids if name is not None), "none left")
+            raise InputProblems("record ids", problems, hint=f"ids look like {example!r}", code="unknown-id")
+        return [self._slot_of[name] for name in ids]
+
+    def in_block(self, block: str) -> list[int]:
+        """Present slots of a block."""
+        found = [s for s, name in enumerate(self.blocks) if name == block and self.ids[s] is not None]
+        if not found:
+            raise InputProblems("blocks", [f"{block!r} is unknown or already deleted"], code="unknown-id")
+        return found
+
+    def copies(self, slots: Sequence[int]) -> list[int]:
+        """Present slots outside `slots` that hold the same content as one of them."""
+        wanted = {self._leaves[slot][1] for slot in slots}
+        mine = frozenset(slots)
+        return [
+            slot
+            for slot, name in enumerate(self.ids)
+            if name is not None and slot not in mine and self._leaves[slot][1] in wanted
+        ]
+
+    def align(self, dataset: Any) -> Any:
+        """A data set with its training records in slot order; erased ones blank."""
+        return aligned(dataset, self.ids, self.blocks)
+
+    def leaves(self) -> Leaves:
+        """What the training loop needs for transcripts and receipts."""
+        return Leaves(
+            ids=[pair[0] for pair in self._leaves],
+            contents=[pair[1] for pair in self._leaves],
+            digests=[digest or "" for digest in self.digests],
+        )
+
+    # ------------------------------------------------------------------------------------------------------- manifests
+
+    @property
+    def tombstones(self) -> frozenset[int]:
+        """Slots whose record was erased."""
+        return frozenset(slot for slot, name in enumerate(self.ids) if name is None)
+
+    def manifest(self, absent: Collection[int] | None = None) -> RecordManifest:
+        """Leaves of every slot but these (the erased ones if not given); also for a state before an erasure."""
+        gone = self.tombstones if absent is None else frozenset(absent)
+        return RecordManifest({slot: pair for slot, pair in enumerate(self._leaves) if slot not in gone})
+
+    def data_ref(self, source: str, absent: Collection[int] | None = None) -> DataRef:
+        """The data set by content, without the slots in `absent` (the erased ones if not given)."""
+        manifest = self.manifest(absent)
+        return DataRef(
+            source=source,
+            slots=len(self.ids),
+            present=manifest.size,
+            root=manifest.root,
+            content_root=manifest.content_root,
+        )
+
+    def opening(self, slot: int) -> RecordOpening:
+        """What the requester keeps of one of their records."""
+        name, digest = self.ids[slot], self.digests[slot]
+        if name is None or digest is None:
+            raise IntegrityError("an erased slot has no opening")
+        return RecordManifest.build([(slot, name, digest)], key=self._key).opening(slot)
+
+    def leaf(self, slot: int) -> tuple[str, str]:
+        """(id leaf, content leaf) of a slot."""
+        return self._leaves[slot]
+
+    def erased(self, slots: Collection[int]) -> SlotBook:
+        """The book without ids and digests of these slots."""
+        gone = frozenset(slots)
+
+        def blank(values: Sequence[str | None]) -> list[str | None]:
+            return [None if slot in gone else value for slot, value in enumerate(values)]
+
+        blocks = ["" if slot in gone else block for slot, block in enumerate(self.blocks)]
+        return SlotBook(blank(self.ids), blank(self.digests), blocks, self._leaves, self._key)

@@ -1,0 +1,81 @@
+"""What the log says about a workspace: a pure fold, like Case. There is no other record of which model is served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from expunge.core.plan import Numerics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRecord:
+    """Private: how a model was made. `run` is relative to the workspace; `absent` are the tombstones it trained without.
+
+    `adopted` models came from outside: they have no transcript, and their `run` holds only the weights.
+    """
+
+    digest: str
+    run: str
+    seed: str
+    absent: tuple[int, ...]
+    recipe: str
+    numerics: Numerics
+    seconds: float
+    adopted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BankRecord:
+    """A bank as logged: its digest, size, anchors and the day it must be destroyed."""
+
+    digest: str
+    n: int
+    anchors: int
+    destroy_by: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Model in service, banks, handles of all cases in order, and the open incidents."""
+
+    model: str | None = None
+    banks: tuple[BankRecord, ...] = ()
+    cases: tuple[str, ...] = ()
+    incidents: tuple[str, ...] = ()
+    subjects: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def fold(cls, entries: Iterable[Any]) -> State:
+        """The state after all entries."""
+        state = cls()
+        for entry in entries:
+            state = state.apply(entry.body)
+        return state
+
+    def apply(self, body: Any) -> State:
+        """The state after one more entry."""
+        kind, payload, case = body["kind"], body.get("payload") or {}, body.get("case")
+        if kind in ("model.trained", "model.adopted", "model.released"):
+            return replace(self, model=payload["model"])
+        if kind == "bank.built":
+            record = BankRecord(
+                digest=payload["bank"],
+                n=payload["n"],
+                anchors=payload["anchors"],
+                destroy_by=payload["destroy_by"],
+                model=payload["model"],
+            )
+            return replace(self, banks=(*self.banks, record))
+        if kind == "bank.retired":
+            return replace(self, banks=tuple(bank for bank in self.banks if bank.digest != payload["bank"]))
+        if kind == "request.received":
+            return replace(self, cases=(*self.cases, case))
+        if kind == "plan.committed":
+            subject = payload["subject"]
+            return replace(self, subjects={**self.subjects, subject: self.subjects.get(subject, 0) + 1})
+        if kind == "incident.opened":
+            return replace(self, incidents=(*self.incidents, case))
+        return self

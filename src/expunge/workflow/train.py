@@ -1,0 +1,114 @@
+"""The owner's two preparations: train the model that will be served, and build the bank that will judge deletions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expunge.core.codec import canonical, decode, digest_of, encode, loads
+from expunge.core.errors import InputError
+from expunge.core.protocols import FitResult
+from expunge.evidence.durable import write_file
+from expunge.farm.bank import Bank, BankSpec
+from expunge.training.rng import derive_seed
+from expunge.training.transcript import transcript_digest
+from expunge.workflow.state import ModelRecord
+
+if TYPE_CHECKING:
+    from expunge.workflow.workspace import Workspace
+
+
+def train(workspace: Workspace) -> tuple[ModelRecord, FitResult]:
+    """Train the served model, or continue where a killed process left it, and log its digest. Done once."""
+    state = workspace.state()
+    if state.model is not None:
+        raise InputError(
+            "this workspace already serves a model", got=state.model, hint="start a new workspace to retrain"
+        )
+    run = workspace.root / "store" / "runs" / "original"
+    result: FitResult = workspace.adapter.fit(workspace.fit_job(run, absent=frozenset()))
+    record = ModelRecord(
+        digest=result.digest,
+        run=str(run.relative_to(workspace.root)),
+        seed=workspace.config.model.seed,
+        absent=(),
+        recipe=workspace.recipe.digest,
+        numerics=workspace.numerics,
+        seconds=result.seconds,
+    )
+    workspace.remember_model(record)
+    payload = {
+        "model": result.digest,
+        "transcript": transcript_digest(run / "transcript.jsonl"),
+        "recipe": workspace.recipe.digest,
+        "numerics": encode(workspace.numerics),
+        "data": encode(workspace.book.data_ref(workspace.config.data.source)),
+    }
+    workspace.log.append("model.trained", payload)
+    workspace.log.checkpoint()
+    return record, result
+
+
+def bank_spec(workspace: Workspace) -> BankSpec:
+    """The bank this workspace's configuration asks for, on the records that are present."""
+    table = workspace.config.bank
+    recipe = {**workspace.recipe.model_dump(), "threads": 1}
+    return BankSpec(
+        recipe=encode(recipe),
+        data=encode(workspace.named_data),
+        seed=derive_seed(workspace.config.model.seed, "bank", len(workspace.state().banks)),
+        pairs=table.pairs,
+        anchors=table.anchors,
+        monitored=table.monitored,
+        tombstones=tuple(sorted(workspace.served().absent)),
+    )
+
+
+def build_bank(workspace: Workspace) -> tuple[Bank, list[Mapping[str, Any]]]:
+    """Train every bank model and anchor that is missing, then log the bank with the day it must be destroyed."""
+    served = workspace.served()
+    state = workspace.state()
+    if state.banks:
+        raise InputError("this workspace has a bank", got=state.banks[-1].digest, hint="it serves its whole window")
+    spec = bank_spec(workspace)
+    bank = Bank(spec, _folder(workspace, spec.digest), workspace.data.train.blocks)
+    bank.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_file(bank.folder / "spec.json", canonical(encode(spec)), mode=0o600)
+    workspace.book.save_ids(bank.folder / "slots.json")
+    results = bank.build(workspace.config.compute.executor, workspace.compute, workspace.progress)
+    destroy_by = datetime.now(UTC) + timedelta(days=workspace.config.bank.window_days)
+    payload = {
+        "bank": spec.digest,
+        "n": 2 * spec.pairs,
+        "anchors": spec.anchors,
+        "members": digest_of([result["digest"] for result in results]),
+        "model": served.digest,
+        "destroy_by": destroy_by.date().isoformat(),
+    }
+    workspace.log.append("bank.built", payload)
+    workspace.log.checkpoint()
+    return bank, results
+
+
+def read_bank(workspace: Workspace, digest: str) -> Bank:
+    """A logged bank from its folder; its spec must still have the logged digest."""
+    file = _folder(workspace, digest) / "spec.json"
+    if not file.exists():
+        raise InputError("the bank's folder is gone", expected=str(file), hint="it may have been retired")
+    spec = decode(BankSpec, loads(file.read_bytes()), what="bank spec")
+    if spec.digest != digest:
+        raise InputError("the bank's spec was changed", expected=digest, got=spec.digest)
+    return Bank(spec, file.parent, workspace.data.train.blocks)
+
+
+def _folder(workspace: Workspace, digest: str) -> Path:
+    return workspace.root / "store" / "banks" / digest.removeprefix("sha256:")[:32]
+
+
+def free_bytes(path: Path) -> int:
+    """Free space where a path lies."""
+    stat = os.statvfs(path)
+    return stat.f_bavail * stat.f_frsize
