@@ -30,13 +30,13 @@ def bank(rng, *, pairs=24, records=10, gap=2.0, unlearned=None, population=100, 
 
     unlearned="no-op" copies the IN models, None runs no X arm; `shift` moves X by that many SD for every record.
     """
-    level = rng.normal(0.0, 1.0, records)
+    level, unseen_level = rng.normal(0.0, 1.0, records), rng.normal(1.0, 1.5, population)
 
     def models(count, moved):
         return log_sigmoid(level + moved + rng.standard_normal((count, records)))
 
     def unseen(count):
-        return log_sigmoid(rng.normal(1.0, 1.5, population) + 0.5 * rng.standard_normal((count, population)))
+        return log_sigmoid(unseen_level + 0.5 * rng.standard_normal((count, population)))
 
     out, into = models(pairs, 0.0), models(pairs, gap)
     out_z, into_z = unseen(pairs), unseen(pairs)
@@ -73,8 +73,8 @@ def served(rng, *, candidate=0.0, anchors=40, members=40, records=10, gap=2.0, p
 
 
 def job(*, arms=None, deployed=None, correctness=None, signals=("lira", "rmia"), guarantee="EXACT", **limits):
-    """A CheckJob with the default limits, except those named."""
-    limits.setdefault("signals", len(signals) or 1)
+    """A CheckJob with the default limits, except those named; `wanted` is the policy's number of signals."""
+    limits["signals"] = limits.pop("wanted", None) or len(signals) or 1
     seed, attempt = limits.pop("seed", 7), limits.pop("attempt", 1)
     return CheckJob(
         limits=Limits(**limits),

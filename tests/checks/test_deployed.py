@@ -1,0 +1,160 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from expunge.checks.deployed import DeployedFile
+from expunge.core import registry
+from expunge.core.codec import canonical, encode
+from expunge.core.errors import CheckBroken
+from expunge.core.finding import Verdict
+from expunge.core.protocols import Check
+from oracle import naive
+from oracle.banks import bank, job, served
+
+PASS, FAIL, INCONCLUSIVE, UNVERIFIABLE = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.UNVERIFIABLE
+
+
+def judged(seed=0, *, signals=("lira", "rmia"), limits=None, **files):
+    return DeployedFile().run(
+        job(deployed=served(np.random.default_rng(seed), **files), signals=signals, **(limits or {}))
+    )
+
+
+def test_the_registry_finds_it_by_file_name():
+    assert registry.load("checks", "deployed") is DeployedFile
+    assert isinstance(DeployedFile(), Check)
+
+
+def test_a_served_no_op_fails():
+    """The defeat device: honest on the bank, nothing done to the file that is served."""
+    found = judged(candidate=1.0)
+    assert found.verdict is FAIL
+    assert found.estimate <= found.limit
+    assert found.original <= found.limit
+
+
+def test_the_very_original_fails():
+    files = served(np.random.default_rng(1))
+    same = dataclasses.replace(files, candidate=files.original, candidate_population=files.original_population)
+    assert DeployedFile().run(job(deployed=same)).verdict is FAIL
+
+
+def test_a_file_pushed_far_below_the_anchors_fails():
+    found = judged(candidate=-2.0)
+    assert found.verdict is FAIL
+    assert "far below" in found.reason
+    assert found.estimate <= found.limit
+
+
+def test_an_honest_file_passes_nothing_beyond_rejecting_still_in():
+    found = judged(gap=3.0)
+    assert found.verdict is PASS
+    assert "the rank can only fail a file; it passed nothing beyond rejecting 'still IN'" in found.reason
+    assert "detectable shift" in found.reason
+    assert found.mde > 3
+    assert found.n == 40
+
+
+def test_fewer_than_nineteen_anchors_is_half_size_only():
+    found = judged(anchors=18)
+    assert found.verdict is UNVERIFIABLE
+    assert "tested on half-size models only" in found.reason
+    assert DeployedFile().run(job()).verdict is UNVERIFIABLE
+
+
+def test_fewer_than_nineteen_in_anchors_cannot_reject_still_in():
+    found = judged(members=18, gap=3.0)
+    assert found.verdict is INCONCLUSIVE
+    assert "18 IN anchors" in found.reason
+    assert judged(members=18, gap=3.0, candidate=1.0).verdict is FAIL
+
+
+def test_an_original_that_looks_out_makes_the_test_blind():
+    found = judged(gap=0.1, records=1)
+    assert found.verdict is UNVERIFIABLE
+    assert "original itself" in found.reason
+
+
+def test_half_a_removal_is_not_a_pass():
+    """Between the anchors of both sides: the rank does not fail it at once, and 'still IN' is not rejected."""
+    verdicts = [judged(seed, candidate=0.5, records=1, gap=6.0, signals=("lira",)).verdict for seed in range(12)]
+    assert verdicts.count(PASS) <= 4
+    assert set(verdicts) <= {PASS, FAIL, INCONCLUSIVE}
+
+
+def test_without_in_models_nothing_is_fitted_and_the_bank_may_lend_them():
+    files = served(np.random.default_rng(2), members=1, gap=3.0)
+    found = DeployedFile().run(job(deployed=files))
+    assert found.verdict is INCONCLUSIVE
+    assert "no IN models" in found.reason
+    arms = bank(np.random.default_rng(2), pairs=20, gap=3.0)
+    lent = DeployedFile().run(job(deployed=files, arms=arms))
+    assert lent.estimate is not None
+    assert lent.verdict in (INCONCLUSIVE, UNVERIFIABLE)
+
+
+def test_a_file_of_another_recipe_does_not_pass():
+    """Shifted on records nobody trained on: it is not one of the anchors, so its rank means nothing."""
+    files = served(np.random.default_rng(3), gap=3.0)
+    odd = dataclasses.replace(files, candidate_population=np.minimum(files.candidate_population / 30, 0))
+    found = DeployedFile().run(job(deployed=odd, signals=("lira",)))
+    assert found.verdict is INCONCLUSIVE
+    assert "never-trained" in found.reason
+
+
+def test_placebos_and_controls_are_part_of_the_finding():
+    found = judged(gap=3.0)
+    names = [c.name for c in found.conditions]
+    for signal in ("lira", "rmia"):
+        assert f"{signal}: the original is caught" in names
+        assert f"{signal}: placebo alarms" in names
+        assert f"{signal}: rejects 'still IN'" in names
+    assert 0 <= found.reference <= 0.1
+
+
+def test_later_attempts_must_show_more():
+    limits = [judged(limits={"attempt": a}).limit for a in (1, 2)]
+    assert limits[1] == pytest.approx(limits[0] / 2)
+
+
+def test_honest_files_are_failed_at_no_more_than_the_spent_alpha():
+    """All sides and signals together, at attempt 1: .0125."""
+    rng, runs = np.random.default_rng(4), 120
+    files = [served(rng, anchors=19, members=2, records=5, population=20) for _ in range(runs)]
+    found = [DeployedFile().run(job(deployed=one)) for one in files]
+    assert naive.at_most(sum(f.verdict is FAIL for f in found), runs, 0.0125)
+    assert not any(f.verdict is PASS for f in found)
+
+
+@pytest.mark.parametrize("change", ["candidate", "original", "out_anchors", "in_anchors", "out_population"])
+def test_malformed_files_break_the_check(change):
+    files = served(np.random.default_rng(5), anchors=20)
+    good = getattr(files, change)
+    for bad in (good * np.nan, good[:, 1:], -good):
+        with pytest.raises(CheckBroken):
+            DeployedFile().run(job(deployed=dataclasses.replace(files, **{change: bad})))
+
+
+def test_two_candidates_are_not_one_file():
+    files = served(np.random.default_rng(5), anchors=20)
+    two = {name: np.tile(getattr(files, name), (2, 1)) for name in ("candidate", "candidate_population")}
+    with pytest.raises(CheckBroken, match="one file"):
+        DeployedFile().run(job(deployed=dataclasses.replace(files, **two)))
+
+
+def test_one_signal_named_twice_is_not_two():
+    with pytest.raises(CheckBroken, match="twice"):
+        judged(signals=("lira", "lira"))
+    assert judged(signals=()).verdict is INCONCLUSIVE
+
+
+def test_only_rounded_p_values_leave_the_check():
+    files = served(np.random.default_rng(6), records=1)
+    found = DeployedFile().run(job(deployed=files))
+    text = canonical(encode(found)).decode()
+    assert not any(
+        f"{v:.5g}" in text for v in np.concatenate([files.candidate, files.original, files.out_anchors]).ravel()
+    )
+    assert all(len(v.replace("0.", "").lstrip("0").split("e")[0].replace(".", "")) <= 3 for v in found.details.values())
+    assert DeployedFile().run(job(deployed=files)) == found

@@ -1,0 +1,106 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from expunge.core.errors import CheckBroken
+from expunge.core.finding import MembershipScores
+from expunge.stats.block import Models, among_peers, pair_scores
+from expunge.stats.signal import Planning, read_signal, signal_correlation
+from expunge.stats.threearm import Rule
+from oracle.banks import bank, served
+
+
+def spy(seen):
+    """An attack that records its jobs and scores log p itself."""
+
+    def score(job):
+        seen.append(job)
+        return MembershipScores(attack="spy", values=np.asarray(job.target), unit="nats")
+
+    return score
+
+
+def test_no_pair_is_judged_by_references_of_its_own():
+    """The attack: a reference that is the model under test makes every method look the same."""
+    arms, seen = bank(np.random.default_rng(0), pairs=6, records=4, unlearned=0.0), []
+    scores = pair_scores(spy(seen), arms)
+    assert len(seen) == 6
+    for k, job in enumerate(seen):
+        others = [j for j in range(6) if j != k]
+        assert np.array_equal(job.target, np.stack([arms.out[k], arms.into[k], arms.unlearned[k]]))
+        assert np.array_equal(job.reference, np.concatenate([arms.out[others], arms.into[others]]))
+        assert np.array_equal(job.member, np.repeat([[False], [True]], 5, axis=0).repeat(4, axis=1))
+        assert np.array_equal(job.target_population[2], arms.unlearned_population[k])
+        assert np.array_equal(
+            job.reference_population, np.concatenate([arms.out_population[others], arms.into_population[others]])
+        )
+    assert scores.out == pytest.approx(arms.out.mean(axis=1))
+    assert scores.unlearned == pytest.approx(arms.unlearned.mean(axis=1))
+
+
+def test_without_an_x_arm_there_is_no_x():
+    scores = pair_scores(spy([]), bank(np.random.default_rng(0), pairs=5))
+    assert scores.unlearned is None
+    assert scores.into.shape == (5,)
+
+
+def test_file_and_anchors_are_scored_alike():
+    """Each by all the others, or the rank would not be exact."""
+    job, seen = served(np.random.default_rng(1), anchors=5, members=3, records=2), []
+    out = Models.of("out", job.out_anchors, job.out_population)
+    file = Models.of("file", job.candidate, job.candidate_population)
+    members = Models.of("in", job.in_anchors, job.in_population)
+    found = among_peers(spy(seen), file, out, members, peers_are_members=False)
+    assert found.shape == (6,)
+    stack = np.concatenate([job.candidate, job.out_anchors])
+    for k, call in enumerate(seen):
+        rest = np.concatenate([np.delete(stack, k, axis=0), job.in_anchors])
+        assert np.array_equal(call.target[0], stack[k])
+        assert np.array_equal(call.reference, rest)
+        assert call.member[:5].sum() == 0
+        assert call.member[5:].all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"into": np.full((5, 4), -1.0)},
+        {"into": np.full((6, 3), -1.0)},
+        {"out": np.full((6, 4), np.nan)},
+        {"out": np.full((6, 4), 1.0)},
+        {"out": np.full((6, 4), -np.inf)},
+        {"out": np.full(6, -1.0)},
+        {"out": np.empty((6, 0)), "into": np.empty((6, 0))},
+        {"unlearned": np.full((5, 4), -1.0)},
+        {"unlearned_population": None},
+        {"out_population": np.full((6, 99), -1.0)},
+        {"out": "scores"},
+    ],
+)
+def test_malformed_arms_break_the_check(change):
+    arms = bank(np.random.default_rng(0), pairs=6, records=4, unlearned=0.0)
+    with pytest.raises(CheckBroken):
+        pair_scores(spy([]), dataclasses.replace(arms, **change))
+
+
+def test_an_attack_that_returns_nan_or_another_shape_breaks_the_check():
+    arms = bank(np.random.default_rng(0), pairs=6, records=4)
+    for values in (np.full((2, 4), np.nan), np.zeros((2, 3)), None):
+        with pytest.raises(CheckBroken, match="bad"):
+            pair_scores(lambda job, v=values: MembershipScores(attack="bad", values=v, unit="nats"), arms)
+
+
+def test_signals_that_are_copies_of_each_other_show_their_correlation():
+    scores = pair_scores(spy([]), bank(np.random.default_rng(0), pairs=12))
+    assert signal_correlation([scores, scores]) == pytest.approx(1.0)
+    assert signal_correlation([scores]) == 0.5
+
+
+def test_a_reading_is_the_same_for_the_same_seed():
+    scores = pair_scores(spy([]), bank(np.random.default_rng(0), pairs=12, unlearned=0.0))
+    rule = Rule(margin=0.2, alpha=0.0125, fail_alpha=0.00625)
+    plans = [Planning(power=0.8, signals=2, correlation=0.5, seed=s) for s in (1, 1, 2)]
+    first, again, other = (read_signal("spy", scores, rule, plan) for plan in plans)
+    assert first == again
+    assert first.sham != other.sham
