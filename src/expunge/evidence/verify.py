@@ -38,7 +38,6 @@ from expunge.evidence.keys import TrustRoots
 from expunge.evidence.manifest import RecordOpening
 from expunge.evidence.merkle import ConsistencyProof
 from expunge.evidence.note import Checkpoint, open_checkpoint
-from expunge.evidence.predicate import AS_LOGGED, RECOMPUTED
 from expunge.evidence.recompute import Cosigned, verify_recompute
 from expunge.evidence.sentence import SELF_ISSUED, custody_line, generate
 from expunge.evidence.statement import Statement, parse_statement
@@ -317,7 +316,5 @@ _CHECKS: tuple[tuple[Callable[[_Run], str], tuple[int, ...]], ...] = (
     (_said, (3,)),
     (_current, (3,)),
     (_extends, (5,)),
-    (_yours, (3,)),
+    (_yours, (7,)),
 )
-
-__all__ = ["AS_LOGGED", "OPTIONAL", "RECOMPUTED", "STEPS", "Expectation", "Step", "Verification", "verify_bundle"]
