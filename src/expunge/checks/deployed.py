@@ -28,6 +28,7 @@ _STATISTIC = (
 )
 _ONLY_FAIL = "the rank can only fail a file; it passed nothing beyond rejecting 'still IN'"
 _POPULATION_ALPHA = 0.05
+_SMALLEST = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,12 +112,7 @@ class DeployedFile:
 
     def _without(self, verdict: Verdict, reason: str, anchors: int = 0) -> Finding:
         return Finding(
-            check="deployed",
-            question=self.question,
-            statistic=_STATISTIC,
-            verdict=verdict,
-            reason=reason,
-            n=anchors,
+            check="deployed", question=self.question, statistic=_STATISTIC, verdict=verdict, reason=reason, n=anchors
         )
 
     def _finding(self, job: CheckJob, files: _Files, sides: Sequence[_Sides]) -> Finding:
@@ -147,9 +143,8 @@ class DeployedFile:
 def _files(job: Deployed) -> _Files:
     candidate = Models.of("candidate", job.candidate, job.candidate_population)
     original = Models.of("original", job.original, job.original_population, like=candidate)
-    for name, file in (("candidate", candidate), ("original", original)):
-        if len(file) != 1:
-            raise CheckBroken(f"{name} is one file", expected="1 row", got=str(len(file)))
+    if not len(candidate) == len(original) == 1:
+        raise CheckBroken("candidate and original are one file each", got=f"{len(candidate)} and {len(original)} rows")
     return _Files(
         candidate=candidate,
         original=original,
@@ -201,7 +196,7 @@ def _decide(sides: Sequence[_Sides], levels: _Levels, into: int, unseen: float) 
     for side in sides:
         if side.file.p <= levels.fail:
             where = "is more member-like than" if side.file.too_high else "lies far below"
-            return Verdict.FAIL, f"{side.name}: the file {where} every OUT anchor, p = {side.file.p:.2g}"
+            return Verdict.FAIL, f"{side.name}: the file {where} every OUT anchor, p = {_rounded(side.file.p):.2g}"
     blind = [side.name for side in sides if not _caught(side, levels)]
     if len(blind) == len(sides):
         return Verdict.UNVERIFIABLE, "the original itself cannot be told from OUT anchors, so one file shows nothing"
@@ -288,17 +283,18 @@ def _still_in(side: _Sides, levels: _Levels, into: int) -> Condition:
 
 def _details(sides: Sequence[_Sides], levels: _Levels, unseen: float, into: int) -> Mapping[str, str]:
     """p-values only, to three digits; no score."""
-    numbers: dict[str, float | None] = {"in_anchors": into, "p_population": unseen, "alpha_fail": levels.fail}
-    numbers["alpha_still_in"] = levels.still_in
+    numbers: dict[str, float | None] = {"p_population": unseen}
     for side in sides:
         numbers[f"{side.name}.rank_p"] = side.file.member.rank
         numbers[f"{side.name}.prediction_p"] = side.file.member.prediction
         numbers[f"{side.name}.original_rank_p"] = side.original.member.rank
         numbers[f"{side.name}.rank_floor"] = 1 / (side.file.member.n + 1)
         numbers[f"{side.name}.still_in_p"] = None if side.still_in is None else side.still_in.p
-    return {key: decimal(_rounded(value)) for key, value in numbers.items() if value is not None}
+    rounded = {key: _rounded(value) for key, value in numbers.items() if value is not None}
+    rounded |= {"in_anchors": into, "alpha_fail": levels.fail, "alpha_still_in": levels.still_in}
+    return {key: decimal(value) for key, value in rounded.items()}
 
 
-def _rounded(value: float) -> float:
-    """Three significant digits: more would place one file's score exactly."""
-    return float(f"{value:.3g}")
+def _rounded(p: float) -> float:
+    """Three significant digits and nothing below 1e-6: finer would place one file's score, and no tail is that sure."""
+    return float(f"{max(p, _SMALLEST):.3g}")

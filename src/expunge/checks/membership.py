@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from expunge.core import registry
 from expunge.core.codec import decimal
 from expunge.core.errors import CheckBroken
-from expunge.core.finding import Condition, Finding, Guarantee, Interval, Verdict, worst
+from expunge.core.finding import Condition, Finding, Guarantee, Interval, Verdict
 from expunge.core.policy import EMPIRICAL_SIGNALS
 from expunge.core.protocols import Arms, CheckJob
 from expunge.stats.block import arms_of, pair_scores
@@ -20,7 +20,8 @@ from expunge.stats.threearm import Outcome, Rule
 
 _LEAST_PAIRS = 6  # the placebo control is run on half of them and needs three
 _CANARY_POWER = 0.9
-_STATISTIC = "residual influence r = mean(X - O) / mean(I - O) over complement pairs, of the weakest signal"
+_STATISTIC = "residual influence r = mean(X - O) / mean(I - O) over complement pairs, of the signal that decides"
+_ORDER = (Verdict.FAIL, Verdict.UNVERIFIABLE, Verdict.INCONCLUSIVE, Verdict.PASS)  # as core.finding.worst
 _DEMONSTRATED = (Outcome.RESIDUE, Outcome.OVER_UNLEARNED)
 
 
@@ -31,8 +32,10 @@ class Membership:
     every signal inside the margin, the measured no-op control caught, the placebo not flagged, no further condition
     demonstrably violated, and as many signals as the policy asks for. UNVERIFIABLE: the pairs needed at the upper
     95 % limit of the gap exceed the policy's largest bank. Anything else is INCONCLUSIVE. Without an X arm it never
-    passes. `canary_power` is the power at which the workspace's planted d = 3 canaries were detected: below .9 the
-    check may not blame the block, and says INCONCLUSIVE instead of UNVERIFIABLE; None = canaries were not run.
+    passes, and the signal with the largest gap says whether the block can be seen at all.
+
+    `canary_power` is the power at which the workspace's planted d = 3 canaries were detected: below .9 the check may
+    not blame the block, and says INCONCLUSIVE instead of UNVERIFIABLE; None = canaries were not run.
     """
 
     question: str = "Does the procedure leave this block's influence in models, on average over retrainings?"
@@ -66,8 +69,8 @@ class Membership:
 
     def _finding(self, job: CheckJob, readings: Sequence[Reading], correlation: float) -> Finding:
         judged = [(reading, *self._judge(job, reading)) for reading in readings]
-        weakest = min(judged, key=lambda item: _weakness(item[0], item[1]))
-        verdict, reason = worst(tuple(item[1] for item in judged)), f"{weakest[0].name}: {weakest[2]}"
+        speaker = min(judged, key=lambda item: _weakness(item[0], item[1]))
+        verdict, reason = speaker[1], f"{speaker[0].name}: {speaker[2]}"
         wanted = _wanted_signals(job)
         if verdict is Verdict.PASS:
             reason = _passed(readings)
@@ -76,7 +79,7 @@ class Membership:
                 reason = (
                     f"{len(readings)} of {wanted} signals were run and passed; the policy wants {wanted}: " + reason
                 )
-        reading = weakest[0]
+        reading = speaker[0]
         r = None if reading.result is None else reading.result.residual
         return Finding(
             check="membership",
@@ -166,11 +169,13 @@ def _outside(bounds: Bounds, job: CheckJob) -> bool:
 
 
 def _weakness(reading: Reading, verdict: Verdict) -> tuple[int, float]:
-    """Sort key: the worst verdict first, then the largest |r|, or the smallest gap where no X arm was run."""
-    order = (Verdict.FAIL, Verdict.UNVERIFIABLE, Verdict.INCONCLUSIVE, Verdict.PASS)
-    if reading.result is not None and reading.result.residual.estimate is not None:
-        return order.index(verdict), -abs(reading.result.residual.estimate)
-    return order.index(verdict), reading.gap.estimate or 0.0
+    """Sort key of the signal that speaks. With an X arm the worst verdict, then the largest |r|: all must pass.
+
+    Without one nothing can pass, and the question is only whether the block can be seen: the largest gap speaks.
+    """
+    if reading.result is None:
+        return _ORDER[::-1].index(verdict), -(reading.gap.estimate or 0.0)
+    return _ORDER.index(verdict), -abs(reading.result.residual.estimate or 0.0)
 
 
 def _passed(readings: Sequence[Reading]) -> str:

@@ -88,7 +88,7 @@ class Bank:
         if float(self.spec.recipe.get("bank_inclusion", 0.5)) != 0.5:
             problems.append("bank_inclusion: complement pairs need .5")
         unknown = [block for block in self.spec.monitored if block not in self._block_slots]
-        if unknown:
+        if unknown and not (self.folder / DESIGN).exists():  # a monitored block may have been erased since
             problems.append(f"monitored blocks that do not exist: {', '.join(unknown[:5])}")
         if problems:
             raise InputProblems("bank", problems)

@@ -117,7 +117,11 @@ def among_peers(score: Score, target: Models, peers: Models, others: Models, *, 
 
 
 def block_means(score: Score, target: Models, reference: Models, member: Bools) -> Floats:
-    """Mean score over the records of each of the T targets, (T,). `member` (M,) says which references saw the block."""
+    """Mean score over the records of each of the T targets, (T,). `member` (M,) says which references saw the block.
+
+    A score that is a share of the Z unseen records is averaged as its empirical logit (Anscombe 1956): a share ends at
+    1, where r would no longer be linear in what a record gives away (in simulation the gap grows by 5 to 15 % too).
+    """
     shape = reference.block.shape
     job = AttackJob(
         target=target.block,
@@ -128,4 +132,14 @@ def block_means(score: Score, target: Models, reference: Models, member: Bools) 
     )
     scored = score(job)
     values = finite(f"scores of {scored.attack}", cast(ArrayLike, scored.values), target.block.shape)
+    if scored.unit == "probability":
+        values = _empirical_logit(values, target.population.shape[1])
     return np.asarray(values.mean(axis=1), dtype=np.float64)
+
+
+def _empirical_logit(share: Floats, trials: int) -> Floats:
+    """log((k + ½)/(Z − k + ½)) of k = share·Z hits. Raises CheckBroken on a share outside [0, 1]."""
+    if share.size and not (share.min() >= 0 and share.max() <= 1):
+        raise CheckBroken("a probability score lies outside [0, 1]", got=f"{share.min():.4g} to {share.max():.4g}")
+    hits = share * trials
+    return np.asarray(np.log((hits + 0.5) / (trials - hits + 0.5)), dtype=np.float64)

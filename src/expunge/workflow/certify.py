@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,12 @@ from expunge.core.codec import canonical, decode, digest_of, encode, loads
 from expunge.core.errors import EvidenceError
 from expunge.core.finding import Finding, Guarantee
 from expunge.core.plan import Plan
+from expunge.core.refs import DataRef
 from expunge.evidence.bundle import file_digests, write_bundle
 from expunge.evidence.durable import destroy_file, write_file
 from expunge.evidence.envelope import sign_envelope
 from expunge.evidence.keys import custody_of
+from expunge.evidence.log_entry import Entry
 from expunge.evidence.manifest import prove_deletion
 from expunge.evidence.merkle import ConsistencyProof, InclusionProof
 from expunge.evidence.note import open_checkpoint
@@ -68,9 +70,9 @@ def certify(workspace: Workspace, case: OpenCase, accepted: Accepted, purged: Pu
         "absence.json": canonical(encode(_absence(workspace, accepted))),
     }
     files |= registry.load("reports", REPORT)().render(_view(workspace, accepted, purged, draft))
-    payload = build_statement(_with(draft, files=file_digests(files)))
+    payload = build_statement(replace(draft, files=file_digests(files)))
     write_recompute_package(workspace, case, accepted)
-    path = _issue(workspace, case, payload, files)
+    path = _issue(workspace, case, payload, files, draft.data_before)
     report = case.folder / "report.html"
     write_file(report, files["report.html"])
     for secret in sorted(case.private.iterdir()):
@@ -85,20 +87,14 @@ def certify(workspace: Workspace, case: OpenCase, accepted: Accepted, purged: Pu
     )
 
 
-def _with(draft: Predicate, **changes: Any) -> Predicate:
-    from dataclasses import replace
-
-    return replace(draft, **changes)
-
-
-def _issue(workspace: Workspace, case: OpenCase, payload: bytes, files: Mapping[str, bytes]) -> Path:
+def _issue(workspace: Workspace, case: OpenCase, payload: bytes, files: Mapping[str, bytes], before: DataRef) -> Path:
     """Log the statement's digest, sign it with both keys, and write the bundle with its proofs."""
     signers = [workspace.signer("operator"), workspace.signer("verifier")]
     envelope = sign_envelope(payload, signers)
     workspace.log.append("certificate.issued", {"certificate": statement_digest(payload)}, case=case.handle)
     checkpoint = workspace.log.checkpoint()
     size = workspace.log.size
-    entries = workspace.log.case(case.handle)
+    entries = [_ingested(workspace, before), *workspace.log.case(case.handle)]
     proofs: list[InclusionProof | ConsistencyProof] = [
         workspace.log.prove_inclusion(entry.index, size) for entry in entries
     ]
@@ -112,6 +108,13 @@ def _issue(workspace: Workspace, case: OpenCase, payload: bytes, files: Mapping[
         checkpoint=checkpoint,
         files=files,
     )
+
+
+def _ingested(workspace: Workspace, before: DataRef) -> Entry:
+    """The entry that logged the data before the deletion: its ingestion, or the purge of an earlier case."""
+    wanted = encode(before)
+    found = [entry for entry in workspace.log.entries() if entry.payload.get("data") == wanted]
+    return next(entry for entry in found if entry.kind in ("data.ingested", "data.purged"))
 
 
 def _predicate(
@@ -168,26 +171,10 @@ def _bank(workspace: Workspace) -> BankRef | None:
 
 
 def _absence(workspace: Workspace, accepted: Accepted) -> list[Any]:
-    """Per record: its id leaf, and its content leaf unless another record keeps the same content."""
+    """Per record: its id leaf and its content leaf were ingested and are not retained."""
     before = workspace.book.manifest(accepted.original.absent)
     after = workspace.book.manifest(accepted.record.absent)
-    kept = {content for _, content in after.leaves.values()}
-    proofs = []
-    for slot in accepted.slots:
-        if before.leaves[slot][1] in kept:
-            proofs.append(_id_only(before, after, slot))
-        else:
-            proofs += prove_deletion(before, after, slot)
-    return proofs
-
-
-def _id_only(before: Any, after: Any, slot: int) -> Any:
-    from expunge.evidence.absence import DeletionProof
-
-    leaf = before.leaves[slot][0]
-    return DeletionProof(
-        kind="id", leaf=leaf, ingested=before.tree("id").prove_inclusion(leaf), absent=after.prove_absence(leaf, "id")
-    )
+    return [proof for slot in accepted.slots for proof in prove_deletion(before, after, slot)]
 
 
 def write_recompute_package(workspace: Workspace, case: OpenCase, accepted: Accepted) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from expunge.core.codec import digest_of
 from expunge.core.errors import InputError, InputProblems
 
 
@@ -95,6 +96,11 @@ def parse_config(plain: Mapping[str, Any]) -> Config:
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
         raise InputProblems("expunge.toml", problems, code="config") from error
+
+
+def origin_of(config: Config) -> str:
+    """Name of a workspace's log in its checkpoints."""
+    return f"expunge.local/log/{digest_of({'seed': config.model.seed})[7:19]}"
 
 
 def config_text(config: Config) -> str:

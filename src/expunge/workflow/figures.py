@@ -35,16 +35,17 @@ def figure_data(workspace: Workspace) -> Mapping[str, Any]:
     inside = sketches.inside[:TARGETS][:, present]
     figures = {}
     for name in registry.names("attacks"):
-        scores = np.asarray(registry.load("attacks", name)().score(_job(sketches)).values)[:, present]
+        scores = np.asarray(registry.load("attacks", name)().score(_job(sketches, present)).values)
         figures[name] = _figure(scores[inside], scores[~inside])
     return figures
 
 
-def _job(sketches: Sketches) -> AttackJob:
+def _job(sketches: Sketches, present: NDArray[np.bool_]) -> AttackJob:
+    """Erased records are left out: nobody's model may be asked about them any more."""
     return AttackJob(
-        target=sketches.train[:TARGETS],
-        reference=sketches.train[TARGETS:],
-        member=sketches.inside[TARGETS:],
+        target=sketches.train[:TARGETS, present],
+        reference=sketches.train[TARGETS:, present],
+        member=sketches.inside[TARGETS:, present],
         target_population=sketches.test[:TARGETS],
         reference_population=sketches.test[TARGETS:],
     )

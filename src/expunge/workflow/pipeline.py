@@ -68,6 +68,7 @@ def handle(workspace: Workspace, case: OpenCase, methods: Sequence[str] = ()) ->
     resolution = resolve(workspace, case)
     if fold(workspace, case).state is State.RECEIVED:
         log_resolution(workspace, case, resolution)
+    _hold_copies(workspace, case, resolution)
     _close_interrupted(workspace, case)
     trials: list[Trial] = []
     for candidate in _tried(candidates(workspace, resolution, methods)):
@@ -88,7 +89,6 @@ def keep_accepted(
     accepted = Accepted(
         slots=resolution.slots,
         block=resolution.block,
-        copies=len(resolution.copies),
         split=resolution.commitment,
         attempt=trial.plan.attempt,
         method=trial.method,
@@ -119,6 +119,19 @@ def _refuse_closed(workspace: Workspace, case: OpenCase) -> None:
     state = fold(workspace, case).state
     if state in CLOSED:
         raise InputError(f"case {case.handle} is closed", got=state.value, hint="file a new request")
+
+
+def _hold_copies(workspace: Workspace, case: OpenCase, resolution: Resolution) -> None:
+    """Other people's records are never deleted by closure: the same content elsewhere holds the case for a person."""
+    if not resolution.copies:
+        return
+    workspace.log.append("request.held", {"copies_outside_request": len(resolution.copies)}, case=case.handle)
+    names = [str(workspace.book.ids[slot]) for slot in resolution.copies[:5]]
+    raise Held(
+        f"{len(resolution.copies)} other records hold the same content, so deleting these would delete nothing",
+        got=", ".join(names),
+        hint="find out whose they are; file a request that names them all, or refuse this one",
+    )
 
 
 def _close_interrupted(workspace: Workspace, case: OpenCase) -> None:

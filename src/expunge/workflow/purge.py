@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from expunge.core.codec import encode
 from expunge.evidence.durable import destroy_file
 from expunge.workflow.state import ModelRecord
 from expunge.workflow.train import read_bank
@@ -20,12 +21,11 @@ if TYPE_CHECKING:
 class Accepted:
     """Private: an accepted candidate on its way to a certificate, kept so that a crash in between loses nothing.
 
-    `copies` counts records outside the request with the same content; `attempt` names plan and findings files.
+    `attempt` names the plan and findings files.
     """
 
     slots: tuple[int, ...]
     block: str | None
-    copies: int
     split: str
     attempt: int
     method: str
@@ -64,9 +64,13 @@ def purge(workspace: Workspace, case: OpenCase, accepted: Accepted) -> Purge:
         bank = read_bank(workspace, record.digest)
         erased.save_ids(bank.folder / "slots.json")
         sketches += bank.forget(accepted.slots)
-    workspace.log.append(
-        "data.purged", {"files": files, "sketches": sketches, "records": len(accepted.slots)}, case=case.handle
-    )
+    payload = {
+        "data": encode(workspace.book.data_ref(workspace.config.data.source, accepted.record.absent)),
+        "files": files,
+        "sketches": sketches,
+        "records": len(accepted.slots),
+    }
+    workspace.log.append("data.purged", payload, case=case.handle)
     result = Purge(
         purged=(
             f"weights, checkpoints and transcript of the original model ({files} files)",
@@ -74,7 +78,7 @@ def purge(workspace: Workspace, case: OpenCase, accepted: Accepted) -> Purge:
             f"answers about the records in {sketches} score sketches of the bank",
         ),
         retiring=_retiring(workspace),
-        not_covered=(_SOURCE, *(() if not accepted.copies else (_copies(accepted.copies),))),
+        not_covered=(_SOURCE,),
     )
     workspace.reread()
     return result
@@ -86,10 +90,6 @@ def _destroy(folder: Path) -> int:
         destroy_file(file)
     shutil.rmtree(folder, ignore_errors=True)
     return len(files)
-
-
-def _copies(count: int) -> str:
-    return f"{count} other records have the same content as a deleted one and stay: not covered, referred"
 
 
 def _retiring(workspace: Workspace) -> tuple[str, ...]:

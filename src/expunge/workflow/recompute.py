@@ -47,7 +47,10 @@ def recompute(
     result = _train(plain, data, progress)
     if result.digest != expected:
         raise EvidenceError(
-            "recomputation gave another model", expected=expected, got=result.digest, hint="do not co-sign; ask the owner"
+            "recomputation gave another model",
+            expected=expected,
+            got=result.digest,
+            hint="do not co-sign; ask the owner",
         )
     envelope = sign_recompute(
         Recompute(

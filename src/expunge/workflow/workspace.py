@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import yaml
 
-from expunge.core.codec import canonical, decode, digest_of, encode, loads
+from expunge.core.codec import canonical, decode, encode, loads
 from expunge.core.errors import InputError, StorageError, WorkspaceBusy
 from expunge.core.plan import Compute, Numerics
 from expunge.core.policy import Policy
@@ -32,13 +32,12 @@ from expunge.evidence.signers.file import FileSigner
 from expunge.farm.member import adapter_for, open_data
 from expunge.training.loop import numerics_of
 from expunge.training.recipe import Recipe, parse_recipe
-from expunge.workflow.config import Config, config_text, parse_config, read_config
+from expunge.workflow.config import Config, config_text, origin_of, parse_config, read_config
 from expunge.workflow.policy import DEFAULT, parse_policy, policy_digest, read_policy
 from expunge.workflow.slots import SlotBook
 from expunge.workflow.state import ModelRecord, State
 
 KEYS = ("operator", "verifier", "log")
-ORIGIN = "expunge.local/log"
 
 
 class Workspace:
@@ -127,7 +126,7 @@ class Workspace:
     @property
     def origin(self) -> str:
         """Name of this workspace's log in its checkpoints."""
-        return f"{ORIGIN}/{digest_of({'seed': self.config.model.seed})[7:19]}"
+        return origin_of(self.config)
 
     def signer(self, role: str) -> Any:
         """Signer of a role; a file key in keys/."""

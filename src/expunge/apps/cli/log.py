@@ -16,30 +16,42 @@ def _log(workspace: Path, *, signing: bool = False) -> Any:
     """The log, read only unless a checkpoint has to be signed. Needs no torch."""
     from expunge.evidence.keys import load_signer, read_roots
     from expunge.evidence.log import AuditLog
-    from expunge.evidence.log_store import origin_of
+    from expunge.workflow.config import origin_of, read_config
 
-    path = workspace / "log.db"
-    signer = load_signer(f"file:{workspace / 'keys' / 'log.pem'}?passphrase_env=EXPUNGE_KEY_PASSPHRASE") if signing else None
-    return AuditLog(path, signer=signer, origin=origin_of(path), read_only=not signing), read_roots(workspace / "roots.json")
+    key = f"file:{workspace / 'keys' / 'log.pem'}?passphrase_env=EXPUNGE_KEY_PASSPHRASE"
+    origin = origin_of(read_config(workspace / "expunge.toml"))
+    signer = load_signer(key) if signing else None
+    log = AuditLog(workspace / "log.db", signer=signer, origin=origin, read_only=not signing)
+    return log, read_roots(workspace / "roots.json")
 
 
 @app.command()
 def verify(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     against: Annotated[Path | None, typer.Option("--against", help="Checkpoint or receipt kept outside.")] = None,
-    trust: Annotated[Path | None, typer.Option("--trust", help="Roots that sign checkpoints; the workspace's own if not given.")] = None,
+    trust: Annotated[
+        Path | None, typer.Option("--trust", help="Roots to use; the workspace's own if not given.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Recompute everything from the entries; with an outside checkpoint, find rollback and forks too."""
-    from expunge.apps.cli.verify import _checkpoint
+    from expunge.apps.cli.verify import checkpoint_in
     from expunge.core.errors import EvidenceError
     from expunge.evidence.keys import read_roots
 
     log, own = _log(workspace)
     with log:
-        report = log.verify(_checkpoint(against) if against else None, roots=read_roots(trust) if trust else own)
-    outside = "agrees with the outside checkpoint" if against else "no outside checkpoint was given: a rollback would not show"
-    emit({"report": report}, as_json, lambda console: console.print(f"{report.size} entries, root {report.root}; {outside}"))
+        report = log.verify(checkpoint_in(against) if against else None, roots=read_roots(trust) if trust else own)
+    outside = (
+        "agrees with the outside checkpoint"
+        if against
+        else "no outside checkpoint was given: a rollback would not show"
+    )
+    emit(
+        {"report": report},
+        as_json,
+        lambda console: console.print(f"{report.size} entries, root {report.root}; {outside}"),
+    )
     if not report.ok:
         raise EvidenceError("the log does not verify", got="; ".join(report.problems[:5]))
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from expunge.apps.cli._console import JsonOption, emit
 
@@ -21,12 +22,14 @@ def command(
     cosignature: Annotated[
         Path | None, typer.Option("--cosignature", help="Co-signature of somebody who recomputed the model.")
     ] = None,
+    model: Annotated[Path | None, typer.Option("--model", help="The served safetensors file at hand.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check a certificate step by step; exit 5 when any step fails. Needs neither numpy nor torch nor a network."""
     from expunge.core.codec import loads
     from expunge.core.errors import EvidenceError
     from expunge.evidence.keys import read_roots
+    from expunge.evidence.tensors import TensorManifest
     from expunge.evidence.verify import verify_bundle
     from expunge.workflow.policy import read_policy
 
@@ -34,23 +37,43 @@ def command(
         bundle,
         roots=read_roots(trust),
         policy=read_policy(policy),
-        against=_checkpoint(against) if against else None,
+        against=checkpoint_in(against) if against else None,
+        expect=_expectation(against, TensorManifest.of_file(model).root if model else None),
         cosignature=loads(cosignature.read_bytes(), what="co-signature") if cosignature else None,
     )
 
     def human(console: Console) -> None:
-        console.print(f"[bold]{result.custody}[/]")
+        colours = {"ok": "green", "failed": "red", "skipped": "yellow"}
+        console.print(f"[bold]{escape(result.custody or 'who issued it is not known')}[/]")
         for step in result.steps:
-            mark = {"ok": "[green]ok[/]", "failed": "[red]FAILED[/]", "skipped": "[yellow]skipped[/]"}[step.outcome]
-            console.print(f"{step.number:>2} {mark:<8} {step.name}" + (f": {step.detail}" if step.detail else ""))
-        console.print(f"\n{result.sentence}" if result.ok else "\n[red]not verified[/]")
+            mark = f"[{colours[step.status]}]{step.status:<7}[/]"
+            console.print(f"{step.number:>2} {mark} {step.name}: {escape(step.reason)}")
+        console.print(f"\n[bold green]VERIFIED[/] {result.sentence}" if result.ok else "\n[bold red]NOT VERIFIED[/]")
 
-    emit({"verification": result}, as_json, human)
+    emit({"verified": result.ok, "verification": result}, as_json, human)
     if not result.ok:
         raise EvidenceError("the certificate does not verify", hint="see the failed steps")
 
 
-def _checkpoint(path: Path) -> str:
+def _expectation(receipt: Path | None, model: str | None) -> Any:
+    """What the requester's receipt and the model at hand let the verifier compare."""
+    from expunge.core.codec import decode, loads
+    from expunge.evidence.commitment import Opening
+    from expunge.evidence.manifest import RecordOpening
+    from expunge.evidence.verify import Expectation
+
+    text = receipt.read_text(encoding="utf-8") if receipt else ""
+    if not text.lstrip().startswith("{"):
+        return Expectation(model=model)
+    plain = loads(text, what="receipt")
+    return Expectation(
+        model=model,
+        opening=decode(Opening, plain["opening"], what="receipt"),
+        records=decode(tuple[RecordOpening, ...], plain["records"], what="receipt"),
+    )
+
+
+def checkpoint_in(path: Path) -> str:
     """The checkpoint note in a receipt, or the file itself."""
     from expunge.core.codec import loads
 
