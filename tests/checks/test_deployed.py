@@ -150,7 +150,7 @@ def test_one_signal_named_twice_is_not_two():
 
 
 def test_only_rounded_p_values_leave_the_check():
-    files = served(np.random.default_rng(6), records=1)
+    files = served(np.random.default_rng(6), records=1, gap=30.0)
     found = DeployedFile().run(job(deployed=files))
     text = canonical(encode(found)).decode()
     assert not any(

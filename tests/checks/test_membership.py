@@ -97,6 +97,17 @@ def test_without_an_x_arm_it_never_passes():
     assert found.reference is not None
 
 
+def test_without_an_x_arm_the_signal_that_sees_speaks():
+    """One weak signal does not make an exposed block unverifiable; with an X arm all signals would have to pass."""
+    arms = bank(np.random.default_rng(0), pairs=24, records=1, gap=5.0)
+    found = Membership().run(job(arms=arms, wanted=3, max_bank=200))
+    assert int(found.details["rmia.needed_models"]) > 200
+    assert found.verdict is INCONCLUSIVE
+    assert found.reason.startswith("lira: no X arm was run: the assay sees this block")
+    retrained = dataclasses.replace(arms, unlearned=arms.out[::-1], unlearned_population=arms.out_population[::-1])
+    assert Membership().run(job(arms=retrained, wanted=3, max_bank=200)).verdict is UNVERIFIABLE
+
+
 def test_two_signals_that_pass_are_not_three():
     for limits in ({"wanted": 3}, {"guarantee": "EMPIRICAL"}):
         found = judged(pairs=48, gap=3.0, unlearned=0.0, limits=limits)

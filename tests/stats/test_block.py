@@ -91,6 +91,22 @@ def test_an_attack_that_returns_nan_or_another_shape_breaks_the_check():
             pair_scores(lambda job, v=values: MembershipScores(attack="bad", values=v, unit="nats"), arms)
 
 
+def test_a_share_is_averaged_on_the_logit_scale_and_must_be_one():
+    arms = bank(np.random.default_rng(0), pairs=4, records=2, population=20)
+
+    def shares(low, high):
+        return lambda job: MembershipScores(
+            attack="bad", values=np.linspace(low, high, job.target.size).reshape(job.target.shape), unit="probability"
+        )
+
+    found = pair_scores(shares(0.0, 1.0), arms)
+    logit = [np.log((20 * s + 0.5) / (20 - 20 * s + 0.5)) for s in (0, 1 / 3, 2 / 3, 1)]
+    assert found.out == pytest.approx(np.full(4, np.mean(logit[:2])))
+    assert found.into == pytest.approx(np.full(4, np.mean(logit[2:])))
+    with pytest.raises(CheckBroken, match="outside"):
+        pair_scores(shares(0.0, 1.1), arms)
+
+
 def test_signals_that_are_copies_of_each_other_show_their_correlation():
     scores = pair_scores(spy([]), bank(np.random.default_rng(0), pairs=12))
     assert signal_correlation([scores, scores]) == pytest.approx(1.0)
