@@ -1,0 +1,66 @@
+"""expunge demo: one whole deletion on real data, in one terminal page."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from expunge.apps.cli._console import JsonOption, emit, progress_on_stderr
+
+STORIES = ("digits", "cifar10")
+
+
+def command(
+    story: Annotated[str, typer.Argument(help="digits (embedded) or cifar10.")] = "digits",
+    data: Annotated[Path | None, typer.Option("--data", help="Folder with the data of the story.")] = None,
+    folder: Annotated[
+        Path, typer.Option("--folder", help="Workspace to make; an earlier demo there is replaced.")
+    ] = Path("demo-work"),
+    full: Annotated[bool, typer.Option("--full", help="cifar10: all 50,000 images and the full bank (hours).")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train, build the bank, request, erase, verify, certify: the whole walk, with progress and a verdict table."""
+    from expunge.core.errors import InputError
+    from expunge.workflow.stories import Story, cifar10_story, digits_story, play
+
+    if story not in STORIES:
+        raise InputError("unknown story", expected=" or ".join(STORIES), got=story)
+    chosen: Story = digits_story() if story == "digits" else cifar10_story(data, full=full)
+    console = Console(stderr=True, highlight=False)
+    console.print(f"[bold]{chosen.title}[/]\n{chosen.estimate}")
+    _clear(folder, resume=chosen.resumable)
+    started = time.monotonic()
+    with progress_on_stderr(images_per_step=chosen.images_per_step) as progress:
+        told = play(chosen, folder, progress)
+    seconds = time.monotonic() - started
+    result = {"story": story, "seconds": round(seconds, 1), "cases": told}
+    emit(result, as_json, lambda console: _show(console, told, seconds))
+
+
+def _clear(folder: Path, *, resume: bool) -> None:
+    """Replace an earlier demo; never anything else."""
+    from expunge.core.errors import InputError
+
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not (folder / "expunge.toml").exists():
+        raise InputError(f"{folder} holds something that is not a demo", hint="choose another --folder")
+    if not resume:
+        shutil.rmtree(folder)
+
+
+def _show(console: Console, told: list[Any], seconds: float) -> None:
+    from expunge.apps.cli.run import show_outcome
+
+    for chapter in told:
+        console.print(f"\n[bold underline]{chapter.title}[/]")
+        if chapter.outcome is not None:
+            show_outcome(console, chapter.outcome)
+        if chapter.refusal:
+            console.print(f"[red]not erased[/]: {chapter.refusal}")
+    console.print(f"\n{seconds:.0f} s in all")

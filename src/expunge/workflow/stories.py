@@ -1,0 +1,127 @@
+"""The demonstration stories: a workspace, a model, a bank, and deletions with their honest verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from expunge.core.errors import InputError, NotErased
+from expunge.core.protocols import Progress, silent
+from expunge.training.recipe import Recipe, load_recipe
+from expunge.workflow.pipeline import Outcome
+from expunge.workflow.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deletion:
+    """One request of a story. `methods` restricts the candidates; empty = all."""
+
+    title: str
+    ids: tuple[str, ...] = ()
+    block: str | None = None
+    methods: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """A story before it is played. `estimate` is what the user is told before it starts."""
+
+    title: str
+    estimate: str
+    config: Mapping[str, Any]
+    recipe: Recipe
+    deletions: tuple[Deletion, ...]
+    images_per_step: int
+    resumable: bool = False
+    policy: str | None = None
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chapter:
+    """A deletion as it came out: an outcome, or the reason why nothing was released."""
+
+    title: str
+    outcome: Outcome | None
+    refusal: str = ""
+
+
+def digits_story() -> Story:
+    """20 planted canaries as one block, then one natural digit, on scikit-learn's embedded digits."""
+    recipe = load_recipe("digits")
+    return Story(
+        title="expunge demo: scikit-learn digits, 1,437 training records of which 20 are planted canaries",
+        estimate="under 90 s on 2 cores: train, 32 bank models and 40 anchors, three deletions",
+        config={
+            "data": {"source": "digits", "options": {"canaries": 20}},
+            "bank": {"pairs": 16, "anchors": 40, "monitored": ("canary",)},
+            "owner": {"name": "demo"},
+        },
+        recipe=recipe,
+        deletions=(
+            Deletion(
+                title="fine-tuning the canary block away (a saboteur: must not certify)",
+                block="canary",
+                methods=("finetune",),
+            ),
+            Deletion(title="the canary block, 20 mislabelled records", block="canary"),
+            Deletion(title="one natural digit", ids=("train/7/0007",)),
+        ),
+        images_per_step=recipe.batch,
+    )
+
+
+def cifar10_story(data: Path | None, *, full: bool) -> Story:
+    """One automobile of CIFAR-10. The short form uses 10,000 images and a bank of 24."""
+    if data is None:
+        raise InputError("the CIFAR-10 story needs the data", hint="expunge demo cifar10 --data FOLDER")
+    recipe = load_recipe("cifar10-w16")
+    options: dict[str, Any] = {} if full else {"limit": 10_000}
+    pairs = 24 if full else 12
+    return Story(
+        title=f"expunge demo: one CIFAR-10 automobile, {'50,000' if full else '10,000'} training images",
+        estimate=f"{'about 5 to 6 hours' if full else 'up to 20 minutes'} on 2 cores; an interrupted run continues",
+        config={
+            "data": {"source": "cifar10", "path": str(data.resolve()), "options": options},
+            "bank": {"pairs": pairs, "anchors": 0, "monitored": ()},
+            "owner": {"name": "demo"},
+        },
+        recipe=recipe,
+        deletions=(
+            Deletion(
+                title="fine-tuning one automobile away (must not certify)",
+                ids=("train/automobile/0007",),
+                methods=("finetune",),
+            ),
+            Deletion(title="one automobile", ids=("train/automobile/0007",)),
+        ),
+        images_per_step=recipe.batch,
+        resumable=True,
+    )
+
+
+def play(story: Story, folder: Path, progress: Progress = silent) -> list[Chapter]:
+    """Carry a story through; prepares only what an earlier, interrupted run did not."""
+    with _workspace(story, folder, progress) as workspace:
+        state = workspace.state()
+        if state.model is None:
+            workspace.train()
+        if not state.banks:
+            workspace.bank()
+        return [_delete(workspace, deletion) for deletion in story.deletions]
+
+
+def _workspace(story: Story, folder: Path, progress: Progress) -> Workspace:
+    if (folder / "expunge.toml").exists():
+        return Workspace.open(folder, progress=progress)
+    return Workspace.create(folder, config=story.config, recipe=story.recipe, progress=progress)
+
+
+def _delete(workspace: Workspace, deletion: Deletion) -> Chapter:
+    case = workspace.request(ids=deletion.ids, block=deletion.block)
+    try:
+        return Chapter(title=deletion.title, outcome=workspace.run(case, deletion.methods))
+    except NotErased as refusal:
+        return Chapter(title=deletion.title, outcome=None, refusal=refusal.got or refusal.message)
