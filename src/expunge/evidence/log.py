@@ -182,7 +182,7 @@ class AuditLog:
         new = self._size_within(new)
         with store.translated(self.path):
             hashes = [range_root(low, high, self._node) for low, high in consistency_ranges(old, new)]
-        proof = ConsistencyProof(old=old, new=new, path=tuple(item.hex() for item in hashes))
+        proof = ConsistencyProof(old=old, new=new, root=self.root(old).hex(), path=tuple(item.hex() for item in hashes))
         self._own(lambda: proof.verify(self.root(old), self.root(new)))
         return proof
 

@@ -254,14 +254,17 @@ class InclusionProof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsistencyProof:
-    """The tree of `old` leaves is a prefix of the tree of `new` leaves; `path` are hex hashes."""
+    """The tree of `old` leaves, whose `root` is given, is a prefix of that of `new` leaves. All hashes are hex."""
 
     old: int
     new: int
+    root: str
     path: tuple[str, ...]
 
     def verify(self, old_root: bytes, new_root: bytes) -> None:
-        """Raises ProofError."""
+        """Raises ProofError, also when the proof is about another old root than yours."""
+        if unhex([self.root])[0] != old_root:
+            raise ProofError("the proof is about another old tree", claimed=old_root.hex(), computed=self.root)
         verify_consistency(
             old_size=self.old, new_size=self.new, old_root=old_root, new_root=new_root, path=unhex(self.path)
         )

@@ -197,6 +197,8 @@ def check_inclusion(leaf: bytes, index: int, size: int, path: list[str], root: b
 
 
 def check_consistency(old: tuple[int, bytes], new: tuple[int, bytes], path: list[str]) -> None:
+    if old == new and not path:
+        return
     need(0 < old[0] < new[0] and path, "no consistency proof")
     hashes = unhex(path) if old[0] & (old[0] - 1) else [old[1], *unhex(path)]
     node, last = old[0] - 1, new[0] - 1
@@ -331,10 +333,14 @@ class Verifier:
 
     def included(self) -> str:
         self.log = exact(self.files, "log.json")
-        need(self.log["origin"] == self.origin and self.log["size"] == self.size, "log.json is of another log")
+        head = {"v": 1, "origin": self.origin, "size": self.size}
+        need({key: self.log[key] for key in self.log if key in head} == head and len(self.log) == 5, "another log.json")
         for entry in self.log["entries"]:
             need(set(entry) == {"index", "body", "path"}, "an entry has other fields than it should")
             check_inclusion(leaf_hash(canonical(entry["body"])), entry["index"], self.size, entry["path"], self.root)
+        for link in self.log["consistency"]:
+            need(set(link) == {"old", "new", "root", "path"} and link["new"] == self.size, "not a consistency proof")
+            check_consistency((link["old"], unhex([link["root"]])[0]), (self.size, self.root), link["path"])
         return f"{len(self.log['entries'])} entries"
 
     def ordered(self) -> str:

@@ -18,7 +18,7 @@ from expunge.evidence.commitment import Opening, check_opening
 from expunge.evidence.envelope import Opened
 from expunge.evidence.manifest import RecordOpening
 from expunge.evidence.manifest import check_opening as check_record
-from expunge.evidence.merkle import ConsistencyProof, InclusionProof
+from expunge.evidence.merkle import ConsistencyProof, InclusionProof, unhex
 from expunge.evidence.note import Checkpoint
 from expunge.evidence.predicate import Predicate
 from expunge.evidence.sentence import SELF_ISSUED, custody_line, sentence_of
@@ -65,12 +65,15 @@ def check_log(checkpoint: Checkpoint, predicate: Predicate) -> None:
 
 
 def check_inclusion(extract: LogExtract, checkpoint: Checkpoint) -> None:
-    """Every entry of the extract is in the tree the checkpoint promises."""
+    """Every entry of the extract is in the tree the checkpoint promises, and every older tree it names is a prefix."""
     require("log of the entries", checkpoint.origin, extract.origin)
     require("tree size of the entries", checkpoint.size, extract.size)
     for entry in extract.entries:
         proof = InclusionProof(index=entry.index, size=extract.size, path=entry.path)
         proof.verify(entry.entry().leaf, checkpoint.root)
+    for link in extract.consistency:
+        require("tree size of a consistency proof", checkpoint.size, link.new)
+        link.verify(unhex([link.root])[0], checkpoint.root)
 
 
 def check_files(bundle: Bundle, predicate: Predicate) -> None:

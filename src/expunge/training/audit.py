@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from expunge.core.codec import decimal
+from expunge.core.errors import InputError
 from expunge.core.protocols import FitJob
 from expunge.training.batches import Leaves
 from expunge.training.recipe import Recipe
@@ -51,6 +52,35 @@ def expected_transcript(recipe: Recipe, parts: Sequence[FitJob], leaves: Leaves)
         extra = {"shard": number} if len(parts) > 1 else {}
         lines += [{**line, **extra} for line in expected_lines(schedule, part.absent, leaves)]
     return lines
+
+
+def check_same_job(
+    lines: Sequence[Mapping[str, Any]],
+    header: Mapping[str, Any],
+    schedule: Schedule,
+    absent: frozenset[int],
+    leaves: Leaves,
+) -> None:
+    """Refuse to continue or reuse another job's run: its start line and its last receipt must be this job's.
+
+    Raises InputError. The last epoch's receipt names every record read in it, so it also tells another set of
+    tombstones; without a finished epoch there is nothing to tell them by, and nothing to inherit either.
+    """
+    start = {key: value for key, value in lines[0].items() if key not in ("chain", "shard")} if lines else {}
+    wanted = {"kind": "start", **header}
+    if start != wanted:
+        differing = sorted(key for key in start.keys() | wanted.keys() if start.get(key) != wanted.get(key))
+        raise InputError("this folder holds the run of another training", got=f"another {', '.join(differing)}")
+    epochs = [line for line in lines if line["kind"] == "epoch"]
+    if not epochs:
+        return
+    epoch = int(epochs[-1]["epoch"])
+    read = [slot for slot in schedule.slots[schedule.introduced() <= epoch].tolist() if slot not in absent]
+    root = receipt_root(leaves.contents[slot] for slot in read)
+    if epochs[-1]["receipt"] != {"root": root, "count": len(read)}:
+        raise InputError(
+            "this folder holds the run of another training", got="another set of records", hint="use another folder"
+        )
 
 
 def audited(transcript: Sequence[Mapping[str, Any]]) -> list[Line]:

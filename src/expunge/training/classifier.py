@@ -23,6 +23,7 @@ from torch.nn import functional as F  # noqa: N812
 from expunge.core.codec import encode
 from expunge.core.errors import InputError, IntegrityError
 from expunge.core.protocols import FitJob, FitResult
+from expunge.training.audit import check_same_job
 from expunge.training.batches import Leaves, Reader, normalise
 from expunge.training.checkpoint import load_tensors, save_tensors, weights_identity
 from expunge.training.loop import Trainer, numerics_of
@@ -99,7 +100,7 @@ class ImageClassifier(ABC):
     def fit(self, job: FitJob) -> FitResult:
         """Train from scratch, or continue this job where a killed process left it; a finished job is read back."""
         self._check(job)
-        done = self._finished(job.folder)
+        done = self._read_back(job)
         if done is not None:
             return done
         results = [self._fit_part(part) for part in self.parts(job)]
@@ -111,7 +112,7 @@ class ImageClassifier(ABC):
         `source` must be the run of the same job with exactly `forget` present (job.absent without forget).
         """
         self._check(job)
-        done = self._finished(job.folder)
+        done = self._read_back(job)
         if done is not None:
             return done
         parts, before = self.parts(job), self.parts(replace(job, folder=source))
@@ -125,16 +126,16 @@ class ImageClassifier(ABC):
         return tuned._fit_part(job, start)
 
     def _fit_part(self, job: FitJob, start: Path | None = None) -> FitResult:
+        header = self._header(job, {} if start is None else {"from": weights_identity(start)})
         done = self._finished(job.folder)
         if done is not None:
+            self._check_own(job, header, done)
             return done
         job.folder.mkdir(parents=True, exist_ok=True)
-        module = self.module(torch.Generator().manual_seed(seed_number(derive_seed(job.seed, "init"))))
-        header = {}
+        module = self._build(seed_number(derive_seed(job.seed, "init")))
         if start is not None:
             weights, _ = load_tensors(start)
-            module.load_state_dict(weights)
-            header = {"from": weights_identity(start)}
+            _fill(module, weights, start)
         trainer = self._trainer(job, module, header)
         seconds, first = trainer.run()
         digest = save_tensors(job.folder / MODEL, module.state_dict(), {"family": self.family})
@@ -150,23 +151,40 @@ class ImageClassifier(ABC):
             resumed_at=first,
         )
 
-    def _trainer(self, job: FitJob, module: nn.Module, extra: Mapping[str, str]) -> Trainer:
-        train = job.data.train
-        reader = Reader(
-            images=train.images, labels=train.labels, recipe=self.recipe, seed=job.seed, leaves=_leaves(job)
-        )
+    def _build(self, seed: int) -> nn.Module:
+        try:
+            return self.module(torch.Generator().manual_seed(seed))
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise InputError(
+                f"the model settings of recipe {self.recipe.name} make no network of family {self.family}",
+                got=f"{dict(self.recipe.model)}: {str(error)[:120]}",
+            ) from error
+
+    def _header(self, job: FitJob, extra: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """What the start line says: everything that fixes the bits but for the tombstones, which receipts show."""
         schedule = self._schedule(job)
-        header = {
+        return {
             "recipe": self.recipe.digest,
             "numerics": encode(job.numerics),
             "seed": "sha256:" + hashlib.sha256(job.seed.encode()).hexdigest(),
             "slots": len(schedule.slots),
             "steps": schedule.total_steps,
-            **extra,
+            **(extra or {}),
         }
+
+    def _check_own(self, job: FitJob, header: Mapping[str, Any], done: FitResult) -> None:
+        leaves = _leaves(job)
+        if done.transcript is not None and leaves is not None:
+            check_same_job(read_transcript(done.transcript), header, self._schedule(job), job.absent, leaves)
+
+    def _trainer(self, job: FitJob, module: nn.Module, header: Mapping[str, Any]) -> Trainer:
+        train = job.data.train
+        reader = Reader(
+            images=train.images, labels=train.labels, recipe=self.recipe, seed=job.seed, leaves=_leaves(job)
+        )
         return Trainer(
             module=module,
-            schedule=schedule,
+            schedule=self._schedule(job),
             reader=reader,
             absent=job.absent,
             setting=job.numerics,
@@ -183,7 +201,13 @@ class ImageClassifier(ABC):
         if not forget & frozenset(schedule.slots.tolist()):
             return self._copy_finished(job, source)
         epoch = schedule.first_epoch(forget)
-        _copy_prefix(source, job.folder, lines, epoch)
+        begun = max((_epoch_of(file) for file in job.folder.glob("checkpoints/epoch-*.safetensors")), default=-1)
+        if begun <= epoch:  # beyond it, a killed replay has already taken over and goes on by itself
+            leaves = _leaves(job)
+            if leaves is not None:
+                prefix = [line for line in lines if line["kind"] != "epoch" or int(line["epoch"]) < epoch]
+                check_same_job(prefix, self._header(job), schedule, job.absent, leaves)
+            _copy_prefix(source, job.folder, lines, epoch)
         return self._fit_part(job)
 
     def _copy_finished(self, job: FitJob, source: Path) -> FitResult:
@@ -215,6 +239,16 @@ class ImageClassifier(ABC):
             steps=steps,
             resumed_at=sum(result.resumed_at for result in results),
         )
+
+    def _read_back(self, job: FitJob) -> FitResult | None:
+        """This job's own finished run, if it is there; another job's run is refused."""
+        done = self._finished(job.folder)
+        if done is not None:
+            for part in self.parts(job):
+                mine = done if part is job else self._finished(part.folder)
+                if mine is not None:
+                    self._check_own(part, self._header(part), mine)
+        return done
 
     def _finished(self, folder: Path) -> FitResult | None:
         """The result of a run that already ended in this folder."""
@@ -255,13 +289,8 @@ class ImageClassifier(ABC):
         for number in range(self.recipe.shards):
             prefix = f"shard{number}." if self.recipe.shards > 1 else ""
             state = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-            module = self.module(torch.Generator().manual_seed(0))
-            try:
-                module.load_state_dict(state)
-            except RuntimeError as error:
-                raise IntegrityError(
-                    f"{path.name} does not fit the recipe's architecture", got=str(error)[:200]
-                ) from error
+            module = self._build(0)
+            _fill(module, state, path)
             modules.append(module.eval())
         return modules
 
@@ -312,6 +341,17 @@ def _leaves(job: FitJob) -> Leaves | None:
     return job.leaves
 
 
+def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise IntegrityError(f"{path.name} does not fit the recipe's architecture", got=str(error)[:200]) from error
+
+
+def _epoch_of(file: Path) -> int:
+    return int(file.stem.removeprefix("epoch-"))
+
+
 def _plain(line: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in line.items() if key != "chain"}
 
@@ -321,7 +361,7 @@ def _copy_prefix(source: Path, target: Path, lines: list[dict[str, Any]], epoch:
     states = {int(line["epoch"]): str(line["state"]) for line in lines if line["kind"] == "state"}
     (target / "checkpoints").mkdir(parents=True, exist_ok=True)
     for file in sorted((source / "checkpoints").glob("epoch-*.safetensors")):
-        number = int(file.stem.removeprefix("epoch-"))
+        number = _epoch_of(file)
         if number > epoch:
             continue
         found = weights_identity(file)

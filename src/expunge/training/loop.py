@@ -7,7 +7,7 @@ so every other record's contribution is what it would have been. BatchNorm sees 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,15 +17,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from expunge.core.codec import decimal
+from expunge.core.errors import IntegrityError
 from expunge.core.plan import Numerics
 from expunge.core.protocols import Progress, silent
+from expunge.training.audit import check_same_job
 from expunge.training.batches import Reader
-from expunge.training.checkpoint import checkpoint_name, load_tensors, pack, save_tensors, unpack
+from expunge.training.checkpoint import checkpoint_name, load_tensors, pack, save_tensors, unpack, weights_identity
 from expunge.training.recipe import Recipe
 from expunge.training.schedule import Schedule, Slots
-from expunge.training.transcript import Line, Transcript, order_commitment, receipt_root
+from expunge.training.transcript import Line, Transcript, order_commitment, read_transcript, receipt_root
+
+_START_OVER = "the folder was tampered with or mixed up; remove it and run again"
 
 
 def numerics_of(recipe: Recipe, threads: int | None = None) -> Numerics:
@@ -50,6 +55,19 @@ def numerics(setting: Numerics) -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
+
+
+@contextmanager
+def _alone(module: nn.Module, rows: int) -> Iterator[None]:
+    """A batch of one present row has no statistics of its own: BatchNorm then uses, and keeps, its running ones."""
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm)] if rows == 1 else []
+    for norm in norms:
+        norm.eval()
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.train()
 
 
 @dataclass(kw_only=True)
@@ -103,6 +121,8 @@ class Trainer:
         with numerics(self.setting):
             epoch, step = self._resume()
             first = step
+            if self.transcript is not None and self.transcript.count == 0:
+                self.transcript.extend([{"kind": "start", **self.header}])
             for current in range(epoch, self.schedule.recipe.epochs):
                 if self.keep_checkpoints or current > epoch:
                     self._save(current, step)
@@ -141,7 +161,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["scale"]
         bf16 = self.setting.precision == "bf16"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16), _alone(self.module, len(present)):
             logits = self.module(images)
         loss = F.cross_entropy(
             logits.float(), labels.to(self.device), label_smoothing=recipe.label_smoothing, reduction="sum"
@@ -201,8 +221,6 @@ class Trainer:
             for name, p in self.parameters.items()
             if self.optimiser.state.get(p, {}).get("momentum_buffer") is not None
         }
-        if self.transcript is not None and self.transcript.count == 0:
-            self.transcript.extend([{"kind": "start", **self.header}])
         count = self.transcript.count if self.transcript is not None else 0
         digest = save_tensors(
             path,
@@ -224,20 +242,51 @@ class Trainer:
                 self.transcript.path.unlink(missing_ok=True)
             return 0, 0
         tensors, metadata = load_tensors(found[-1])
-        self.module.load_state_dict(unpack(tensors, "weights"))
-        for name, buffer in unpack(tensors, "momentum").items():
-            parameter = self.parameters[name]
-            like = torch.empty_like(parameter, memory_format=torch.preserve_format)
-            self.optimiser.state[parameter]["momentum_buffer"] = like.copy_(buffer)
-        self.average = {name: tensor.to(self.device) for name, tensor in unpack(tensors, "average").items()}
+        epoch, step, count = self._cursor(found[-1], metadata)
         if self.transcript is not None:
-            self.transcript.rewind(int(metadata["lines"]))
-            digest_line = {"kind": "state", "epoch": int(metadata["epoch"]), "step": int(metadata["step"])}
-            self._relink(found[-1], digest_line)
-        return int(metadata["epoch"]), int(metadata["step"])
+            line = {"kind": "state", "epoch": epoch, "step": step, "state": weights_identity(found[-1])}
+            self._check_transcript(count, line)
+        self._restore(tensors, found[-1])
+        if self.transcript is not None:
+            self.transcript.rewind(count)
+            self.transcript.extend([line])
+        return epoch, step
 
-    def _relink(self, path: Path, line: Line) -> None:
-        from expunge.training.checkpoint import weights_identity
+    def _cursor(self, path: Path, metadata: Mapping[str, str]) -> tuple[int, int, int]:
+        """Epoch, step and transcript lines of a checkpoint; they must be the ones its name and the schedule say."""
+        try:
+            epoch, step, count = (int(metadata[name]) for name in ("epoch", "step", "lines"))
+        except (KeyError, ValueError) as error:
+            raise IntegrityError(f"{path.name} is not a checkpoint of expunge", got=str(metadata)[:200]) from error
+        if path.name != checkpoint_name(epoch) or step != sum(self.schedule.epoch_steps()[:epoch]):
+            raise IntegrityError(
+                f"{path.name} holds the state of another moment", got=f"epoch {epoch}, step {step}", hint=_START_OVER
+            )
+        return epoch, step, count
 
+    def _check_transcript(self, count: int, line: Line) -> None:
+        """The first `count` lines must be this job's, and the next one, where it was written, the checkpoint's."""
         assert self.transcript is not None
-        self.transcript.extend([{**line, "state": weights_identity(path)}])
+        assert self.reader.leaves is not None
+        lines = read_transcript(self.transcript.path) if self.transcript.path.exists() else []
+        check_same_job(lines[:count], self.header, self.schedule, self.absent, self.reader.leaves)
+        if len(lines) > count:
+            logged = {key: value for key, value in lines[count].items() if key != "chain"}
+            if logged != line:
+                raise IntegrityError(
+                    "the newest checkpoint is not the one in the transcript",
+                    expected=str(logged.get("state")),
+                    got=str(line["state"]),
+                    hint=_START_OVER,
+                )
+
+    def _restore(self, tensors: Mapping[str, Tensor], path: Path) -> None:
+        try:
+            self.module.load_state_dict(unpack(tensors, "weights"))
+            for name, buffer in unpack(tensors, "momentum").items():
+                parameter = self.parameters[name]
+                like = torch.empty_like(parameter, memory_format=torch.preserve_format)
+                self.optimiser.state[parameter]["momentum_buffer"] = like.copy_(buffer)
+        except (RuntimeError, KeyError) as error:
+            raise IntegrityError(f"{path.name} does not fit the recipe's architecture", got=str(error)[:200]) from error
+        self.average = {name: tensor.to(self.device) for name, tensor in unpack(tensors, "average").items()}

@@ -25,7 +25,7 @@ class Recipe(BaseModel):
     `bank_inclusion` is q, the share of blocks a bank model trains on.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = Field(min_length=1, max_length=80)
     family: str

@@ -216,11 +216,20 @@ def _view(workspace: Workspace, accepted: Accepted, purged: Purge, draft: Predic
         "facts": _facts(workspace, accepted, draft),
         "purged": list(purged.purged),
         "retiring": list(purged.retiring),
-        "failed": [],
+        "failed": _failed(accepted),
         "not_covered": [*NOT_COVERED.values(), *purged.not_covered],
         "non_claims": list(NON_CLAIMS),
     }
     return encode(view)  # type: ignore[no-any-return]
+
+
+def _failed(accepted: Accepted) -> list[str]:
+    earlier = accepted.attempt - 1
+    if not earlier:
+        return []
+    return [
+        f"{earlier} earlier attempt(s) on these records, each in the log; the tests of this one ran at alpha / 2^{earlier}"
+    ]
 
 
 def _facts(workspace: Workspace, accepted: Accepted, draft: Predicate) -> dict[str, str]:

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+
+if TYPE_CHECKING:  # rich is loaded when something is shown, so that --help is quick
+    from rich.console import Console
+    from rich.progress import TaskID
+    from rich.table import Table
 
 WorkspaceOption = Annotated[
     Path, typer.Option("--workspace", "-w", help="Workspace folder.", envvar="EXPUNGE_WORKSPACE", show_default=True)
@@ -26,6 +28,8 @@ COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "UNVERIFIAB
 
 def stdout() -> Console:
     """Console for results; honours NO_COLOR."""
+    from rich.console import Console
+
     return Console(highlight=False, soft_wrap=True)
 
 
@@ -42,6 +46,9 @@ def emit(result: Mapping[str, Any], as_json: bool, human: Callable[[Console], No
 @contextmanager
 def progress_on_stderr(*, images_per_step: int = 0) -> Iterator[Callable[[str, int, int], None]]:
     """A progress callback (what, done, total): bars with time left, images/s for training; sparse lines without a tty."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
         yield _lines(console, images_per_step)
@@ -58,7 +65,9 @@ def progress_on_stderr(*, images_per_step: int = 0) -> Iterator[Callable[[str, i
         tasks: dict[str, tuple[TaskID, float]] = {}
 
         def show(what: str, done: int, total: int) -> None:
-            if what not in tasks:
+            if what not in tasks or done <= 1:  # the same stage may come again
+                for old, _ in (tasks.pop(what),) if what in tasks else ():
+                    bars.remove_task(old)
                 tasks[what] = (bars.add_task(what, total=total, rate=""), time.monotonic())
             task, started = tasks[what]
             bars.update(task, completed=done, total=total, rate=_rate(what, done, started, images_per_step))
@@ -79,6 +88,8 @@ def _lines(console: Console, images_per_step: int) -> Callable[[str, int, int], 
 
     def show(what: str, done: int, total: int) -> None:
         now = time.monotonic()
+        if done <= 1:
+            started[what] = now  # the same stage may come again
         begin = started.setdefault(what, now)
         if now - last[0] < 10 and done < total:
             return
@@ -91,6 +102,8 @@ def _lines(console: Console, images_per_step: int) -> Callable[[str, int, int], 
 
 def verdict_table(findings: list[Mapping[str, Any]], title: str) -> Table:
     """A row a check: verdict, estimate against limit, n and why. Takes findings as encoded JSON."""
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left", show_lines=False, expand=False)
     for name, justify in (
         ("check", "left"),

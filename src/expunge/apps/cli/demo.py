@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from expunge.apps.cli._console import JsonOption, emit, progress_on_stderr
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 STORIES = ("digits", "cifar10")
 
@@ -25,6 +27,8 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Train, build the bank, request, erase, verify, certify: the whole walk, with progress and a verdict table."""
+    from rich.console import Console
+
     from expunge.core.errors import InputError
     from expunge.workflow.stories import Story, cifar10_story, digits_story, play
 

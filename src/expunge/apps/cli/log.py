@@ -71,12 +71,19 @@ def prove(
 
 
 @app.command()
-def checkpoint(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+def checkpoint(
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    anchor: Annotated[Path | None, typer.Option("--git", help="Git repository to commit it to as well.")] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Sign and print a checkpoint; keep it where this machine cannot change it."""
+    from expunge.connect.git import GitAnchor
+
     log, _ = _log(workspace, signing=True)
     with log:
         note = log.checkpoint()
-    emit({"checkpoint": note}, as_json, lambda console: console.print(note, end=""))
+    commit = GitAnchor(repository=anchor).publish(note) if anchor else None
+    emit({"checkpoint": note, "commit": commit}, as_json, lambda console: console.print(note, end="", markup=False))
 
 
 def _plain(value: Any) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from expunge.apps.cli._console import DEFAULT_WORKSPACE, CaseOption, JsonOption, WorkspaceOption, emit
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def command(
@@ -26,6 +27,8 @@ def command(
         candidates = ws.plan(found, method or ())
 
     def human(console: Console) -> None:
+        from rich.table import Table
+
         table = Table(title=f"candidates for {found.handle}", title_justify="left")
         for name in ("method", "aims at", "expected", "of a retrain", "refused because"):
             table.add_column(name)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from expunge.apps.cli._console import (
     DEFAULT_WORKSPACE,
@@ -16,6 +15,9 @@ from expunge.apps.cli._console import (
     progress_on_stderr,
     verdict_table,
 )
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def command(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from expunge.apps.cli._console import JsonOption, emit
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def command(
@@ -43,6 +44,8 @@ def command(
     )
 
     def human(console: Console) -> None:
+        from rich.markup import escape
+
         colours = {"ok": "green", "failed": "red", "skipped": "yellow"}
         console.print(f"[bold]{escape(result.custody or 'who issued it is not known')}[/]")
         for step in result.steps:

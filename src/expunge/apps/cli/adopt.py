@@ -1,0 +1,39 @@
+"""expunge adopt: take in a model trained elsewhere, with the honest menu of what is still possible."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from expunge.apps.cli._console import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, emit
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def command(
+    weights: Annotated[Path, typer.Argument(help="Safetensors state dict that fits the workspace's recipe.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve an existing model from this workspace. Pickles are refused; only safetensors are read."""
+    from expunge.workflow.adopt import adopt
+    from expunge.workflow.workspace import opened
+
+    with opened(workspace) as ws:
+        adopted = adopt(ws, weights)
+
+    def human(console: Console) -> None:
+        from rich.table import Table
+
+        table = Table(title=f"adopted {adopted.record.digest[:19]}…", title_justify="left")
+        for name in ("what", "possible", "at most", "why"):
+            table.add_column(name, overflow="fold")
+        for option in adopted.menu:
+            mark = "[green]yes[/]" if option.possible else "[red]no[/]"
+            table.add_row(option.name, mark, option.guarantee, option.why)
+        console.print(table)
+
+    emit({"model": adopted.record.digest, "menu": adopted.menu}, as_json, human)
