@@ -180,15 +180,10 @@ def test_certificate_of_another_case_is_refused(tmp_path: Path) -> None:
     assert verify_bundle(whole, roots=mine.roots, policy=policy(), expect=theirs).ok
 
 
-@pytest.mark.parametrize(
-    "swapped",
-    ["certificate.json", "log.json", "plan.json", "findings.json", "absence.json", "report.html", "checkpoint.txt"],
-)
+@pytest.mark.parametrize("swapped", ["certificate.json", "log.json", "absence.json", "checkpoint.txt"])
 def test_files_of_another_case_are_refused(tmp_path: Path, swapped: str) -> None:
     mine, other = two_cases(tmp_path)
     files = {s.handle: dict(read_bundle(s.folder / f"{s.handle}.zip").files) for s in (mine, other)}
-    if files[mine.handle][swapped] == files[other.handle][swapped]:
-        pytest.skip(f"{swapped} is the same in both cases")
     mixed = zip_bytes({**files[mine.handle], swapped: files[other.handle][swapped]})
     assert failed(verify_bundle(mixed, roots=mine.roots, policy=policy()))
 
@@ -299,7 +294,7 @@ def test_guarantee_above_what_the_plan_aimed_at(tmp_path: Path) -> None:
 
 
 LIES: dict[str, tuple[Callable[[Any], Any], list[int]]] = {
-    "another handle": (lambda p: replace(p, case=replace(p.case, handle="case-9999")), [6, 7]),
+    "another handle": (lambda p: replace(p, case=replace(p.case, handle="case-9999")), [6]),
     "another request": (lambda p: replace(p, case=replace(p.case, request="hmac-sha256:" + "1" * 64)), [6]),
     "another model after": (lambda p: replace(p, models=replace(p.models, after=digest("other"))), [6]),
     "another model before": (lambda p: replace(p, models=replace(p.models, before=digest("other"))), [6]),

@@ -229,7 +229,10 @@ def test_proof_nouns_check_their_hex() -> None:
     path = tuple(item.hex() for item in inclusion_path(hashed, 2))
     InclusionProof(index=2, size=5, path=path).verify(hashed[2], root)
     old = tuple(item.hex() for item in consistency_path(hashed, 3))
-    ConsistencyProof(old=3, new=5, path=old).verify(root_of(hashed[:3]), root)
+    link = ConsistencyProof(old=3, new=5, root=root_of(hashed[:3]).hex(), path=old)
+    link.verify(root_of(hashed[:3]), root)
+    with pytest.raises(ProofError):
+        link.verify(root_of(hashed[:2]), root)
     for bad in (path[0].upper(), path[0][:-2], "zz" * 32):
         with pytest.raises(ProofError):
             unhex([bad])
