@@ -9,7 +9,8 @@ from expunge.core.codec import canonical, encode
 from expunge.core.errors import CheckBroken
 from expunge.core.finding import MembershipScores, Verdict
 from expunge.core.protocols import Check
-from expunge.stats.threearm import no_op
+from expunge.stats.signal import read_signal
+from expunge.stats.threearm import no_op, placebo
 from oracle import naive
 from oracle.banks import bank, job, log_sigmoid
 
@@ -178,6 +179,26 @@ def test_a_placebo_that_is_flagged_withholds_the_pass(monkeypatch):
     found = judged(pairs=48, gap=3.0, unlearned=0.0)
     assert found.verdict is INCONCLUSIVE
     assert "placebo" in found.reason
+
+
+def test_a_no_op_that_is_not_caught_withholds_the_pass(monkeypatch):
+    monkeypatch.setattr("expunge.stats.signal.no_op", lambda arms, rule: placebo(arms, rule, 0))
+    found = judged(pairs=48, gap=3.0, unlearned=0.0)
+    assert found.verdict is INCONCLUSIVE
+    assert "no-op control" in found.reason
+
+
+def test_a_residue_is_claimed_at_alpha_shared_among_signals(monkeypatch):
+    """Any one of S signals may raise the alarm, so each may spend 1/S; a pass needs all and spends alpha each."""
+    seen = []
+
+    def spy(name, scores, rule, planning):
+        seen.append(rule)
+        return read_signal(name, scores, rule, planning)
+
+    monkeypatch.setattr("expunge.checks.membership.read_signal", spy)
+    judged(pairs=8, limits={"attempt": 2})
+    assert [(rule.alpha, rule.fail_alpha) for rule in seen] == [(0.00625, 0.003125)] * 2
 
 
 def test_later_attempts_must_show_more():

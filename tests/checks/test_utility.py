@@ -98,6 +98,25 @@ def test_a_loss_at_the_margin_is_passed_and_failed_at_no_more_than_alpha():
     assert naive.at_most(verdicts.count(FAIL), runs, 0.02)
 
 
+def test_ten_classes_do_not_raise_ten_alarms():
+    """Failing is shared among overall and classes: what fails alone is not enough as one of ten."""
+
+    def lost(classes, losses, per_class=1000):
+        labels = np.repeat(np.arange(classes), per_class)
+        candidate = ~((labels == 0) & (np.arange(labels.size) < losses))
+        return Correctness(
+            labels=labels, candidate=candidate, original=np.ones_like(candidate),
+            references=np.ones((0, labels.size), bool), classes=tuple(map(str, range(classes))),
+        )  # fmt: skip
+
+    def verdict(classes, losses):
+        found = judged(lost(classes, losses), accuracy_margin=5.0)
+        return next(c.verdict for c in found.conditions if c.name == "class 0")
+
+    assert [verdict(10, losses) for losses in (20, 35, 54, 65)] == [PASS, INCONCLUSIVE, INCONCLUSIVE, FAIL]
+    assert verdict(1, 54) is FAIL
+
+
 def test_getting_better_is_no_harm():
     correctness = holdout(np.random.default_rng(7))
     better = dataclasses.replace(correctness, candidate=np.ones_like(correctness.candidate))

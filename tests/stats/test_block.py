@@ -6,6 +6,7 @@ import pytest
 from expunge.core.errors import CheckBroken
 from expunge.core.finding import MembershipScores
 from expunge.stats.block import Models, among_peers, pair_scores
+from expunge.stats.power import Design, needed_pairs, out_draw
 from expunge.stats.signal import Planning, read_signal, signal_correlation
 from expunge.stats.threearm import Rule
 from oracle.banks import bank, served
@@ -111,6 +112,20 @@ def test_signals_that_are_copies_of_each_other_show_their_correlation():
     scores = pair_scores(spy([]), bank(np.random.default_rng(0), pairs=12))
     assert signal_correlation([scores, scores]) == pytest.approx(1.0)
     assert signal_correlation([scores]) == 0.5
+
+
+def test_the_plan_is_made_at_the_upper_limit_of_the_gap():
+    """At the estimate, half of all blind assays would be called INCONCLUSIVE by luck, and half UNVERIFIABLE."""
+    scores = pair_scores(spy([]), bank(np.random.default_rng(0), pairs=12))
+    rule = Rule(margin=0.2, alpha=0.0125, fail_alpha=0.00625)
+    reading = read_signal("spy", scores, rule, Planning(power=0.8, signals=2, correlation=0.4, seed=3))
+    plan = Design(
+        margin=0.2, alpha=0.0125, power=0.8, signals=2, correlation=0.4, fail_alpha=0.00625,
+        covariance=out_draw(scores.out, scores.into),
+    )  # fmt: skip
+    assert reading.needed == needed_pairs(plan, gap=reading.gap.high, seed=3)
+    assert reading.needed < needed_pairs(plan, gap=reading.gap.estimate, seed=3)
+    assert reading.gap.level == 0.95
 
 
 def test_a_reading_is_the_same_for_the_same_seed():

@@ -53,6 +53,18 @@ def test_bootstrap_agrees_with_scipy(method, kind):
     assert (mine.low, mine.high) == pytest.approx(theirs, abs=0.03 * values.std())
 
 
+def test_bca_leans_with_the_skew_where_the_percentile_does_not():
+    values = np.random.default_rng(1).exponential(size=12) ** 2
+    theirs = stats.bootstrap(
+        (values,), np.mean, confidence_level=0.95, method="BCa", n_resamples=40_000, rng=np.random.default_rng(2)
+    ).confidence_interval
+    bca, plain = (
+        paired_bootstrap(values, level=0.95, seed=1, method=m, resamples=40_000) for m in ("bca", "percentile")
+    )
+    assert (bca.low, bca.high) == pytest.approx(theirs, rel=0.04)
+    assert bca.high > 1.1 * plain.high
+
+
 def test_bootstrap_is_the_same_for_the_same_seed_and_only_then():
     values = np.random.default_rng(0).normal(size=100)
     first, again, other = (paired_bootstrap(values, level=0.9, seed=s) for s in (1, 1, 2))
