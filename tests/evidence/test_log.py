@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+import rfc8785
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -16,6 +18,7 @@ from expunge.core.codec import canonical
 from expunge.core.errors import InputError, IntegrityError, StorageError
 from expunge.evidence.keys import Root, TrustRoots
 from expunge.evidence.log import AuditLog
+from expunge.evidence.log_entry import body_bytes, make_body
 from expunge.evidence.merkle import leaf_hash, root_of
 from expunge.evidence.note import open_checkpoint
 from expunge.evidence.signers.file import FileSigner
@@ -269,3 +272,25 @@ class LogMachine(RuleBasedStateMachine):
 
 LogMachine.TestCase.settings = settings(max_examples=8, stateful_step_count=12, deadline=None)
 TestLogMachine = LogMachine.TestCase
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.dictionaries(
+        st.text(st.characters(exclude_categories=("Cs",)), max_size=6) | st.sampled_from(["\U0001f600", "\ufb33"]),
+        st.integers(-(2**53) + 1, 2**53 - 1)
+        | st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+        | st.floats(0, 1),
+        max_size=5,
+    )
+)
+def test_quick_bytes_of_a_body_equal_the_canonical_ones(payload: dict) -> None:
+    body = make_body("k", payload, None, datetime(2026, 1, 1, tzinfo=UTC))
+    assert body_bytes(body) == canonical(body) == rfc8785.dumps(body)
+
+
+@pytest.mark.parametrize("number", [2**53, -(2**53), 10**16, 10**400])
+@pytest.mark.parametrize("shape", [lambda n: n, lambda n: [n], lambda n: [1, n], lambda n: {"k": n}])
+def test_integers_that_no_json_carries_do_not_slip_through_the_quick_way(number: int, shape: Callable) -> None:
+    with pytest.raises(InputError):
+        body_bytes(make_body("k", {"x": shape(number)}, None, datetime(2026, 1, 1, tzinfo=UTC)))

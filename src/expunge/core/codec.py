@@ -25,6 +25,7 @@ Json = Any  # None | bool | int | str | list[Json] | dict[str, Json]; mypy canno
 T = TypeVar("T")
 
 MAX_INT = 2**53 - 1
+_quoted = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would build an encoder for every string
 _DECIMAL = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?(e[+-]\d+)?\Z")
 
 
@@ -44,7 +45,7 @@ def _write(value: Json, out: list[str], path: str) -> None:
     if value is None or isinstance(value, bool):
         out.append("null" if value is None else "true" if value else "false")
     elif isinstance(value, str):
-        out.append(json.dumps(value, ensure_ascii=False))
+        out.append(_quoted(value))
     elif isinstance(value, int):
         if abs(value) > MAX_INT:
             raise InputError(f"integer at {path} is outside ±(2^53-1)", got=str(value), hint="write it as a string")
@@ -71,7 +72,7 @@ def _write_object(value: Mapping[str, Json], out: list[str], path: str) -> None:
     ordered = sorted(value, key=lambda key: key.encode("utf-16-be", "surrogatepass"))
     for index, key in enumerate(ordered):
         out.append("," if index else "")
-        out.append(json.dumps(key, ensure_ascii=False))
+        out.append(_quoted(key))
         out.append(":")
         _write(value[key], out, f"{path}.{key}")
     out.append("}")

@@ -16,12 +16,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from expunge.core.codec import canonical
+from expunge.core.codec import timestamp
 from expunge.core.errors import InputError, IntegrityError
 from expunge.core.protocols import Signer
 from expunge.evidence import log_store as store
 from expunge.evidence.keys import Root, TrustRoots
-from expunge.evidence.log_entry import Entry, make_body, parse_body
+from expunge.evidence.log_entry import Entry, body_bytes, make_body, parse_body
 from expunge.evidence.log_report import LogReport, examine
 from expunge.evidence.merkle import (
     EMPTY_ROOT,
@@ -77,8 +77,9 @@ class AuditLog:
     ) -> list[Entry]:
         """Log (kind, payload, case) events in one transaction: all of them or none."""
         self._writable()
-        bodies = [make_body(kind, payload, case, now or datetime.now(UTC)) for kind, payload, case in events]
-        raw = [canonical(body) for body in bodies]
+        moment = timestamp(now or datetime.now(UTC))
+        bodies = [make_body(kind, payload, case, moment) for kind, payload, case in events]
+        raw = [body_bytes(body) for body in bodies]
         with self._transaction() as db:
             first = store.size(db)
             store.insert(db, first, raw)
