@@ -31,7 +31,9 @@ class Provenance:
         conditions = (
             _condition("no forgotten record in the retained manifest", evidence.forgotten[0] == 0),
             _condition("no step or epoch differs from the retained recipe", not _differences(evidence)),
+            _condition("content that stays is listed as a copy", evidence.copies > 0 or evidence.forgotten[1] == 0),
             _condition("starts from its own initialisation", not _inherits(evidence.candidate)),
+            _condition("same recipe, numerics and seed as the original", _same_start(evidence)),
             _condition("ends with the candidate's weights", _end(evidence.candidate) == evidence.candidate_digest),
             _condition("the plan was logged before the result", evidence.plan_index < evidence.result_index),
             _condition("control: the original does not fit", _mismatches(evidence.original, evidence.expected) > 0),
@@ -85,6 +87,23 @@ def _differences(evidence: Evidence) -> int:
 
 def _inherits(transcript: Lines) -> bool:
     return any("from" in line for line in transcript if line["kind"] == "start")
+
+
+def _same_start(evidence: Evidence) -> bool:
+    """Momentum, weight decay, augmentation and the like show in no step line; the start lines commit to all of them.
+
+    An original without a transcript (adopted) has none to compare with.
+    """
+    mine, theirs = _starts(evidence.candidate), _starts(evidence.original)
+    return bool(mine) and (not evidence.original or mine == theirs)
+
+
+def _starts(transcript: Lines) -> list[dict[str, Any]]:
+    return [
+        {key: value for key, value in line.items() if key not in ("chain", "from")}
+        for line in transcript
+        if line["kind"] == "start"
+    ]
 
 
 def _end(transcript: Lines) -> str | None:

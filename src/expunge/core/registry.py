@@ -81,6 +81,11 @@ def load(kind: str, name: str) -> Any:
             raise
         raise MissingExtra(f"{kind}/{name} (module {error.name})", _EXTRA) from error
     if attribute:
+        if not inspect.isclass(getattr(module, attribute, None)):
+            raise RegistryError(
+                f"plug-in {kind}/{name} points at {plugin.target}, which is not a class",
+                hint="correct the entry point of the outside package",
+            )
         return getattr(module, attribute)
     return _only_class(module, plugin)
 

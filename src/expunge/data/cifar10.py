@@ -67,6 +67,9 @@ def _read_parquet(folder: Path, split: str) -> tuple[ImageRecords, bool]:
     missing = {"img", "label"} - set(table.column_names)
     if missing:
         raise DataError(f"{found[0].name} lacks columns", expected="img, label", got=", ".join(table.column_names))
+    kind = table.schema.field("label").type
+    if not pa.types.is_integer(kind):
+        raise DataError(f"{found[0].name} has labels that are not integers", expected="0..9", got=str(kind))
     return _decode_rows(table.column("img").to_pylist(), table.column("label").to_pylist(), split)
 
 
@@ -74,7 +77,7 @@ def _decode_rows(cells: list[Any], labels: list[Any], split: str) -> tuple[Image
     images = np.empty((len(cells), 32, 32, 3), np.uint8)
     jpeg = False
     for row, cell in enumerate(cells):
-        raw = cell["bytes"] if isinstance(cell, dict) else None
+        raw = cell.get("bytes") if isinstance(cell, dict) else None
         if not isinstance(raw, bytes):
             raise DataError(f"row {row} of {split} holds no image bytes")
         jpeg = jpeg or raw[:2] == b"\xff\xd8"

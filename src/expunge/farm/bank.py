@@ -211,8 +211,8 @@ class Bank:
         return [self.folder / key_of(task) for task in self.tasks(kind)]
 
     def forget(self, slots: Sequence[int]) -> int:
-        """Blank the answers about these slots in every sketch; returns how many sketches were rewritten."""
-        homes = [home for kind in ("bank", "anchors") for home in self._homes(kind)]
+        """Blank the answers about these slots in every sketch there is; returns how many were rewritten."""
+        homes = [home for kind in ("bank", "anchors") for home in self._homes(kind) if (home / SKETCH).exists()]
         for home in homes:
             with np.load(home / SKETCH, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}

@@ -28,6 +28,8 @@ class ConvNet(ImageClassifier):
         unknown = set(self.recipe.model) - set(SETTINGS)
         if unknown:
             raise InputError("unknown settings of family convnet", expected=", ".join(SETTINGS), got=", ".join(unknown))
+        if min(self.shape[:2]) < 16:
+            raise InputError("images too small for family convnet", expected="16x16 or more", got=str(self.shape[:2]))
         settings = {**SETTINGS, **self.recipe.model}
         width, wide = int(settings["width"]), int(settings["wide"])
         with torch.random.fork_rng(devices=[]):

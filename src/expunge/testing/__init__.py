@@ -1,1 +1,33 @@
-"""Public conformance suites for plug-ins."""
+"""Public conformance suites: what a plug-in must obey to be met by name and trusted with a request.
+
+    from expunge.testing import check_unlearner
+    check_unlearner("my-method")        # raises Nonconforming with every broken law
+
+Each suite is a tuple of small named laws; the plug-in is found through the registry, built-in or not.
+"""
+
+from expunge.testing.adapters import ADAPTER_LAWS, check_adapter, examine_adapter
+from expunge.testing.attacks import ATTACK_LAWS, check_attack, examine_attack
+from expunge.testing.checks import CHECK_LAWS, check_check, examine_check
+from expunge.testing.laws import Broken, Nonconforming
+from expunge.testing.unlearners import UNLEARNER_LAWS, check_unlearner, examine_unlearner
+from expunge.testing.world import World, make_world
+
+__all__ = [
+    "ADAPTER_LAWS",
+    "ATTACK_LAWS",
+    "CHECK_LAWS",
+    "UNLEARNER_LAWS",
+    "Broken",
+    "Nonconforming",
+    "World",
+    "check_adapter",
+    "check_attack",
+    "check_check",
+    "check_unlearner",
+    "examine_adapter",
+    "examine_attack",
+    "examine_check",
+    "examine_unlearner",
+    "make_world",
+]

@@ -215,6 +215,7 @@ class ImageClassifier(ABC):
         done = self._finished(job.folder)
         if done is None:
             raise IntegrityError("the original run is not finished", hint="resume it with `expunge train`")
+        self._check_own(job, self._header(job), done)
         return replace(done, resumed_at=done.steps)
 
     def _join(self, job: FitJob, results: list[FitResult]) -> FitResult:
