@@ -269,3 +269,29 @@ def test_two_records_need_two_proofs(tmp_path: Path) -> None:
     result = check(story, expect=Expectation(records=(story.before.opening(2), story.before.opening(7))))
     assert result.ok, result.lines()
     assert "the 2 records" in (result.sentence or "")
+
+
+def test_specification_names_every_field_and_every_log_entry() -> None:
+    from dataclasses import fields
+
+    from expunge.core.case import NEXT
+    from expunge.evidence.predicate import Predicate
+
+    text = SCHEMA.with_name("certificate-v0.1.md").read_text()
+    schema = json.loads(SCHEMA.read_text())["$defs"]["predicate"]
+    names = {field.name for field in fields(Predicate)}
+    assert names == set(schema["properties"])
+    assert [name for name in sorted(names) if f"`{name}`" not in text] == []
+    optional = {"request.refused", "incident.opened"}
+    assert [kind for kind in NEXT if f"`{kind}`" not in text and kind not in optional] == []
+
+
+def test_standalone_walks_the_case_as_core_does() -> None:
+    from expunge.core.case import NEXT
+    from expunge.evidence import standalone
+
+    assert set(standalone.NEXT) == set(NEXT)
+    for kind, (allowed, after) in standalone.NEXT.items():
+        if allowed:
+            assert (allowed, after) == ({state.value for state in NEXT[kind][0]}, NEXT[kind][1].value)
+    assert standalone.EXACT_MEANS == EXACT_MEANS

@@ -41,7 +41,7 @@ NEXT = {
     "request.resolved": ({"received"}, "resolved"),
     "plan.committed": ({"resolved", "decided"}, "planned"),
     "candidate.executed": ({"planned"}, "executed"),
-    "candidate.failed": ({"planned"}, "decided"),
+    "candidate.failed": ({"planned", "executed", "verified"}, "decided"),
     "findings.recorded": ({"executed"}, "verified"),
     "decision.made": ({"verified"}, "decided"),
     "data.purged": ({"decided"}, "purged"),
