@@ -44,7 +44,7 @@ NEXT = {
     "candidate.failed": ({"planned", "executed", "verified"}, "decided"),
     "findings.recorded": ({"executed"}, "verified"),
     "decision.made": ({"verified"}, "decided"),
-    "data.purged": ({"decided"}, "purged"),
+    "data.purged": ({"decided", "purged"}, "purged"),
     "certificate.issued": ({"purged"}, "certified"),
     "incident.opened": (set(), ""),
     "request.refused": (set(), ""),
