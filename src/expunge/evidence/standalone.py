@@ -232,7 +232,7 @@ def check_deletion(proof: dict[str, Any], before: tuple[str, int], after: tuple[
 
 def walk(entries: list[dict[str, Any]], handle: str) -> tuple[dict[str, Any], int]:
     """Last payload and index of each kind, and the number of plans, after a walk that is in order and ends certified."""
-    state, last, plans = "new", {}, 0
+    state, last, plans, accepted = "new", {}, 0, False
     need([e["index"] for e in entries] == sorted({e["index"] for e in entries}), "entries out of order")
     for entry in entries:
         body = entry["body"]
@@ -244,9 +244,11 @@ def walk(entries: list[dict[str, Any]], handle: str) -> tuple[dict[str, Any], in
         if kind in NEXT:
             allowed, after = NEXT[kind]
             need(state in allowed, f"{kind} cannot follow {state}")
+            need(kind != "plan.committed" or not accepted, "a plan after acceptance")
+            accepted = body["payload"]["accepted"] is True if kind == "decision.made" else accepted
             state, plans = after, plans + (kind == "plan.committed")
         last[kind] = {"index": entry["index"], **body["payload"]}
-    need(state == "certified", f"the case ends {state}")
+    need(state == "certified" and accepted, f"the case ends {state}")
     return last, plans
 
 

@@ -27,6 +27,7 @@ from expunge.evidence.statement import Statement
 T = TypeVar("T")
 DATA_KINDS = ("data.ingested", "data.purged")
 REVOKED = "certificate.revoked"
+_NEEDED = ("request.received", "plan.committed", "findings.recorded", "decision.made", "data.purged")
 # Limits of the plan against those of the relying party's policy: at most, at least.
 _AT_MOST = ("alpha", "margin", "absolute_margin", "accuracy_margin", "class_margin", "max_attempts")
 _AT_LEAST = ("power", "signals")
@@ -121,6 +122,7 @@ def check_order(extract: LogExtract, statement: Statement) -> Case:
     except (OutOfOrder, KeyError) as error:
         raise EvidenceError("the entries of the case are out of order", got=str(error)[:200], code="order") from error
     require("end of the case", State.CERTIFIED.value, case.state.value)
+    require("acceptance in the log", True, case.accepted)
     require("certificate in the log", statement.digest, case.certificate)
     require("candidate model in the log", predicate.models.after, case.candidate)
     require("plan in the log", predicate.plan.digest, case.plan)
@@ -143,6 +145,9 @@ def _no_strangers(extract: LogExtract, handle: str) -> None:
 
 def _check_payloads(own: Sequence[tuple[int, Mapping[str, Any]]], predicate: Predicate) -> None:
     last = {str(body["kind"]): (index, body["payload"]) for index, body in own}
+    absent = [kind for kind in _NEEDED if kind not in last]
+    if absent:
+        raise EvidenceError("entries of the case are missing", got=", ".join(absent), code="order")
     require("index of the plan", predicate.plan.index, last["plan.committed"][0])
     for kind, key, stated in (
         ("request.received", "request", predicate.case.request),
