@@ -1,10 +1,13 @@
-"""Shared data: tests marked `shared` run where ../shared/data is, and say so where it is not."""
+"""Fixtures of all rooms. Tests marked `shared` run where ../shared/data is, and say so where it is not."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
+
+from workspaces import small_config
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -21,3 +24,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def shared() -> Path:
     """The folder of real data sets and vectors."""
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Trained model, bank of 8 and 4 anchors."""
+    root = tmp_path_factory.mktemp("prepared") / "ws"
+    from expunge import Workspace
+    from expunge.training.recipe import load_recipe, parse_recipe
+
+    recipe = parse_recipe({**load_recipe("digits").model_dump(), "epochs": 16})
+    with Workspace.create(root, config=small_config(), recipe=recipe) as workspace:
+        workspace.train()
+        workspace.bank()
+    return root
+
+
+@pytest.fixture
+def folder(prepared: Path, tmp_path: Path) -> Path:
+    """A fresh copy of the prepared workspace."""
+    return Path(shutil.copytree(prepared, tmp_path / "ws"))

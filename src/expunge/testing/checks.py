@@ -59,7 +59,7 @@ def finding_is_valid_and_named(subject: Subject) -> str | None:
             return f"run returned {type(found).__name__}"
         if found.check != subject.name:
             return f"the finding is named {found.check!r}"
-        if not isinstance(found.verdict, Verdict):
+        if found.verdict not in tuple(Verdict):
             return f"verdict is {found.verdict!r}"
         canonical(encode(found))
     return None

@@ -31,7 +31,7 @@ def figure_data(workspace: Workspace) -> Mapping[str, Any]:
     if bank is None or 2 * bank.spec.pairs < 2 * TARGETS:
         return {}
     sketches = bank.sketches()
-    present = sketches.inside.any(0)
+    present: NDArray[np.bool_] = np.asarray(sketches.inside.any(0))
     inside = sketches.inside[:TARGETS][:, present]
     figures = {}
     for name in registry.names("attacks"):

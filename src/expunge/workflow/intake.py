@@ -113,8 +113,10 @@ def select(workspace: Workspace, request: DeletionRequest) -> list[int]:
     """Slots a request names. Unknown, repeated and already deleted records are refused together."""
     slots: list[int] = []
     for selector in request.selectors:
-        for value in selector.values:
-            slots += workspace.book.slots_of([value]) if selector.kind == "id" else workspace.book.in_block(value)
+        if selector.kind == "id":
+            slots += workspace.book.slots_of(selector.values)
+        else:
+            slots += [slot for block in selector.values for slot in workspace.book.in_block(block)]
     repeated = sorted({slot for slot in slots if slots.count(slot) > 1})
     if repeated:
         raise InputProblems("the request names records twice", [workspace.book.ids[slot] or "?" for slot in repeated])

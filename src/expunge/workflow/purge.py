@@ -64,13 +64,13 @@ def purge(workspace: Workspace, case: OpenCase, accepted: Accepted) -> Purge:
         bank = read_bank(workspace, record.digest)
         erased.save_ids(bank.folder / "slots.json")
         sketches += bank.forget(accepted.slots)
-    payload = {
+    logged: dict[str, object] = {
         "data": encode(workspace.book.data_ref(workspace.config.data.source, accepted.record.absent)),
         "files": files,
         "sketches": sketches,
         "records": len(accepted.slots),
     }
-    workspace.log.append("data.purged", payload, case=case.handle)
+    workspace.log.append("data.purged", logged, case=case.handle)
     result = Purge(
         purged=(
             f"weights, checkpoints and transcript of the original model ({files} files)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import time
@@ -36,11 +37,24 @@ def stdout() -> Console:
 def emit(result: Mapping[str, Any], as_json: bool, human: Callable[[Console], None]) -> None:
     """The result, once: JSON for machines or text for people."""
     if as_json:
-        from expunge.core.codec import encode
-
-        sys.stdout.write(json.dumps(encode(dict(result)), indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(_plain(result), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     else:
         human(stdout())
+
+
+def _plain(value: Any) -> Any:
+    """Nouns as JSON for a screen or a script: numbers stay numbers here, unlike in signed records."""
+    from expunge.core.codec import encode
+
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value if isinstance(value, float) else encode(value)
 
 
 @contextmanager

@@ -1,0 +1,292 @@
+"""Whole deletions on the digits workspace: what is certified, what is not, and what is left behind."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from expunge import Workspace
+from expunge.core.case import State as CaseState
+from expunge.core.codec import loads
+from expunge.core.errors import ExitCode, Held, InputError, NotErased
+from expunge.core.finding import Guarantee, Verdict
+from expunge.evidence.keys import read_roots
+from expunge.evidence.verify import verify_bundle
+from expunge.workflow.intake import fold
+from expunge.workflow.pipeline import Outcome
+from expunge.workflow.policy import read_policy
+
+DIGIT = "train/7/0007"
+
+
+def check(folder: Path, outcome: Outcome) -> list[str]:
+    """Failed steps of the relying party's own verification."""
+    assert outcome.certificate is not None
+    receipt = outcome.certificate.path.parent / "receipt.json"
+    result = verify_bundle(
+        outcome.certificate.path,
+        roots=read_roots(folder / "roots.json"),
+        policy=read_policy(folder / "policy.yaml"),
+        against=str(loads(receipt.read_bytes())["checkpoint"]),
+    )
+    return [f"{step.number}: {step.reason}" for step in result.steps if step.status == "failed"]
+
+
+def test_one_digit_from_request_to_certificate(folder: Path) -> None:
+    with Workspace.open(folder) as workspace:
+        original = workspace.served()
+        outcome = workspace.run(workspace.request(ids=[DIGIT]))
+        served = workspace.served()
+    assert (outcome.guarantee, outcome.verdict) == (Guarantee.EXACT, Verdict.PASS)
+    assert outcome.trials[-1].method == "replay"
+    assert served.digest != original.digest
+    assert check(folder, outcome) == []
+
+
+def test_the_released_model_equals_a_retrain_without_the_record(folder: Path, tmp_path: Path) -> None:
+    with Workspace.open(folder) as workspace:
+        slot = workspace.book.slots_of([DIGIT])[0]
+        retrained = workspace.adapter.fit(workspace.fit_job(tmp_path / "retrain", absent=frozenset({slot})))
+        with_the_record = workspace.adapter.fit(workspace.fit_job(tmp_path / "control", absent=frozenset()))
+        outcome = workspace.run(workspace.request(ids=[DIGIT]))
+        assert workspace.served().digest == retrained.digest != with_the_record.digest
+    assert outcome.certificate is not None
+
+
+def test_neither_bundle_nor_log_holds_an_id_a_digest_or_a_pixel_of_the_record(folder: Path) -> None:
+    with Workspace.open(folder) as workspace:
+        slot = workspace.book.slots_of([DIGIT])[0]
+        secrets = [DIGIT.encode(), workspace.book.digests[slot].encode(), workspace.data.train.images[slot].tobytes()]
+        outcome = workspace.run(workspace.request(ids=[DIGIT], subject="Ada Example"))
+    secrets.append(b"Ada Example")
+    with zipfile.ZipFile(outcome.certificate.path) as bundle:
+        published = b"".join(bundle.read(name) for name in bundle.namelist())
+    published += (folder / "log.db").read_bytes()
+    assert [secret for secret in secrets if secret in published] == []
+    assert b"deletion-certificate" in published  # the search does look into the files
+
+
+def test_original_and_cleartext_are_gone_after_closing(folder: Path) -> None:
+    with Workspace.open(folder) as workspace:
+        old = folder / workspace.served().run
+        case = workspace.request(ids=[DIGIT])
+        assert (case.private / "request.json").exists()
+        assert (old / "model.safetensors").exists()
+        workspace.run(case)
+        assert workspace.book.ids.count(None) == 1
+    assert not old.exists()
+    assert list(case.private.iterdir()) == []
+
+
+def test_deletion_after_deletion_keeps_working(folder: Path) -> None:
+    with Workspace.open(folder) as workspace:
+        first = workspace.run(workspace.request(ids=[DIGIT]))
+        second = workspace.run(workspace.request(ids=["train/0/0000", "train/1/0001"]))
+        assert workspace.book.ids.count(None) == 3
+        with pytest.raises(InputError, match="already deleted"):
+            workspace.request(ids=[DIGIT])
+    assert check(folder, first) == check(folder, second) == []
+
+
+def test_finetune_on_the_canary_block_fails_and_retrain_is_certified(folder: Path) -> None:
+    with Workspace.open(folder) as workspace:
+        outcome = workspace.run(workspace.request(block="canary"), ["finetune", "retrain"])
+    failed, accepted = outcome.trials
+    assert (failed.method, failed.decision.accepted) == ("finetune", False)
+    membership = next(finding for finding in failed.findings if finding.check == "membership")
+    assert membership.verdict is Verdict.FAIL
+    assert membership.estimate is not None
+    assert membership.estimate > 0.5
+    assert (accepted.method, outcome.guarantee) == ("retrain", Guarantee.EXACT)
+    assert check(folder, outcome) == []
+
+
+def test_when_retrain_fails_too_nothing_is_released_and_an_incident_opens(folder: Path) -> None:
+    """359 test records cannot resolve a point of accuracy, so a policy that demands it refuses an honest retrain."""
+    text = (folder / "policy.yaml").read_text().replace("utility: must_not_fail", "utility: must_pass")
+    (folder / "policy.yaml").write_text(text)
+    with Workspace.open(folder) as workspace:
+        before = workspace.served()
+        case = workspace.request(ids=[DIGIT])
+        with pytest.raises(NotErased) as refused:
+            workspace.run(case)
+        assert refused.value.exit_code is ExitCode.NOT_ERASED
+        assert workspace.served() == before
+        assert workspace.state().incidents == (case.handle,)
+        assert fold(workspace, case).state is CaseState.NOT_ERASED
+        assert not (case.folder / "certificate.zip").exists()
+        assert workspace.book.ids.count(None) == 0
+
+
+def test_attempts_on_the_same_records_are_counted_across_cases(folder: Path) -> None:
+    with Workspace.open(folder) as workspace:
+        for attempt in (1, 2, 3, 4):
+            with pytest.raises(NotErased):
+                workspace.run(workspace.request(block="canary"), ["finetune"])
+            assert sum(workspace.state().subjects.values()) == attempt
+        with pytest.raises(Held, match="used up"):
+            workspace.run(workspace.request(block="canary"), ["finetune"])
+
+
+def test_killed_between_decision_and_certificate_is_repaired_by_running_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from expunge.workflow import pipeline
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with Workspace.open(folder) as workspace:
+        case = workspace.request(ids=[DIGIT])
+        with monkeypatch.context() as patch:
+            patch.setattr(pipeline, "certify", killed)
+            with pytest.raises(KeyboardInterrupt):
+                workspace.run(case)
+    with Workspace.open(folder) as workspace:
+        outcome = workspace.run(case)
+    assert outcome.guarantee is Guarantee.EXACT
+    assert check(folder, outcome) == []
+
+
+def test_interrupted_candidate_counts_as_an_attempt_and_the_case_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from expunge.workflow import pipeline
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with Workspace.open(folder) as workspace:
+        case = workspace.request(ids=[DIGIT])
+        with monkeypatch.context() as patch:
+            patch.setattr(pipeline, "execute", killed)
+            with pytest.raises(KeyboardInterrupt):
+                workspace.run(case)
+        outcome = workspace.run(case)
+        assert outcome.trials[-1].plan.attempt == 2
+    assert check(folder, outcome) == []
+
+
+def test_damaged_checkpoint_of_the_original_falls_back_to_retrain(folder: Path) -> None:
+    for file in (folder / "store/runs/original/checkpoints").glob("*.safetensors"):
+        raw = bytearray(file.read_bytes())
+        raw[-3] ^= 1
+        file.write_bytes(bytes(raw))
+    with Workspace.open(folder) as workspace:
+        outcome = workspace.run(workspace.request(ids=[DIGIT]))
+        kinds = [entry.kind for entry in workspace.log.case(outcome.case)]
+    assert "candidate.failed" in kinds
+    assert outcome.trials[-1].method == "retrain"
+    assert check(folder, outcome) == []
+
+
+def test_a_copy_of_the_record_under_another_id_holds_the_case(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Workspace.open(folder) as workspace:
+        case = workspace.request(ids=[DIGIT])
+        leaves = list(workspace.book._leaves)
+        slot = workspace.book.slots_of([DIGIT])[0]
+        leaves[0] = (leaves[0][0], leaves[slot][1])
+        monkeypatch.setattr(workspace.book, "_leaves", leaves)
+        with pytest.raises(Held, match="same content"):
+            workspace.run(case)
+        assert fold(workspace, case).certificate is None
+
+
+def test_the_plan_is_older_than_its_result_in_the_log(folder: Path) -> None:
+    with Workspace.open(folder) as workspace:
+        outcome = workspace.run(workspace.request(ids=[DIGIT]))
+        kinds = [entry.kind for entry in workspace.log.case(outcome.case)]
+    order = ["request.received", "request.resolved", "plan.committed", "candidate.executed", "findings.recorded"]
+    order += ["decision.made", "data.purged", "certificate.issued"]
+    assert [kind for kind in kinds if kind in order] == order
+
+
+def test_report_is_one_page_without_any_external_reference(folder: Path) -> None:
+    with Workspace.open(folder) as workspace:
+        outcome = workspace.run(workspace.request(block="canary"))
+    html = outcome.certificate.report.read_text()
+    assert outcome.certificate.sentence in html.replace("&#39;", "'")
+    for needle in ('src="http', "src='http", 'href="', "url(http", "@import", "<script", "<link", "<iframe"):
+        assert needle not in html, needle
+    assert 'src="data:image/svg+xml;base64,' in html
+    for finding in outcome.trials[-1].findings:
+        assert finding.question in html.replace("&#39;", "'")
+
+
+def test_x_arm_on_request_shows_that_the_exact_method_leaves_nothing(prepared: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = Path(shutil.copytree(prepared, tmp_path / "x"))
+    text = (folder / "expunge.toml").read_text().replace("x_arm = false", "x_arm = true")
+    (folder / "expunge.toml").write_text(text)
+    with Workspace.open(folder) as workspace:
+        outcome = workspace.run(workspace.request(block="canary"), ["retrain"])
+    membership = next(f for f in outcome.trials[-1].findings if f.check == "membership")
+    assert membership.estimate is not None
+    assert abs(membership.estimate) < 0.3
+    assert membership.verdict is not Verdict.FAIL
+
+
+def test_recomputation_by_a_second_holder_gives_the_same_weights_and_upgrades_the_sentence(
+    folder: Path, tmp_path: Path
+) -> None:
+    from expunge.evidence.keys import Root, TrustRoots, load_signer
+    from expunge.evidence.signers.file import FileSigner
+    from expunge.workflow.recompute import recompute
+
+    with Workspace.open(folder) as workspace:
+        outcome = workspace.run(workspace.request(ids=[DIGIT]))
+    home = outcome.certificate.path.parent
+    FileSigner.create(tmp_path / "second.pem")
+    uri = f"file:{tmp_path / 'second.pem'}"
+    out = tmp_path / "cosignature.json"
+    recompute(outcome.certificate.path, home / "recompute.json", data=None, key=uri, by="Second Holder", out=out)
+    roots = read_roots(folder / "roots.json")
+    theirs = Root.of(load_signer(uri), name="Second Holder", role="verifier")
+    result = verify_bundle(
+        outcome.certificate.path,
+        roots=TrustRoots(keys=(*roots.keys, theirs)),
+        policy=read_policy(folder / "policy.yaml"),
+        cosignature=loads(out.read_bytes()),
+    )
+    assert result.ok, result.lines()
+    assert result.basis == "recomputed by Second Holder"
+    assert "was recomputed by Second Holder" in str(result.sentence)
+
+
+def test_recomputation_with_the_record_still_in_gives_other_weights_and_is_not_signed(
+    folder: Path, tmp_path: Path
+) -> None:
+    from expunge.core.errors import EvidenceError
+    from expunge.evidence.signers.file import FileSigner
+    from expunge.workflow.recompute import recompute
+
+    with Workspace.open(folder) as workspace:
+        outcome = workspace.run(workspace.request(ids=[DIGIT]))
+    home = outcome.certificate.path.parent
+    package = json.loads((home / "recompute.json").read_text())
+    slot = package["absent"].pop()
+    package["ids"][slot] = DIGIT
+    (tmp_path / "forged.json").write_text(json.dumps(package))
+    FileSigner.create(tmp_path / "second.pem")
+    out = tmp_path / "cosignature.json"
+    with pytest.raises(EvidenceError, match="another model"):
+        recompute(
+            outcome.certificate.path,
+            tmp_path / "forged.json",
+            data=None,
+            key=f"file:{tmp_path / 'second.pem'}",
+            by="x",
+            out=out,
+        )
+    assert not out.exists()
+
+
+def test_outcome_is_what_the_readme_says(folder: Path) -> None:
+    with Workspace.open(folder) as workspace:
+        outcome = workspace.run(workspace.request(ids=[DIGIT]))
+    assert outcome.verdict is Verdict.PASS
+    assert outcome.certificate.path.suffix == ".zip"
