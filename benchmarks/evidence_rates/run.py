@@ -36,6 +36,7 @@ from expunge.evidence.signers.file import FileSigner
 ORIGIN = "benchmark.example"
 PAYLOAD = {"plan": "sha256:" + "0" * 64, "attempt": 1}
 ROUNDS = 7
+APPEND_ROUNDS = 41  # short rounds in turn: a disk that changes its mind changes it for both
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -64,20 +65,29 @@ def appends(folder: Path, batch: int, transactions: int) -> dict[str, Any]:
     body = canonical(make_body("plan.committed", PAYLOAD, "case-0001", datetime.now(UTC)))
     log, db = AuditLog(folder / f"ours{batch}.db", origin=ORIGIN), bare(folder / f"bare{batch}.db")
     event = ("plan.committed", PAYLOAD, "case-0001")
-    ours, theirs = [], []
-    for _ in range(ROUNDS):
+    plain = make_body("plan.committed", PAYLOAD, "case-0001", datetime.now(UTC))
+    ours, theirs, writing = [], [], []
+
+    def bare_json() -> None:
+        for _ in range(transactions):
+            bare_append(db, [json.dumps(plain, sort_keys=True).encode() for _ in range(batch)])
+
+    for _ in range(APPEND_ROUNDS):
         ours.append(seconds(lambda: [log.append_many([event] * batch) for _ in range(transactions)]))
         theirs.append(seconds(lambda: [bare_append(db, [body] * batch) for _ in range(transactions)]))
+        writing.append(seconds(bare_json))
     log.close()
     db.close()
     count = batch * transactions
     return {
         "entries_per_commit": batch,
-        "n_entries": count * ROUNDS,
-        "rounds": ROUNDS,
+        "n_entries": count * APPEND_ROUNDS,
+        "rounds": APPEND_ROUNDS,
         "appends_per_s": rates(count, ours),
         "bare_sqlite_full_per_s": rates(count, theirs),
+        "bare_sqlite_full_with_json_per_s": rates(count, writing),
         "ratio": spread([b / a for a, b in zip(ours, theirs, strict=True)]),
+        "ratio_with_json": spread([b / a for a, b in zip(ours, writing, strict=True)]),
     }
 
 
@@ -219,8 +229,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         for label, work in (
-            ("append_single", lambda: appends(folder, 1, 300)),
-            ("append_batched", lambda: appends(folder, 100, 60)),
+            ("append_single", lambda: appends(folder, 1, 50)),
+            ("append_batched", lambda: appends(folder, 100, 10)),
             ("tensor_hashing", lambda: hashing(folder, options.megabytes)),
             ("record_manifest", records),
             ("verify", lambda: whole_log(folder, options.entries)),

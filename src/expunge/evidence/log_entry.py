@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from expunge.core.codec import Json, canonical, encode, loads, timestamp
+from expunge.core.codec import MAX_INT, Json, canonical, encode, loads, timestamp
 from expunge.core.errors import InputError, IntegrityError
 from expunge.evidence.merkle import leaf_hash
 
 BODY_VERSION = 1
 _KEYS = frozenset({"v", "time", "kind", "case", "payload"})
-_DOUBTFUL = re.compile(rb'[\xf0-\xf7]|(?:":|\[|,)-?[0-9]{16}')
 _QUICK = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z\Z")
 
@@ -63,14 +62,23 @@ def body_bytes(body: Mapping[str, Json]) -> bytes:
     """canonical() of what `make_body` made, by the C encoder where that is sure to write the same bytes.
 
     `encode` has left no float and no foreign type; what remains in doubt is a key outside the Basic Plane, whose place
-    differs between code points and UTF-16, and an integer of 16 digits or more. Text that looks like either goes the
-    slow way, too.
+    differs between code points and UTF-16, and an integer beyond 2^53. Whatever is not ASCII goes the slow way.
     """
     try:
-        raw = _QUICK.encode(body).encode("utf-8")
-    except (UnicodeEncodeError, RecursionError):
-        return canonical(body)
-    return canonical(body) if _DOUBTFUL.search(raw) else raw
+        quick = _QUICK.encode(body) if _small(body["payload"]) else ""
+    except RecursionError:
+        quick = ""
+    return quick.encode("ascii") if quick and quick.isascii() else canonical(body)
+
+
+def _small(value: Json) -> bool:
+    """No integer in it is beyond what canonical JSON carries."""
+    kind = type(value)
+    if kind is dict:
+        return all(map(_small, value.values()))
+    if kind is list:
+        return all(map(_small, value))
+    return kind is not int or -MAX_INT <= value <= MAX_INT
 
 
 def parse_body(raw: object, index: int) -> dict[str, Json]:
