@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from expunge.core.errors import InputError, NotErased
 from expunge.core.protocols import Progress, silent
 from expunge.training.recipe import Recipe, load_recipe
+from expunge.workflow.choose import Choice, choose
 from expunge.workflow.pipeline import Outcome
+from expunge.workflow.policy import DEFAULT
 from expunge.workflow.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deletion:
-    """One request of a story. `methods` restricts the candidates; empty = all."""
+    """One request of a story. `methods` restricts the candidates; empty = all.
+
+    `chosen` is `typical` or `atypical`: the record that was picked on models that never judge.
+    """
 
     title: str
     ids: tuple[str, ...] = ()
     block: str | None = None
     methods: tuple[str, ...] = ()
+    chosen: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +41,9 @@ class Story:
     deletions: tuple[Deletion, ...]
     images_per_step: int
     resumable: bool = False
-    policy: str | None = None
-    notes: Sequence[str] = field(default_factory=tuple)
+    policy: str = DEFAULT
+    choose_class: str | None = None
+    choose_pairs: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,54 +81,69 @@ def digits_story() -> Story:
 
 
 def cifar10_story(data: Path | None, *, full: bool) -> Story:
-    """One automobile of CIFAR-10. The short form uses 10,000 images and a bank of 24."""
+    """A typical and an atypical automobile of CIFAR-10. The short form uses 10,000 images, a bank of 24 and no anchors."""
     if data is None:
         raise InputError("the CIFAR-10 story needs the data", hint="expunge demo cifar10 --data FOLDER")
     recipe = load_recipe("cifar10-w16")
     options: dict[str, Any] = {} if full else {"limit": 10_000}
-    pairs = 24 if full else 12
     return Story(
         title=f"expunge demo: one CIFAR-10 automobile, {'50,000' if full else '10,000'} training images",
-        estimate=f"{'about 5 to 6 hours' if full else 'up to 20 minutes'} on 2 cores; an interrupted run continues",
+        estimate=f"{'5 hours' if full else '20 minutes'} or so on 2 quiet cores; an interrupted run continues where it was",
         config={
             "data": {"source": "cifar10", "path": str(data.resolve()), "options": options},
-            "bank": {"pairs": pairs, "anchors": 0, "monitored": ()},
+            "bank": {"pairs": 24 if full else 12, "anchors": 40 if full else 0},
             "owner": {"name": "demo"},
         },
         recipe=recipe,
         deletions=(
             Deletion(
-                title="fine-tuning one automobile away (must not certify)",
-                ids=("train/automobile/0007",),
+                title="fine-tuning the atypical automobile: must not certify",
+                chosen="atypical",
                 methods=("finetune",),
             ),
-            Deletion(title="one automobile", ids=("train/automobile/0007",)),
+            Deletion(title="the atypical automobile", chosen="atypical"),
+            Deletion(
+                title="fine-tuning the typical automobile: must not certify",
+                chosen="typical",
+                methods=("finetune",),
+            ),
+            Deletion(title="the typical automobile", chosen="typical"),
         ),
         images_per_step=recipe.batch,
         resumable=True,
+        policy=DEFAULT.replace("margin: 0.2 ", "margin: 0.3 "),
+        choose_class="automobile",
+        choose_pairs=8 if full else 4,
     )
 
 
 def play(story: Story, folder: Path, progress: Progress = silent) -> list[Chapter]:
-    """Carry a story through; prepares only what an earlier, interrupted run did not."""
+    """Carry a story through; does only what an earlier, interrupted run did not."""
     with _workspace(story, folder, progress) as workspace:
         state = workspace.state()
         if state.model is None:
             workspace.train()
+        choice = None
+        if story.choose_class is not None:
+            choice = choose(workspace, label=story.choose_class, pairs=story.choose_pairs)
         if not state.banks:
-            workspace.bank()
-        return [_delete(workspace, deletion) for deletion in story.deletions]
+            workspace.bank(monitored=(choice.typical, choice.atypical) if choice else ())
+        return [_delete(workspace, deletion, choice) for deletion in story.deletions]
 
 
 def _workspace(story: Story, folder: Path, progress: Progress) -> Workspace:
     if (folder / "expunge.toml").exists():
         return Workspace.open(folder, progress=progress)
-    return Workspace.create(folder, config=story.config, recipe=story.recipe, progress=progress)
+    return Workspace.create(folder, config=story.config, recipe=story.recipe, policy=story.policy, progress=progress)
 
 
-def _delete(workspace: Workspace, deletion: Deletion) -> Chapter:
-    case = workspace.request(ids=deletion.ids, block=deletion.block)
+def _delete(workspace: Workspace, deletion: Deletion, choice: Choice | None) -> Chapter:
+    """One chapter; a record that an interrupted run already erased is told as such."""
+    ids = deletion.ids if choice is None or deletion.chosen is None else (getattr(choice, deletion.chosen),)
     try:
+        case = workspace.request(ids=ids, block=deletion.block)
         return Chapter(title=deletion.title, outcome=workspace.run(case, deletion.methods))
     except NotErased as refusal:
         return Chapter(title=deletion.title, outcome=None, refusal=refusal.got or refusal.message)
+    except InputError as refusal:
+        return Chapter(title=deletion.title, outcome=None, refusal=refusal.message)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,14 +68,18 @@ def bank_spec(workspace: Workspace) -> BankSpec:
     )
 
 
-def build_bank(workspace: Workspace) -> tuple[Bank, list[Mapping[str, Any]]]:
-    """Train every bank model and anchor that is missing, then log the bank with the day it must be destroyed."""
+def build_bank(workspace: Workspace, monitored: Sequence[str] = ()) -> tuple[Bank, list[Mapping[str, Any]]]:
+    """Train every bank model and anchor that is missing, then log the bank with the day it must be destroyed.
+
+    `monitored` are blocks that the anchors watch besides those of the configuration.
+    """
     served = workspace.served()
     state = workspace.state()
     if state.banks:
         raise InputError("this workspace has a bank", got=state.banks[-1].digest, hint="it serves its whole window")
     spec = bank_spec(workspace)
-    bank = Bank(spec, _folder(workspace, spec.digest), workspace.data.train.blocks)
+    spec = replace(spec, monitored=(*spec.monitored, *monitored))
+    bank = Bank(spec, bank_folder(workspace, spec.digest), workspace.data.train.blocks)
     bank.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_file(bank.folder / "spec.json", canonical(encode(spec)), mode=0o600)
     workspace.book.save_ids(bank.folder / "slots.json")
@@ -95,7 +100,7 @@ def build_bank(workspace: Workspace) -> tuple[Bank, list[Mapping[str, Any]]]:
 
 def read_bank(workspace: Workspace, digest: str) -> Bank:
     """A logged bank from its folder; its spec must still have the logged digest."""
-    file = _folder(workspace, digest) / "spec.json"
+    file = bank_folder(workspace, digest) / "spec.json"
     if not file.exists():
         raise InputError("the bank's folder is gone", expected=str(file), hint="it may have been retired")
     spec = decode(BankSpec, loads(file.read_bytes()), what="bank spec")
@@ -104,7 +109,7 @@ def read_bank(workspace: Workspace, digest: str) -> Bank:
     return Bank(spec, file.parent, workspace.data.train.blocks)
 
 
-def _folder(workspace: Workspace, digest: str) -> Path:
+def bank_folder(workspace: Workspace, digest: str) -> Path:
     return workspace.root / "store" / "banks" / digest.removeprefix("sha256:")[:32]
 
 

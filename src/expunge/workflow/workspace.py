@@ -245,11 +245,11 @@ class Workspace:
 
         return train(self)
 
-    def bank(self) -> Any:
+    def bank(self, monitored: Sequence[str] = ()) -> Any:
         """Build the reference bank and anchors (resumes); see workflow.train."""
         from expunge.workflow.train import build_bank
 
-        return build_bank(self)
+        return build_bank(self, monitored)
 
     def request(self, *, ids: Sequence[str] = (), block: str | None = None, subject: str = "", basis: str = "") -> Any:
         """Log a deletion request and give the requester a receipt; see workflow.intake."""
