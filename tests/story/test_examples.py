@@ -1,0 +1,24 @@
+"""Every example runs as its first lines say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_example_runs(example: Path, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, str(example), str(tmp_path / "ws")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "PASS EXACT" in done.stdout
+    assert "VERIFIED" in done.stdout
+    assert "NOT VERIFIED" not in done.stdout
+
+
+def test_there_is_an_example() -> None:
+    assert EXAMPLES
