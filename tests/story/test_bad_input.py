@@ -173,6 +173,17 @@ def test_unknown_or_unsafe_field_in_config_is_refused(folder: Path, file: str, l
             Workspace.open(folder)
 
 
+def test_recipe_that_changed_since_training_is_refused(folder: Path) -> None:
+    text = (folder / "recipe.yaml").read_text()
+    (folder / "recipe.yaml").write_text(text.replace("lr: 0.08", "lr: 0.09"))
+    with (
+        nothing_changed(folder),
+        Workspace.open(folder) as workspace,
+        pytest.raises(InputError, match="not the recipe"),
+    ):
+        workspace.request(ids=[DIGIT])
+
+
 def test_empty_policy_is_refused(folder: Path) -> None:
     with nothing_changed(folder):
         (folder / "policy.yaml").write_text("")

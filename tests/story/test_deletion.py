@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,77 @@ def test_original_and_cleartext_are_gone_after_closing(folder: Path) -> None:
         assert workspace.book.ids.count(None) == 1
     assert not old.exists()
     assert list(case.private.iterdir()) == []
+
+
+def test_no_file_of_the_workspace_names_the_record_after_closing(folder: Path) -> None:
+    with Workspace.open(folder) as workspace:
+        slot = workspace.book.slots_of([DIGIT])[0]
+        digest, key = str(workspace.book.digests[slot]), workspace.book.opening(slot).record_key
+        case = workspace.request(ids=[DIGIT], subject="Ada Example")
+        assert DIGIT.encode() in case.receipt.read_bytes()
+        workspace.run(case)
+    needles = [text.encode() for text in (DIGIT, digest, key, "Ada Example")]
+    found = [
+        str(file.relative_to(folder))
+        for file in folder.rglob("*")
+        if file.is_file() and any(needle in file.read_bytes() for needle in needles)
+    ]
+    assert found == []
+    other = b"train/0/0000"
+    assert any(other in file.read_bytes() for file in folder.rglob("*.json"))  # the search finds what is there
+
+
+def test_bank_answers_about_the_record_are_blank_after_closing(folder: Path) -> None:
+    from expunge.workflow.verify import open_bank
+
+    with Workspace.open(folder) as workspace:
+        slot = workspace.book.slots_of([DIGIT])[0]
+        before = open_bank(workspace)
+        assert before is not None
+        assert (before.sketches().train[:, slot] != 0).all()
+        workspace.run(workspace.request(ids=[DIGIT]))
+        after = open_bank(workspace)
+        assert after is not None
+        for kind in ("bank", "anchors"):
+            assert (after.sketches(kind).train[:, slot] == 0).all()
+            assert not after.sketches(kind).inside[:, slot].any()
+        assert (after.inside("bank") == before.inside("bank")).all()
+
+
+def test_an_expired_bank_judges_nobody_and_can_be_retired(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    from expunge.workflow import verify
+    from expunge.workflow.train import retire_bank
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:
+            return datetime.now(UTC) + timedelta(days=400)
+
+    with Workspace.open(folder) as workspace:
+        assert verify.open_bank(workspace) is not None
+        monkeypatch.setattr(verify, "datetime", Later)
+        assert verify.open_bank(workspace) is None
+        monkeypatch.undo()
+        retire_bank(workspace)
+        assert not any((folder / "store" / "banks").rglob("*.safetensors"))
+        assert workspace.state().banks == ()
+        outcome = workspace.run(workspace.request(ids=[DIGIT]))
+        membership = next(f for f in outcome.trials[-1].findings if f.check == "membership")
+    assert membership.verdict is Verdict.INCONCLUSIVE
+    assert check(folder, outcome) == []
+
+
+def test_replay_is_refused_when_the_numerics_changed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from expunge.workflow import workspace as module
+
+    real = module.numerics_of
+    monkeypatch.setattr(module, "numerics_of", lambda recipe: replace(real(recipe), instruction_set="DEFAULT"))
+    with Workspace.open(folder) as workspace:
+        found = {item.method: item.refused for item in workspace.plan(workspace.request(ids=[DIGIT]))}
+    assert "other numerics" in str(found["replay"])
+    assert found["retrain"] is None
 
 
 def test_deletion_after_deletion_keeps_working(folder: Path) -> None:

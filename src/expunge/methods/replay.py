@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from expunge.core.finding import Guarantee
 from expunge.core.protocols import FitResult, HasTranscript, UnlearnJob
+from expunge.training.transcript import recorded_numerics
 
 
 class Replay:
@@ -34,6 +35,8 @@ class Replay:
             return "the original has no transcript"
         if not any(job.source.glob("**/epoch-*.safetensors")):
             return "the original's checkpoints are gone"
+        if recorded_numerics(job.source / "transcript.jsonl") != {job.job.numerics}:
+            return "the original was trained under other numerics than this machine has"
         return None
 
     def cost(self, job: UnlearnJob) -> float:

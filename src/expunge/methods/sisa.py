@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from expunge.core.finding import Guarantee
 from expunge.core.protocols import FitResult, HasShards, UnlearnJob
+from expunge.training.transcript import recorded_numerics
 
 
 class Sisa:
@@ -33,6 +34,8 @@ class Sisa:
             return "the original was trained as one shard"
         if not any(job.source.glob("shard-*/checkpoints/epoch-*.safetensors")):
             return "the shards' checkpoints are gone"
+        if recorded_numerics(job.source / "transcript.jsonl") != {job.job.numerics}:
+            return "the original was trained under other numerics than this machine has"
         return None
 
     def cost(self, job: UnlearnJob) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -19,9 +20,9 @@ Tensors = Mapping[str, Tensor]
 
 def save_tensors(path: Path, tensors: Tensors, metadata: Mapping[str, str] | None = None) -> str:
     """Write atomically; returns the weights identity (`sha256:` Merkle root over the tensors)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         save_file(plain, temporary, metadata=dict(metadata or {}))
         with temporary.open("rb+") as file:
@@ -29,7 +30,8 @@ def save_tensors(path: Path, tensors: Tensors, metadata: Mapping[str, str] | Non
         digest = TensorManifest.of_file(temporary).root
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise StorageError(
             f"cannot write {path.name}", got=str(error)[:200], hint="free space or permissions"
         ) from error

@@ -23,6 +23,7 @@ from torch.nn import functional as F  # noqa: N812
 from expunge.core.codec import encode
 from expunge.core.errors import InputError, IntegrityError
 from expunge.core.protocols import FitJob, FitResult
+from expunge.evidence.durable import storage_errors
 from expunge.training.audit import check_same_job
 from expunge.training.batches import Leaves, Reader, normalise
 from expunge.training.checkpoint import load_tensors, save_tensors, weights_identity
@@ -103,8 +104,9 @@ class ImageClassifier(ABC):
         done = self._read_back(job)
         if done is not None:
             return done
-        results = [self._fit_part(part) for part in self.parts(job)]
-        return results[0] if self.recipe.shards == 1 else self._join(job, results)
+        with storage_errors(job.folder, "train in"):
+            results = [self._fit_part(part) for part in self.parts(job)]
+            return results[0] if self.recipe.shards == 1 else self._join(job, results)
 
     def replay(self, job: FitJob, source: Path, forget: frozenset[int]) -> FitResult:
         """Fit `job`, starting from the checkpoints of `source` that the slots of `forget` never touched.
@@ -116,14 +118,16 @@ class ImageClassifier(ABC):
         if done is not None:
             return done
         parts, before = self.parts(job), self.parts(replace(job, folder=source))
-        results = [self._replay_part(part, old.folder, forget) for part, old in zip(parts, before, strict=True)]
-        return results[0] if self.recipe.shards == 1 else self._join(job, results)
+        with storage_errors(job.folder, "replay into"):
+            results = [self._replay_part(part, old.folder, forget) for part, old in zip(parts, before, strict=True)]
+            return results[0] if self.recipe.shards == 1 else self._join(job, results)
 
     def tune(self, job: FitJob, start: Path, settings: Mapping[str, Any]) -> FitResult:
         """Continue from the weights in `start` with `settings` over the recipe, on the present records."""
         recipe = parse_recipe({**self.recipe.model_dump(), **settings, "introduce": (0.0,), "shards": 1})
         tuned = type(self)(recipe, classes=self.classes, shape=self.shape)
-        return tuned._fit_part(job, start)
+        with storage_errors(job.folder, "train in"):
+            return tuned._fit_part(job, start)
 
     def _fit_part(self, job: FitJob, start: Path | None = None) -> FitResult:
         header = self._header(job, {} if start is None else {"from": weights_identity(start)})
@@ -260,7 +264,7 @@ class ImageClassifier(ABC):
         if not transcript.exists():
             return FitResult(digest=digest, model=folder / MODEL, transcript=None, seconds=0.0, steps=0)
         lines = read_transcript(transcript)
-        if not lines or lines[-1]["kind"] not in ("end", "joined"):
+        if not lines or lines[-1]["kind"] not in ("end", "joined") or "shard" in lines[-1]:
             (folder / MODEL).unlink()
             return None
         if lines[-1]["model"] != digest:

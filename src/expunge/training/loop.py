@@ -289,4 +289,10 @@ class Trainer:
                 self.optimiser.state[parameter]["momentum_buffer"] = like.copy_(buffer)
         except (RuntimeError, KeyError) as error:
             raise IntegrityError(f"{path.name} does not fit the recipe's architecture", got=str(error)[:200]) from error
-        self.average = {name: tensor.to(self.device) for name, tensor in unpack(tensors, "average").items()}
+        average = unpack(tensors, "average")
+        # In the module's order and memory layout: a file sorts by name, and the average is taken tensor by tensor.
+        self.average = {
+            name: torch.empty_like(tensor).copy_(average[name])
+            for name, tensor in self.module.state_dict().items()
+            if name in average
+        }

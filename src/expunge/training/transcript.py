@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from expunge.core.codec import canonical, loads
+from expunge.core.codec import canonical, decode, loads
 from expunge.core.errors import InputError, IntegrityError
+from expunge.core.plan import Numerics
 from expunge.evidence.merkle import leaf_hash, root_of
 
 Line = Mapping[str, Any]
@@ -96,6 +97,11 @@ def read_transcript(path: Path) -> list[dict[str, Any]]:
             )
         lines.append(line)
     return lines
+
+
+def recorded_numerics(path: Path) -> set[Numerics]:
+    """Numerics of every part of a transcript (one a shard); a run continued under others would be neither run."""
+    return {decode(Numerics, line["numerics"]) for line in read_transcript(path) if line["kind"] == "start"}
 
 
 def transcript_digest(path: Path) -> str:

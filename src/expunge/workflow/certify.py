@@ -38,6 +38,7 @@ from expunge.evidence.predicate import (
 from expunge.evidence.sentence import custody_line, sentence_of
 from expunge.evidence.statement import build_statement, statement_digest
 from expunge.workflow.figures import figure_data
+from expunge.workflow.intake import close_receipt
 from expunge.workflow.policy import policy_digest
 from expunge.workflow.purge import NOT_COVERED, Accepted, Purge
 
@@ -77,6 +78,7 @@ def certify(workspace: Workspace, case: OpenCase, accepted: Accepted, purged: Pu
     write_file(report, files["report.html"])
     for secret in sorted(case.private.iterdir()):
         destroy_file(secret)
+    close_receipt(case)
     return Certificate(
         path=path,
         report=report,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,7 @@ def choose(workspace: Workspace, *, label: str, pairs: int) -> Choice:
     workspace.log.append("records.chosen", payload)
     workspace.log.checkpoint()
     write_file(file, canonical(encode(choice)), mode=0o600)
+    shutil.rmtree(bank.folder)  # chosen on and logged: these models judge nobody and need not be kept
     return choice
 
 

@@ -109,6 +109,14 @@ def _write_receipt(workspace: Workspace, case: OpenCase, request: DeletionReques
     write_file(case.receipt, canonical(receipt), mode=0o600)
 
 
+def close_receipt(case: OpenCase) -> None:
+    """Keep what proves the intake; the openings, which name the records, are now the requester's alone."""
+    receipt = loads(case.receipt.read_bytes(), what="receipt")
+    write_file(
+        case.receipt, canonical({name: receipt[name] for name in ("case", "checkpoint", "inclusion")}), mode=0o600
+    )
+
+
 def select(workspace: Workspace, request: DeletionRequest) -> list[int]:
     """Slots a request names. Unknown, repeated and already deleted records are refused together."""
     slots: list[int] = []

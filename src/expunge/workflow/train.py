@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from expunge.core.codec import canonical, decode, digest_of, encode, loads
 from expunge.core.errors import InputError
 from expunge.core.protocols import FitResult
-from expunge.evidence.durable import write_file
+from expunge.evidence.durable import destroy_file, write_file
 from expunge.farm.bank import Bank, BankSpec
 from expunge.training.rng import derive_seed
 from expunge.training.transcript import transcript_digest
@@ -96,6 +97,22 @@ def build_bank(workspace: Workspace, monitored: Sequence[str] = ()) -> tuple[Ban
     workspace.log.append("bank.built", payload)
     workspace.log.checkpoint()
     return bank, results
+
+
+def retire_bank(workspace: Workspace) -> str:
+    """Destroy the bank's models and sketches, and log that it is gone. Returns its digest."""
+    banks = workspace.state().banks
+    if not banks:
+        raise InputError("this workspace has no bank to retire")
+    digest = banks[-1].digest
+    folder = bank_folder(workspace, digest)
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()] if folder.exists() else []
+    for file in files:
+        destroy_file(file)
+    shutil.rmtree(folder, ignore_errors=True)
+    workspace.log.append("bank.retired", {"bank": digest, "files": len(files)})
+    workspace.log.checkpoint()
+    return digest
 
 
 def read_bank(workspace: Workspace, digest: str) -> Bank:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,11 +76,13 @@ class _Served:
 
 
 def open_bank(workspace: Workspace) -> Bank | None:
-    """The newest bank in the log, read back from its folder."""
+    """The newest bank in the log, read back from its folder; None after the day it had to be destroyed."""
     from expunge.workflow.train import read_bank
 
     banks = workspace.state().banks
-    return read_bank(workspace, banks[-1].digest) if banks else None
+    if not banks or datetime.now(UTC).date() > date.fromisoformat(banks[-1].destroy_by):
+        return None
+    return read_bank(workspace, banks[-1].digest)
 
 
 def _deployed(resolution: Resolution, bank: Bank, served: _Served) -> Deployed:

@@ -231,7 +231,15 @@ class Workspace:
         digest = self.state().model
         if digest is None:
             raise InputError("this workspace has no model yet", hint="expunge train, or expunge adopt FILE")
-        return self.model_record(digest)
+        record = self.model_record(digest)
+        if record.recipe != self.recipe.digest:
+            raise InputError(
+                "recipe.yaml is not the recipe the served model was trained with",
+                expected=record.recipe,
+                got=self.recipe.digest,
+                hint="restore recipe.yaml: EXACT means the same recipe without the record",
+            )
+        return record
 
     def model_ref(self, record: ModelRecord) -> ModelRef:
         """A reference by content."""

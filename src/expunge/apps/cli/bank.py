@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from expunge.apps.cli._console import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, emit, progress_on_stderr
 
 
-def command(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+def command(
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    retire: Annotated[bool, typer.Option("--retire", help="Destroy the bank at the end of its window.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Build the reference bank and the full-size anchors; resumes, and trains nothing twice."""
+    from expunge.workflow.train import retire_bank
     from expunge.workflow.workspace import opened
 
     with opened(workspace) as ws:
+        if retire:
+            gone = retire_bank(ws)
+            emit({"retired": gone}, as_json, lambda console: console.print(f"bank {gone[:19]}… is destroyed"))
+            return
         with progress_on_stderr() as progress:
             ws.progress = progress
             bank, results = ws.bank()
