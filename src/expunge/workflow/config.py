@@ -128,6 +128,6 @@ def _toml(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    if any(ord(character) < 32 for character in escaped):
+    if any(ord(character) < 32 or ord(character) == 127 for character in escaped):
         raise InputError("control characters cannot stand in expunge.toml", got=repr(value))
     return f'"{escaped}"'
