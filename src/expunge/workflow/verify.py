@@ -44,7 +44,7 @@ def verify(
     )
     findings = []
     for number, spec in enumerate(plan.checks):
-        workspace.progress(f"check {spec.check}", number, len(plan.checks))
+        workspace.progress("checks", number, len(plan.checks))
         findings.append(registry.load("checks", spec.check)().run(job))
     workspace.progress("checks", len(plan.checks), len(plan.checks))
     return tuple(findings)

@@ -67,4 +67,24 @@ def _show(console: Console, told: list[Any], seconds: float) -> None:
             show_outcome(console, chapter.outcome)
         if chapter.refusal:
             console.print(f"[red]not erased[/]: {chapter.refusal}")
-    console.print(f"\n{seconds:.0f} s in all")
+    console.print(_summary(told))
+    console.print(f"{seconds:.0f} s in all")
+
+
+def _summary(told: list[Any]) -> Any:
+    """One row a deletion: what was granted, by which method, and each check's verdict."""
+    from rich.table import Table
+
+    from expunge.apps.cli._console import COLOURS
+
+    table = Table(title="in short", title_justify="left")
+    checks = ("provenance", "deployed", "membership", "utility")
+    for name in ("deletion", "granted", "by", *checks):
+        table.add_column(name, overflow="fold")
+    for chapter in told:
+        trials = chapter.outcome.trials if chapter.outcome else ()
+        verdicts = {finding.check: finding.verdict.value for finding in (trials[-1].findings if trials else ())}
+        shown = [f"[{COLOURS[verdicts[check]]}]{verdicts[check]}[/]" if check in verdicts else "–" for check in checks]
+        granted = f"[bold]{chapter.outcome.guarantee.value}[/]" if chapter.outcome else "[red]nothing[/]"
+        table.add_row(chapter.title, granted, trials[-1].method if trials else "–", *shown)
+    return table
