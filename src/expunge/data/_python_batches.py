@@ -8,7 +8,6 @@ Whatever else a file says is a DataError. Memory is bounded by the file's size, 
 from __future__ import annotations
 
 import gzip
-import io
 import pickletools
 import struct
 import tarfile
@@ -31,9 +30,12 @@ ARCHIVE = "cifar-10-python.tar.gz"
 PIXELS = 3 * 32 * 32
 LIMIT = 64 << 20  # bytes of one file; CIFAR-10's have 31 MB, at most 47 MB when Python 3 wrote protocol 2
 OPCODES = 250_000  # of one file; CIFAR-10's need 30,000, at most 75,000 when Python 3 wrote protocol 2
+_TEXT = 256  # characters of a key or a file name
+_STATE = 9  # entries of a dtype's state; numpy writes 8 or 9
 _BATCHES = frozenset({*TRAIN_FILES, TEST_FILE})
 _BESIDE = frozenset({"batches.meta", "readme.html"})
-_HEADER = 64 << 10  # bytes tarfile may ask for at once; only extended headers ask for more than 512
+_HEADER = 8 << 10  # bytes tarfile may read at once, because its patterns are quadratic; honest headers have 512
+_HEADERS = 256 << 10  # bytes tarfile may read in all; an honest archive needs 20,000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,14 +96,16 @@ def _from_archive(path: Path) -> dict[str, Batch]:
 
 
 class _Headers:
-    """What tarfile sees: it may seek, but a read longer than an honest header is an attack on memory."""
+    """What tarfile sees: it may seek, but to read more than honest headers is an attack on memory or time."""
 
     def __init__(self, stream: gzip.GzipFile) -> None:
         self.seek, self.tell, self._read = stream.seek, stream.tell, stream.read
+        self._left = _HEADERS
 
     def read(self, size: int) -> bytes:
-        if not 0 <= size <= _HEADER:
-            raise DataError("the archive has an oversized header", expected=f"at most {_HEADER} bytes", got=str(size))
+        self._left -= size
+        if not 0 <= size <= _HEADER or self._left < 0:
+            raise DataError("the archive has oversized headers", expected=f"at most {_HEADER} bytes", got=str(size))
         return self._read(size)
 
 
@@ -154,9 +158,9 @@ def read_batch(raw: bytes, name: str) -> Batch:
 
 def _pixels(array: object, name: str) -> NDArray[np.uint8]:
     shape, raw = (array.shape, array.raw) if isinstance(array, _Array) else (None, None)
-    fits = type(shape) is tuple and len(shape) == 2 and all(type(size) is int for size in shape)
-    if shape is None or raw is None or not fits:
-        raise DataError(f"{name} holds no image array", expected="data: uint8 (N, 3072)", got=type(array).__name__)
+    got = "an array of other dimensions" if isinstance(array, _Array) else type(array).__name__
+    if type(shape) is not tuple or len(shape) != 2 or not all(type(size) is int for size in shape) or raw is None:
+        raise DataError(f"{name} holds no image array", expected="data: uint8 (N, 3072)", got=got)
     if shape[1] != PIXELS or shape[0] < 1 or shape[0] * PIXELS != len(raw):
         # A tuple of two plain integers; still, integers of hundreds of digits are possible.
         got = f"{str(shape)[:60]} with {len(raw)} bytes"
@@ -172,10 +176,13 @@ def _list(value: object, key: str, rows: int, name: str) -> list[Any]:
 
 
 def _text(value: object) -> str | None:
-    """Text as it is, bytes as Latin-1, which loses nothing; None for anything else."""
-    if type(value) is bytes:
+    """Short text as it is, short bytes as Latin-1, which loses nothing; None for anything else.
+
+    Short, because a file may mention one long value many times, and every mention would be a copy.
+    """
+    if type(value) is bytes and len(value) <= _TEXT:
         return value.decode("latin-1")
-    return value if type(value) is str else None
+    return value if type(value) is str and len(value) <= _TEXT else None
 
 
 class _Symbol(Enum):
@@ -232,7 +239,7 @@ class _Interpreter:
         position = None
         try:
             for count, (opcode, argument, position) in enumerate(pickletools.genops(raw)):  # noqa: B007
-                if count == 0 and (opcode.name != "PROTO" or not 2 <= argument <= 5):
+                if count == 0 and (opcode.name != "PROTO" or argument not in range(2, 6)):
                     self.refuse("is not a python batch", expected="pickle protocol 2..5", got=opcode.name)
                 if count >= OPCODES:
                     self.refuse("has too many opcodes", expected=f"at most {OPCODES}")
@@ -249,14 +256,14 @@ class _Interpreter:
             self.stack.append(_LITERALS[opcode](argument))
         elif opcode in _MOVES:
             _MOVES[opcode](self, argument)
-        else:
+        elif opcode not in _SILENT:
             self.refuse("holds an opcode that no batch needs", got=opcode)
 
     def result(self) -> dict[str, Any]:
         """The one value that is left, which must be a dictionary."""
         if len(self.stack) != 1 or type(self.stack[0]) is not dict:
             self.refuse("does not hold one dictionary", expected="data, labels, filenames")
-        return self.stack[0]  # type: ignore[no-any-return]
+        return self.stack[0]
 
     def refuse(self, problem: str, *, expected: str | None = None, got: str | None = None) -> NoReturn:
         """The file is not what it claims to be; nothing of it was executed."""
@@ -272,12 +279,12 @@ class _Interpreter:
     def group(self) -> list[Any]:
         """Everything above the last mark, which goes too."""
         values: list[Any] = []
-        while self.stack:
-            value = self.stack.pop()
-            if value is _MARK:
-                return values[::-1]
-            values.append(value)
-        self.refuse("closes a group that was never opened")
+        while self.stack and self.stack[-1] is not _MARK:
+            values.append(self.stack.pop())
+        if not self.stack:
+            self.refuse("closes a group that was never opened")
+        self.stack.pop()
+        return values[::-1]
 
     def symbol(self, module: object, name: object) -> None:
         """A name of the allow-list, as a word."""
@@ -357,7 +364,7 @@ class _Interpreter:
         """Fill the array on top; the state of uint8 holds nothing that could matter and is only looked at."""
         state, target = self.pop(), self.pop()
         if type(target) is _Uint8 and type(state) is tuple:
-            if not all(type(item) in (int, str, bytes, type(None)) for item in state):
+            if len(state) > _STATE or not all(type(item) in (int, str, bytes, type(None)) for item in state):
                 self.refuse("describes a dtype with fields")
         elif type(target) is _Array and type(state) is tuple and len(state) == 5 and target.raw is None:
             _, shape, kind, by_column, raw = state
@@ -402,10 +409,9 @@ _LITERALS: dict[str, Callable[[Any], Any]] = {
     _same,
 )
 
+_SILENT = frozenset({"PROTO", "FRAME", "STOP"})  # a frame is a read-ahead hint; genops reads on whatever it says
+
 _MOVES: dict[str, Callable[[_Interpreter, Any], None]] = {
-    "PROTO": lambda machine, _: None,
-    "FRAME": lambda machine, _: None,  # a read-ahead hint; genops reads on whatever it says
-    "STOP": lambda machine, _: None,
     "BINPUT": lambda machine, key: machine.put(key),
     "LONG_BINPUT": lambda machine, key: machine.put(key),
     "MEMOIZE": lambda machine, _: machine.put(len(machine.memo)),
@@ -419,7 +425,7 @@ _MOVES: dict[str, Callable[[_Interpreter, Any], None]] = {
     "APPENDS": lambda machine, _: machine.extend(machine.group()),
     "SETITEM": lambda machine, _: machine.update(list(machine.take(2))),
     "SETITEMS": lambda machine, _: machine.update(machine.group()),
-    "GLOBAL": lambda machine, name: machine.symbol(*[*name.split(" "), None][:2]),
+    "GLOBAL": lambda machine, name: machine.symbol(*name.partition(" ")[::2]),
     "STACK_GLOBAL": lambda machine, _: machine.symbol(*machine.take(2)),
     "REDUCE": lambda machine, _: machine.reduce(),
     "BUILD": lambda machine, _: machine.build(),
