@@ -123,8 +123,12 @@ class RegistryError(InputError):
 
 
 class NotErased(ExpungeError):
-    """No candidate passed. Nothing was released; an incident is open on the original model."""
+    """No candidate passed. Nothing was released; an incident is open on the original model.
 
+    `trials` are the candidates that were tried, with their findings, for whoever has to look at them.
+    """
+
+    trials: tuple[object, ...] = ()
     exit_code = ExitCode.NOT_ERASED
     code = "not-erased"
 

@@ -216,9 +216,11 @@ def _not_erased(workspace: Workspace, case: OpenCase, trials: list[Trial]) -> No
     workspace.log.append("incident.opened", payload, case=case.handle)
     workspace.log.checkpoint()
     reasons = [f"{trial.method}: {reason}" for trial in trials for reason in trial.decision.reasons]
-    return NotErased(
+    refused = NotErased(
         f"no candidate of {case.handle} passed; nothing was released",
         got="; ".join(reasons) or "every candidate failed to run",
         hint=f"the original {served.digest[:19]}… is still in service with the records in it: restrict or withdraw it "
         "by the deadline, and tell the person and the privacy officer",
     )
+    refused.trials = tuple(trials)
+    return refused

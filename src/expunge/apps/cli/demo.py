@@ -59,14 +59,15 @@ def _clear(folder: Path, *, resume: bool) -> None:
 
 
 def _show(console: Console, told: list[Any], seconds: float) -> None:
-    from expunge.apps.cli.run import show_outcome
+    from expunge.apps.cli.run import show_outcome, show_trials
 
     for chapter in told:
         console.print(f"\n[bold underline]{chapter.title}[/]")
         if chapter.outcome is not None:
             show_outcome(console, chapter.outcome)
-        if chapter.refusal:
-            console.print(f"[red]not erased[/]: {chapter.refusal}")
+        else:
+            show_trials(console, chapter.trials)
+            console.print(f"[red]not erased, nothing was released[/]: {chapter.refusal}")
     console.print(_summary(told))
     console.print(f"{seconds:.0f} s in all")
 
@@ -82,7 +83,7 @@ def _summary(told: list[Any]) -> Any:
     for name in ("deletion", "granted", "by", *checks):
         table.add_column(name, overflow="fold")
     for chapter in told:
-        trials = chapter.outcome.trials if chapter.outcome else ()
+        trials = chapter.trials
         verdicts = {finding.check: finding.verdict.value for finding in (trials[-1].findings if trials else ())}
         shown = [f"[{COLOURS[verdicts[check]]}]{verdicts[check]}[/]" if check in verdicts else "–" for check in checks]
         granted = f"[bold]{chapter.outcome.guarantee.value}[/]" if chapter.outcome else "[red]nothing[/]"

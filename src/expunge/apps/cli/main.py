@@ -79,7 +79,8 @@ def run() -> None:
 
 def _show(error: ExpungeError, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(error.to_dict()) + "\n")
+        sys.stderr.write(json.dumps(error.to_dict()) + "\n")
+        return
     for line in error.lines():
         sys.stderr.write(line + "\n")
 

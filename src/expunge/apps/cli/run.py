@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,6 +28,7 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Try candidates until one passes its checks; exit 3 when none does and nothing was released."""
+    from expunge.core.errors import NotErased
     from expunge.workflow.intake import find_case
     from expunge.workflow.workspace import opened
 
@@ -34,18 +36,28 @@ def command(
         found = find_case(ws, case)
         with progress_on_stderr() as progress:
             ws.progress = progress
-            outcome = ws.run(found, method or ())
+            try:
+                outcome = ws.run(found, method or ())
+            except NotErased as refusal:
+                tried = refusal.trials
+                emit({"case": found.handle, "trials": tried}, as_json, lambda console: show_trials(console, tried))
+                raise
     emit({"outcome": outcome}, as_json, lambda console: show_outcome(console, outcome))
 
 
-def show_outcome(console: Console, outcome: Any) -> None:
-    """Verdict table of every trial, then the certificate and how to check it."""
+def show_trials(console: Console, trials: Sequence[Any]) -> None:
+    """Verdict table of every candidate that was tried."""
     from expunge.core.codec import encode
 
-    for trial in outcome.trials:
+    for trial in trials:
         findings = [encode(finding) for finding in trial.findings]
         verdict = "accepted" if trial.decision.accepted else "not accepted"
         console.print(verdict_table(findings, f"{trial.method}: {verdict} ({trial.seconds:.2f} s)"))
+
+
+def show_outcome(console: Console, outcome: Any) -> None:
+    """Verdict tables, then the certificate and how to check it."""
+    show_trials(console, outcome.trials)
     certificate = outcome.certificate
     console.print(f"[bold]{outcome.guarantee.value}[/]: {certificate.sentence}")
     console.print(f"certificate: {certificate.path}")
