@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -206,12 +206,14 @@ def check_adapter(name: str, *, model: Mapping[str, Any] | None = None) -> None:
     require("models", name, examine_adapter(registry.load("models", name), name=name, model=model))
 
 
-def examine_adapter(plugin: Any, *, name: str, model: Mapping[str, Any] | None = None) -> tuple[Broken, ...]:
+def examine_adapter(
+    plugin: Any, *, name: str, model: Mapping[str, Any] | None = None, laws: Sequence[Law[Subject]] = ADAPTER_LAWS
+) -> tuple[Broken, ...]:
     """The broken laws of a family's class; `name` is a registered family, whose recipe schema it shares."""
     with tempfile.TemporaryDirectory(prefix="expunge-testing-") as folder:
         data = random_records(_RECORDS, _SHAPE, _CLASSES)
-        world = make_world(Path(folder), family=name, data=data, plugin=plugin, epochs=2, model=dict(model or {}))
-        return examine(ADAPTER_LAWS, Subject(name=name, plugin=plugin, world=world))
+        world = make_world(Path(folder), family=name, data=data, plugin=plugin, epochs=1, model=dict(model or {}))
+        return examine(laws, Subject(name=name, plugin=plugin, world=world))
 
 
 def _modules(loaded: Any) -> list[torch.nn.Module]:

@@ -28,8 +28,8 @@ class Subject:
     trained: NDArray[np.bool_]
 
     def score(self, job: AttackJob) -> NDArray[np.float64]:
-        """Values of a fresh instance."""
-        found: MembershipScores = self.plugin().score(job)
+        """Values of a fresh instance on a copy of the job, so that one that spoils its inputs spoils them once."""
+        found: MembershipScores = self.plugin().score(copy.deepcopy(job))
         return np.asarray(found.values, np.float64)
 
 
@@ -66,7 +66,7 @@ def says_what_it_is(subject: Subject) -> str | None:
 
 def scores_carry_their_name_and_unit(subject: Subject) -> str | None:
     """MembershipScores names the attack as the registry does, and a unit."""
-    found = subject.plugin().score(subject.job)
+    found = subject.plugin().score(copy.deepcopy(subject.job))
     if not isinstance(found, MembershipScores):
         return f"score returned {type(found).__name__}"
     return None if found.attack == subject.name and found.unit else f"attack {found.attack!r}, unit {found.unit!r}"
@@ -119,17 +119,16 @@ def order_of_models_plays_no_part(subject: Subject) -> str | None:
 
 
 def membership_is_what_moves_the_score(subject: Subject) -> str | None:
-    """With the member mask turned round, the planted signal points the other way or vanishes."""
+    """With the member mask turned round, the scores are other ones: references that saw the record are used as such."""
     turned = subject.score(replace(subject.job, member=~np.asarray(subject.job.member)))
     straight = subject.score(subject.job)
-    gap = [float(v[subject.trained].mean() - v[~subject.trained].mean()) for v in (straight, turned)]
-    return None if not np.allclose(straight, turned) else f"the member mask is not used (gaps {gap})"
+    return "the member mask is not used" if np.allclose(straight, turned) else None
 
 
 def inputs_are_not_changed(subject: Subject) -> str | None:
     """Arrays are shared by all signals of a check."""
     job = copy.deepcopy(subject.job)
-    subject.score(job)
+    subject.plugin().score(job)
     changed = [f.name for f in fields(job) if not np.array_equal(getattr(job, f.name), getattr(subject.job, f.name))]
     return f"changed: {', '.join(changed)}" if changed else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -214,11 +215,13 @@ def check_unlearner(name: str, *, family: str | None = None) -> None:
     require("methods", name, examine_unlearner(registry.load("methods", name), name=name, family=family))
 
 
-def examine_unlearner(plugin: type, *, name: str = "", family: str | None = None) -> tuple[Broken, ...]:
+def examine_unlearner(
+    plugin: type, *, name: str = "", family: str | None = None, laws: Sequence[Law[Subject]] = UNLEARNER_LAWS
+) -> tuple[Broken, ...]:
     """The broken laws of a method's class, in the first tiny world that it accepts (one shard, or two)."""
     with tempfile.TemporaryDirectory(prefix="expunge-testing-") as folder:
         subject = _subject(plugin, name or plugin.__name__.lower(), Path(folder), family)
-        return examine(UNLEARNER_LAWS, subject)
+        return examine(laws, subject)
 
 
 def _subject(plugin: type, name: str, folder: Path, family: str | None) -> Subject:
@@ -234,7 +237,7 @@ def _subject(plugin: type, name: str, folder: Path, family: str | None) -> Subje
                 reasons.append(f"{candidate} lacks {needs.__name__}")
                 continue
             refused = plugin().refuses(subject.job("unused"))
-            if not isinstance(refused, str):
+            if not isinstance(refused, str) or not refused:  # an empty refusal is a broken law, not a refusal
                 return subject
             reasons.append(refused)
     raise RegistryError(f"methods/{name} accepts no tiny world", got="; ".join(sorted(set(reasons))))
