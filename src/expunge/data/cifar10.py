@@ -169,10 +169,10 @@ def _decode_rows(cells: list[Any], labels: list[Any], split: str) -> tuple[Image
             raise DataError(f"row {row} of {split} holds no image bytes")
         jpeg = jpeg or raw[:2] == b"\xff\xd8"
         images[row] = _decode_image(raw, row, split)
-    numbers = np.array([-1 if label is None else label for label in labels], np.int64)
-    if ((numbers < 0) | (numbers >= len(CLASSES))).any():
-        row = int(np.flatnonzero((numbers < 0) | (numbers >= len(CLASSES)))[0])
-        raise DataError(f"label out of range in row {row} of {split}", expected="0..9", got=str(labels[row]))
+    wrong = [row for row, label in enumerate(labels) if label is None or not 0 <= label < len(CLASSES)]
+    if wrong:
+        raise DataError(f"label out of range in row {wrong[0]} of {split}", expected="0..9", got=str(labels[wrong[0]]))
+    numbers = np.array(labels, np.int64)
     ids = tuple(_identity(split, cell, row, int(numbers[row])) for row, cell in enumerate(cells))
     records = ImageRecords(ids=ids, images=images, labels=numbers, blocks=ids)
     return check_records(records, len(CLASSES), f"CIFAR-10 {split}"), jpeg
@@ -193,8 +193,14 @@ def _decode_image(raw: bytes, row: int, split: str) -> NDArray[np.uint8]:
 
 def _identity(split: str, cell: dict[str, Any], row: int, label: int) -> str:
     name = cell.get("path")
-    stem = str(Path(name).with_suffix("")) if isinstance(name, str) and name else f"{CLASSES[label]}/{row:05d}"
-    return f"{split}/{stem}"
+    if not isinstance(name, str) or not name:
+        return f"{split}/{CLASSES[label]}/{row:05d}"
+    path = PurePosixPath(name)
+    if not name.isprintable() or path.is_absolute() or not path.name or ".." in path.parts or "\\" in name:
+        raise DataError(
+            f"row {row} of {split} has an unusable file name", expected="a plain relative name", got=ascii(name)[:80]
+        )
+    return f"{split}/{path.with_suffix('')}"
 
 
 def _keyed(ids: tuple[str, ...]) -> NDArray[np.int64]:

@@ -9,6 +9,8 @@ bank) in exactly half of them. Both are personal data: they expire with their wi
 from __future__ import annotations
 
 import os
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 
 from expunge.core import registry
 from expunge.core.codec import digest_of
-from expunge.core.errors import InputError, InputProblems
+from expunge.core.errors import InputError, InputProblems, IntegrityError
 from expunge.core.plan import Compute
 from expunge.core.protocols import Arms, Progress, Task, silent
 from expunge.farm.tasks import key_of
@@ -113,8 +115,7 @@ class Bank:
         file = self.folder / DESIGN
         if not file.exists():
             return self._design()[kind]
-        with np.load(file, allow_pickle=False) as design:
-            found: NDArray[np.bool_] = design[kind]
+        found: NDArray[np.bool_] = read_arrays(file)[kind]
         return found
 
     def slots_of(self, kind: str, number: int) -> tuple[int, ...]:
@@ -196,10 +197,10 @@ class Bank:
         for number, home in enumerate(self._homes(kind)):
             if not (home / SKETCH).exists():
                 raise InputError(f"{kind} model {number} is missing", hint="run `expunge bank` again; it resumes")
-            with np.load(home / SKETCH, allow_pickle=False) as file:
-                train.append(file["train"])
-                test.append(file["test"])
-                correct.append(file["correct"])
+            arrays = read_arrays(home / SKETCH)
+            train.append(arrays["train"])
+            test.append(arrays["test"])
+            correct.append(arrays["correct"])
         return Sketches(
             train=np.stack(train) if train else np.zeros((0, len(self.blocks)), np.float32),
             test=np.stack(test) if test else np.zeros((0, 0), np.float32),
@@ -214,8 +215,7 @@ class Bank:
         """Blank the answers about these slots in every sketch there is; returns how many were rewritten."""
         homes = [home for kind in ("bank", "anchors") for home in self._homes(kind) if (home / SKETCH).exists()]
         for home in homes:
-            with np.load(home / SKETCH, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+            arrays = read_arrays(home / SKETCH)
             arrays["train"][list(slots)] = 0.0
             write_sketch(home / SKETCH, arrays)
         return len(homes)
@@ -242,6 +242,17 @@ class Bank:
             into_population=sketches.test[into],
             unlearned_population=_stack(unlearned, "population"),
         )
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """The arrays of an npz file; IntegrityError when it is damaged or holds anything but arrays."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise IntegrityError(
+            f"{path.name} of the bank cannot be read", got=str(error)[:200], hint="build the bank again"
+        ) from error
 
 
 def write_sketch(path: Path, arrays: Mapping[str, Any]) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+from expunge.core.errors import ExpungeError
 from expunge.core.plan import Compute
 from expunge.core.protocols import Progress, Task, silent
 from expunge.farm.tasks import published, run_task
@@ -26,14 +31,32 @@ class Process:
         progress("models", done, len(tasks))
         if todo:
             context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(min(compute.processes, len(todo)), mp_context=context) as pool:
+            workers = min(compute.processes, len(todo))
+            with ProcessPoolExecutor(workers, context, initializer=_watch, initargs=(os.getpid(),)) as pool:
                 futures = {pool.submit(run_task, tasks[number], folder): number for number in todo}
                 try:
                     for future in as_completed(futures):
                         results[futures[future]] = future.result()
                         done += 1
                         progress("models", done, len(tasks))
+                except BrokenProcessPool as error:
+                    raise ExpungeError(
+                        "a worker process died",
+                        hint="run again: what is finished is kept; use fewer processes if memory ran out",
+                        code="worker-died",
+                    ) from error
                 except BaseException:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
         return [result for result in results if result is not None]
+
+
+def _watch(parent: int) -> None:
+    """End this worker when its parent is gone: a killed build must leave nobody behind who writes into its folder."""
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=look, daemon=True).start()
