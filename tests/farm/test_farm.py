@@ -221,7 +221,8 @@ def test_a_killed_build_resumes_and_recomputes_nothing_that_was_published(built,
         time.sleep(0.05)
     done = {file: file.stat().st_mtime_ns for file in folder.glob("*/*") if (file.parent / RESULT).exists()}
     assert len([file for file in done if file.is_file()]) >= 2 * 2
-    assert len(list(folder.glob(f"*/{RESULT}"))) < 6, "control: there was something left to do"
+    if executor == "inline":  # two quick workers may have finished the rest before they looked round
+        assert len(list(folder.glob(f"*/{RESULT}"))) < 6, "control: there was something left to do"
     results = bank(folder).build("inline", Compute())
     assert answers(results) == answers(built[1])
     assert {file: file.stat().st_mtime_ns for file in done} == done

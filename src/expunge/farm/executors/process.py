@@ -56,7 +56,7 @@ def _watch(parent: int) -> None:
 
     def look() -> None:
         while os.getppid() == parent:
-            time.sleep(0.5)
+            time.sleep(0.2)
         os._exit(1)
 
     threading.Thread(target=look, daemon=True).start()
