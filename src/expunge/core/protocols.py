@@ -248,12 +248,16 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckJob:
-    """Everything a check may look at. workflow/execute makes it; a check never calls a method."""
+    """Everything a check may look at. workflow/execute makes it; a check never calls a method.
+
+    `bank_refusal` says why a bank that exists cannot judge this block; then `arms` and `deployed` are None.
+    """
 
     limits: Any
     guarantee: Guarantee
     seed: int
     signals: tuple[str, ...] = ()
+    bank_refusal: str | None = None
     arms: Arms | None = None
     deployed: Deployed | None = None
     correctness: Correctness | None = None
