@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,7 +21,7 @@ class Selector:
             raise InputError("unknown selector", expected="id or block", got=self.kind)
         if not self.values:
             raise InputError("an empty selector selects nothing", hint="name at least one record")
-        repeated = sorted({value for value in self.values if self.values.count(value) > 1})
+        repeated = sorted(value for value, count in Counter(self.values).items() if count > 1)
         if repeated:
             raise InputError("the request names a record twice", got=", ".join(repeated[:5]))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from expunge.core.errors import IntegrityError
 from expunge.core.finding import Guarantee
 from expunge.core.protocols import FitResult, HasTranscript, UnlearnJob
 from expunge.training.transcript import recorded_numerics
@@ -35,7 +36,11 @@ class Replay:
             return "the original has no transcript"
         if not any(job.source.glob("**/epoch-*.safetensors")):
             return "the original's checkpoints are gone"
-        if recorded_numerics(job.source / "transcript.jsonl") != {job.job.numerics}:
+        try:
+            numerics = recorded_numerics(job.source / "transcript.jsonl")
+        except IntegrityError as error:
+            return f"the original's transcript is damaged: {error.message}"
+        if numerics != {job.job.numerics}:
             return "the original was trained under other numerics than this machine has"
         return None
 

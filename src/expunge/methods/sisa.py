@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from expunge.core.errors import IntegrityError
 from expunge.core.finding import Guarantee
 from expunge.core.protocols import FitResult, HasShards, UnlearnJob
 from expunge.training.transcript import recorded_numerics
@@ -34,7 +35,13 @@ class Sisa:
             return "the original was trained as one shard"
         if not any(job.source.glob("shard-*/checkpoints/epoch-*.safetensors")):
             return "the shards' checkpoints are gone"
-        if recorded_numerics(job.source / "transcript.jsonl") != {job.job.numerics}:
+        if not (job.source / "transcript.jsonl").exists():
+            return "the original has no transcript"
+        try:
+            numerics = recorded_numerics(job.source / "transcript.jsonl")
+        except IntegrityError as error:
+            return f"the original's transcript is damaged: {error.message}"
+        if numerics != {job.job.numerics}:
             return "the original was trained under other numerics than this machine has"
         return None
 
