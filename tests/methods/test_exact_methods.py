@@ -163,9 +163,37 @@ def test_replay_from_a_damaged_original_is_refused_and_changes_nothing(tmp_path,
         file.write_bytes(file.read_bytes().replace(b'"present":8', b'"present":7', 1))
     before = tree_digest(tmp_path / "original")
     with pytest.raises(IntegrityError):
-        unlearn(world, "replay", "target", {late})
+        registry.load("methods", "replay")().unlearn(world.unlearn_job("target", frozenset({late})))
     assert tree_digest(tmp_path / "original") == before
     assert not (tmp_path / "target" / "model.safetensors").exists()
+
+
+TRANSCRIPTS = {
+    "edited": lambda raw: raw.replace(b'"present":8', b'"present":7', 1),
+    "a line lost": lambda raw: b"".join(raw.splitlines(keepends=True)[1:]),
+    "no JSON": lambda raw: b"\x00" * 80 + b"\n" + raw,
+    "broken in the middle": lambda raw: raw[:400] + b"\n" + raw[400:],
+}
+
+
+@pytest.mark.parametrize("damage", TRANSCRIPTS)
+@pytest.mark.parametrize(("method", "settings"), [("replay", {}), ("sisa", {"shards": 2, "batch": 8})])
+def test_a_damaged_transcript_is_a_reason_and_not_an_error(tmp_path, method, settings, damage):
+    """Otherwise one damaged file would end the whole case, and `retrain` would never be tried."""
+    world = make_world(tmp_path, **settings)
+    world.fit("original")
+    instance, job = registry.load("methods", method)(), world.unlearn_job("x", frozenset({5}))
+    assert instance.refuses(job) is None
+    cost = instance.cost(job)
+    file = tmp_path / "original" / "transcript.jsonl"
+    before = file.read_bytes()
+    file.write_bytes(TRANSCRIPTS[damage](before))
+    assert file.read_bytes() != before
+    assert "the original's transcript is damaged: transcript.jsonl line" in instance.refuses(job)
+    assert instance.cost(job) == cost
+    file.unlink()
+    assert instance.cost(job) == cost, "a price is worked out from the recipe and reads no transcript"
+    assert instance.refuses(job) == "the original has no transcript"
 
 
 # --------------------------------------------------------------------------------------------------------------- SISA
