@@ -136,9 +136,33 @@ def test_bank_judges_a_whole_block_in_any_order(tmp_path, slots):
     assert bank(tmp_path).refuses(slots) is None
 
 
-def test_bank_refuses_a_block_that_is_too_large(tmp_path):
-    blocks = ("big",) * 30 + tuple(f"single-{n}" for n in range(370))
-    assert "too many" in bank(tmp_path, blocks=blocks).refuses(list(range(30)))
+@pytest.mark.parametrize(
+    ("block", "total", "judged"),
+    [
+        (20, 400, True),
+        (21, 400, False),
+        (20, 1438, True),  # the embedded demo's canaries
+        (21, 1438, False),
+        (20, 2000, True),
+        (21, 2000, False),
+        (21, 2100, True),
+        (500, 50_000, True),
+        (501, 50_000, False),
+        (1000, 50_000, False),
+    ],
+)
+def test_bank_refuses_a_block_over_one_percent_unless_it_is_small(tmp_path, block, total, judged):
+    blocks = ("big",) * block + tuple(f"single-{n}" for n in range(total - block))
+    reason = bank(tmp_path, blocks=blocks).refuses(list(range(block)))
+    assert (reason is None) == judged
+    assert judged or f"{block} of {total} records" in reason
+
+
+def test_erased_records_do_not_count_towards_the_share(tmp_path):
+    blocks = ("big",) * 21 + tuple(f"single-{n}" for n in range(2079))
+    gone = bank(tmp_path, blocks=blocks, tombstones=(2099,))
+    assert gone.total == 2099
+    assert "too many" in gone.refuses(list(range(21)))
 
 
 def test_problems_of_a_bank_are_reported_at_once(tmp_path):
@@ -170,3 +194,41 @@ def test_members_have_keys_of_their_own(tmp_path):
     keys = Counter(key_of(task) for kind in ("bank", "anchors") for task in mine.tasks(kind))
     assert len(keys) == 15
     assert set(keys.values()) == {1}
+
+
+# -------------------------------------------------------------------------------------------------- what can be logged
+
+
+def test_design_digest_is_of_the_membership_and_survives_an_erasure(tmp_path):
+    mine = bank(tmp_path, anchors=4)
+    unbuilt = mine.design_digest()
+    mine._save_design()
+    assert mine.design_digest() == unbuilt
+    assert unbuilt.startswith("sha256:")
+    blank = tuple("" if block == "user-a" else block for block in BLOCKS)
+    assert bank(tmp_path, blocks=blank, anchors=4).design_digest() == unbuilt
+    others = [{"seed": "t"}, {"pairs": 7}, {"anchors": 5}, {"monitored": ("canary",)}, {"tombstones": (9,)}]
+    found = {bank(tmp_path / str(n), **{"anchors": 4, **change}).design_digest() for n, change in enumerate(others)}
+    assert len(found | {unbuilt}) == 6
+
+
+def test_design_digest_finds_a_design_file_with_one_bit_changed(tmp_path):
+    mine = bank(tmp_path, anchors=4)
+    mine._save_design()
+    logged = mine.design_digest()
+    for kind in ("bank", "anchors"):
+        arrays = {name: mine.inside(name) for name in ("bank", "anchors")}
+        arrays[kind] = arrays[kind].copy()
+        arrays[kind][1, 399] ^= True
+        file = tmp_path / "other" / kind
+        file.mkdir(parents=True)
+        np.savez_compressed(file / DESIGN, **arrays)
+        assert bank(file, anchors=4).design_digest() != logged
+
+
+def test_a_bank_whose_folder_does_not_exist_is_only_a_design(tmp_path):
+    mine = bank(tmp_path / "nowhere", anchors=2)
+    assert mine.inside().shape == (12, 400)
+    assert mine.sketch_digests() == {}
+    assert mine.forget([3]) == 0
+    assert not (tmp_path / "nowhere").exists()

@@ -285,6 +285,48 @@ def test_forget_of_a_bank_that_was_never_finished_blanks_what_there_is(copy):
     assert copy.forget([3]) == 5
 
 
+def test_forget_skips_a_member_without_sketch_and_removes_what_a_killed_build_left_half_written(copy):
+    (copy.home("bank", 1) / SKETCH).unlink()
+    leftover = copy.home("bank", 1) / ".sketch.4711.npz"
+    leftover.write_bytes(b"answers about everybody")
+    assert copy.forget([3]) == 5
+    assert not leftover.exists()
+    assert (copy.home("bank", 1) / "result.json").exists()
+    assert len(copy.sketch_digests()) == 5
+
+
+def test_members_without_the_design_they_were_trained_by_are_refused(copy):
+    """A design drawn again after an erasure would be another one: who was IN would silently change."""
+    logged, slots = copy.design_digest(), [slot for slot, block in enumerate(copy.blocks) if block == "canary"]
+    (copy.folder / "design.npz").rename(copy.folder / "away")
+    for look in (copy.inside, copy.sketches, copy.design_digest, lambda: copy.arms(slots), lambda: copy.sides(slots)):
+        with pytest.raises(IntegrityError, match="of the bank is missing"):
+            look()
+    with pytest.raises(IntegrityError, match="of the bank is missing"):
+        copy.build("inline", Compute())
+    assert not (copy.folder / "design.npz").exists()
+    (copy.folder / "away").rename(copy.folder / "design.npz")
+    assert copy.design_digest() == logged
+
+
+def test_sketch_digests_are_of_the_answers_and_not_of_the_file(built, copy):
+    logged = copy.sketch_digests()
+    assert list(logged) == ["bank 0", "bank 1", "bank 2", "bank 3", "anchors 0", "anchors 1"]
+    assert logged == built[0].sketch_digests()
+    assert len(set(logged.values())) == 6
+    file = copy.home("bank", 2) / SKETCH
+    with np.load(file) as found:
+        arrays = dict(found)
+    np.savez_compressed(file, **arrays)
+    assert copy.sketch_digests() == logged, "the same answers in another file"
+    arrays["train"][7] += 1e-3
+    np.savez(file, **arrays)
+    assert {name for name, digest in copy.sketch_digests().items() if digest != logged[name]} == {"bank 2"}
+    copy.forget([3])
+    assert not set(copy.sketch_digests().values()) & set(logged.values())
+    assert copy.design_digest() == built[0].design_digest()
+
+
 def test_erased_slots_are_inside_no_model(copy):
     blank = tuple("" if block == "canary" else block for block in copy.blocks)
     slots = [slot for slot, block in enumerate(copy.blocks) if block == "canary"]

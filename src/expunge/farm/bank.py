@@ -8,6 +8,7 @@ bank) in exactly half of them. Both are personal data: they expire with their wi
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
 import zlib
@@ -29,8 +30,10 @@ from expunge.training.rng import derive_seed, seed_number
 
 Floats = NDArray[np.float32]
 MAX_BLOCK_SHARE = 0.01
+SMALL_BLOCK = 20
 SKETCH = "sketch.npz"
 DESIGN = "design.npz"
+KINDS = ("bank", "anchors")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,21 +102,30 @@ class Bank:
     # ---------------------------------------------------------------------------------------------------------- design
 
     def refuses(self, slots: Sequence[int]) -> str | None:
-        """Why the bank cannot judge these slots: a part of a block, or a block over 1 % of the data (VERDICTS 5)."""
+        """Why the bank cannot judge these slots: a part of a block, or a block over 1 % of the data (VERDICTS 5).
+
+        The share matters because a large block changes a half-size model as a whole, and then OUT and IN differ by more
+        than what the block's records leave behind. `SMALL_BLOCK` records are allowed whatever their share, so that on
+        small sets, such as the embedded demo's, a block of canaries can be planted at all.
+        """
         names = {self.blocks[slot] for slot in slots}
         if len(names) != 1:
             return f"the records lie in {len(names)} blocks; the bank tests one block at a time"
         block = self._block_slots.get(next(iter(names)), [])
         if sorted(slots) != block:
             return "only a part of a block was requested; its other records stay and travel with it"
-        if len(block) > max(1, MAX_BLOCK_SHARE * self.total) and len(block) / self.total > 0.02:
+        if len(block) > max(SMALL_BLOCK, MAX_BLOCK_SHARE * self.total):
             return f"the block holds {len(block)} of {self.total} records, too many for a bank test"
         return None
 
     def inside(self, kind: str = "bank") -> NDArray[np.bool_]:
-        """Which model trained on which slot, (M, N). Fixed when the bank is built: later deletions change no half."""
+        """Which model trained on which slot, (M, N). Fixed when the bank is built: later deletions change no half.
+
+        Raises IntegrityError when members are there and the design they were trained by is not.
+        """
         file = self.folder / DESIGN
         if not file.exists():
+            self._no_members()
             return self._design()[kind]
         found: NDArray[np.bool_] = read_arrays(file)[kind]
         return found
@@ -121,6 +133,31 @@ class Bank:
     def slots_of(self, kind: str, number: int) -> tuple[int, ...]:
         """Slots one member trained on, ascending."""
         return tuple(np.flatnonzero(self.inside(kind)[number]).tolist())
+
+    def design_digest(self) -> str:
+        """`sha256:` over which model trained on which slot, of bank and anchors; the same before and after a deletion."""
+        digest = hashlib.sha256(b"expunge/bank-design/v1")
+        for kind in KINDS:
+            matrix = self.inside(kind)
+            digest.update(f"|{kind} {matrix.shape[0]}x{matrix.shape[1]}|".encode())
+            digest.update(np.packbits(matrix, axis=1).tobytes())
+        return "sha256:" + digest.hexdigest()
+
+    def sketch_digests(self) -> dict[str, str]:
+        """`sha256:` of the arrays of every sketch there is, by member (`bank 0`). `forget` changes them."""
+        return {label: _arrays_digest(read_arrays(file)) for label, file in self._sketch_files()}
+
+    def _sketch_files(self) -> list[tuple[str, Path]]:
+        """(member, file) of every sketch there is; an interrupted build has fewer than members."""
+        named = [(task.label, self.folder / key_of(task) / SKETCH) for kind in KINDS for task in self.tasks(kind)]
+        return [(label, file) for label, file in named if file.exists()]
+
+    def _no_members(self) -> None:
+        if next(self.folder.glob(f"*/{SKETCH}"), None) is not None:
+            raise IntegrityError(
+                f"{DESIGN} of the bank is missing, and its models are there",
+                hint=f"restore {DESIGN}, or retire the bank and build another",
+            )
 
     def _design(self) -> dict[str, NDArray[np.bool_]]:
         return {"bank": self._matrix(self._halves()), "anchors": self._matrix(self._leave_outs())}
@@ -175,7 +212,7 @@ class Bank:
         """Train what is missing; returns one result per model, bank first, then anchors."""
         self._save_design()
         runner = registry.load("executors", executor)()
-        tasks = self.tasks("bank") + self.tasks("anchors")
+        tasks = [task for kind in KINDS for task in self.tasks(kind)]
         results: list[Mapping[str, Any]] = runner.run(tasks, self.folder, compute, progress)
         return results
 
@@ -186,6 +223,7 @@ class Bank:
     def _save_design(self) -> None:
         file = self.folder / DESIGN
         if not file.exists():
+            self._no_members()
             temporary = self.folder / f".{os.getpid()}.npz"
             np.savez_compressed(temporary, **self._design())  # type: ignore[arg-type]
             temporary.chmod(0o600)
@@ -212,13 +250,18 @@ class Bank:
         return [self.folder / key_of(task) for task in self.tasks(kind)]
 
     def forget(self, slots: Sequence[int]) -> int:
-        """Blank the answers about these slots in every sketch there is; returns how many were rewritten."""
-        homes = [home for kind in ("bank", "anchors") for home in self._homes(kind) if (home / SKETCH).exists()]
-        for home in homes:
-            arrays = read_arrays(home / SKETCH)
+        """Blank the answers about these slots in every sketch there is; returns how many were rewritten.
+
+        Members that an interrupted build never finished are skipped, and what it left half written is removed.
+        """
+        for leftover in self.folder.glob(f"*/.{Path(SKETCH).stem}.*.npz"):
+            leftover.unlink()
+        files = [file for _, file in self._sketch_files()]
+        for file in files:
+            arrays = read_arrays(file)
             arrays["train"][list(slots)] = 0.0
-            write_sketch(home / SKETCH, arrays)
-        return len(homes)
+            write_sketch(file, arrays)
+        return len(files)
 
     def sides(self, slots: Sequence[int]) -> list[tuple[int, int]]:
         """(OUT member, IN member) of every pair for one block."""
@@ -253,6 +296,15 @@ def read_arrays(path: Path) -> dict[str, Any]:
         raise IntegrityError(
             f"{path.name} of the bank cannot be read", got=str(error)[:200], hint="build the bank again"
         ) from error
+
+
+def _arrays_digest(arrays: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(b"expunge/bank-sketch/v1")
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"|{name} {array.dtype.str} {'x'.join(map(str, array.shape))}|".encode())
+        digest.update(array.tobytes())
+    return "sha256:" + digest.hexdigest()
 
 
 def write_sketch(path: Path, arrays: Mapping[str, Any]) -> None:
