@@ -180,7 +180,11 @@ def _absence(workspace: Workspace, accepted: Accepted) -> list[Any]:
 
 
 def write_recompute_package(workspace: Workspace, case: OpenCase, accepted: Accepted) -> None:
-    """What a second key holder needs to run the same recipe: seed, tombstones and retained ids. Not for publication."""
+    """What a second key holder needs to run the same recipe on the data the certificate names. Not for publication.
+
+    Seed, tombstones, retained ids, and the data key: with it they compute the certificate's data roots from their own
+    records. They have the retained data anyway; whoever has a deleted record too can find its leaves with the key.
+    """
     package = {
         "recipe": encode(workspace.recipe),
         "seed": accepted.record.seed,
@@ -190,6 +194,7 @@ def write_recompute_package(workspace: Workspace, case: OpenCase, accepted: Acce
         "options": encode(dict(workspace.config.data.options)),
         "ids": list(workspace.book.ids),
         "blocks": list(workspace.book.blocks),
+        "key": workspace.key("data").hex(),
     }
     write_file(case.folder / "recompute.json", canonical(package), mode=0o600)
 

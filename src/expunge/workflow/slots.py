@@ -6,18 +6,22 @@ the book; its leaves stay, because later proofs need their neighbours, and say n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from expunge.core.codec import canonical, loads
-from expunge.core.errors import InputProblems, IntegrityError
+from expunge.core.errors import InputError, InputProblems, IntegrityError
 from expunge.core.refs import DataRef
 from expunge.data._records import aligned
 from expunge.evidence.durable import storage_errors, write_file
 from expunge.evidence.manifest import RecordManifest, RecordOpening, leaves_of
 from expunge.training.batches import Leaves
+
+_RESTORE = "restore store/slots.json; nothing was run"
+_LEAF = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class SlotBook:
@@ -42,15 +46,45 @@ class SlotBook:
 
     @classmethod
     def load(cls, path: Path, key: bytes) -> SlotBook:
-        """Read the private book. Raises IntegrityError when it is not one."""
+        """Read the private book. Raises IntegrityError when it is not one, or a slot's leaves are not of its record."""
         with storage_errors(path, "read"):
             raw = path.read_bytes()
         try:
-            rows = loads(raw)["rows"]
+            plain = loads(raw, what="store/slots.json")
+            rows = plain["rows"]
             ids, digests, blocks, first, second = (list(column) for column in zip(*rows, strict=True))
-        except (KeyError, TypeError, ValueError) as error:
-            raise IntegrityError("store/slots.json is not a slot book") from error
-        return cls(ids, digests, blocks, list(zip(first, second, strict=True)), key)
+        except (InputError, KeyError, TypeError, ValueError) as error:
+            raise IntegrityError("store/slots.json is not a slot book", hint=_RESTORE) from error
+        if plain.get("v") != 1:
+            raise IntegrityError("store/slots.json is of another version", expected="1", got=str(plain.get("v"))[:20])
+        book = cls(ids, digests, blocks, list(zip(first, second, strict=True)), key)
+        book._check()
+        return book
+
+    def _check(self) -> None:
+        """Every present slot's leaves follow from its id and content digest; no id and no id leaf comes twice."""
+        seen: set[str] = set()
+        rows = zip(self.ids, self.digests, self.blocks, self._leaves, strict=True)
+        for slot, (name, digest, block, pair) in enumerate(rows):
+            problem = _row_problem(self._key, name, digest, block, pair)
+            if problem is None and pair[0] in seen:
+                problem = "the same id as an earlier slot"
+            if problem is not None:
+                raise IntegrityError(f"store/slots.json, slot {slot}: {problem}", hint=_RESTORE)
+            seen.add(pair[0])
+
+    def check_root(self, reference: DataRef) -> None:
+        """Raises IntegrityError unless the records present are those of `reference`, a data set that was logged."""
+        mine = self.data_ref(reference.source)
+        fields = ("slots", "present", "root", "content_root")
+        wrong = [name for name in fields if getattr(mine, name) != getattr(reference, name)]
+        if wrong:
+            raise IntegrityError(
+                f"the slot book is not the data that was logged: {', '.join(wrong)}",
+                expected=str(getattr(reference, wrong[0])),
+                got=str(getattr(mine, wrong[0])),
+                hint=_RESTORE,
+            )
 
     def save(self, path: Path) -> None:
         """Write the private book, 0600."""
@@ -159,3 +193,16 @@ class SlotBook:
 
         blocks = ["" if slot in gone else block for slot, block in enumerate(self.blocks)]
         return SlotBook(blank(self.ids), blank(self.digests), blocks, self._leaves, self._key)
+
+
+def _row_problem(key: bytes, name: Any, digest: Any, block: Any, pair: tuple[Any, Any]) -> str | None:
+    """What is wrong with one row of the file, which anybody may have edited."""
+    if not (isinstance(block, str) and all(isinstance(leaf, str) and _LEAF.match(leaf) for leaf in pair)):
+        return "no block or no leaves"
+    if name is None and digest is None:
+        return None
+    if not (isinstance(name, str) and isinstance(digest, str)):
+        return "id and content digest are not both there"
+    if leaves_of(key, name, digest) != pair:
+        return "its leaves are not of this id and content digest"
+    return None
