@@ -24,7 +24,7 @@ from expunge.evidence.envelope import sign_envelope
 from expunge.evidence.keys import TrustRoots, write_roots
 from expunge.evidence.predicate import RECOMPUTED, Recomputed
 
-from .test_bundle_tampering import LIES
+from .test_bundle_tampering import LIES, Released, Repeating, TwinsAtTheirPlaces, forged_log
 
 SOURCE = Path(shipped.__file__)
 
@@ -133,8 +133,10 @@ def test_lies_that_expunge_finds_are_found_alone(tmp_path: Path, lie: str, run: 
 @pytest.mark.parametrize(
     "order",
     [
-        ("candidate.executed", "plan.committed", "findings.recorded", "decision.made", "data.purged"),
-        ("plan.committed", "candidate.executed", "findings.recorded", "decision.made"),
+        ("candidate.executed", "plan.committed", "findings.recorded", "decision.made", "model.released", "data.purged"),
+        ("plan.committed", "candidate.executed", "findings.recorded", "decision.made", "model.released"),
+        ("plan.committed", "candidate.executed", "findings.recorded", "decision.made", "data.purged"),
+        ("plan.committed", "candidate.executed", "findings.recorded", "model.released", "decision.made", "data.purged"),
     ],
 )
 def test_steps_out_of_order_are_found_alone(tmp_path: Path, order: tuple[str, ...], run: Any) -> None:
@@ -142,6 +144,32 @@ def test_steps_out_of_order_are_found_alone(tmp_path: Path, order: tuple[str, ..
     story.tell()
     write_roots(tmp_path / "roots.json", story.roots)
     assert run(story.folder / "bundle.zip") == 5
+
+
+@pytest.mark.parametrize("changes", [{"model": digest("another")}, {"replaces": digest("another")}, {"model": None}])
+def test_another_model_in_service_is_found_alone(tmp_path: Path, changes: dict[str, Any], run: Any) -> None:
+    story = Released(tmp_path / "s")
+    story.released = changes
+    story.tell()
+    write_roots(tmp_path / "roots.json", story.roots)
+    assert run(story.folder / "bundle.zip") == 5
+
+
+def test_original_put_back_in_service_is_found_alone(story: Story, run: Any) -> None:
+    with story.open_log() as log:
+        rows = [(entry.kind, entry.payload, entry.case) for entry in log.entries()]
+    for model, expected in ((digest("model before"), 5), (story.model, 0)):
+        name = f"again{expected}"
+        forged_log(story, [*rows, ("model.released", {"model": model, "replaces": story.model}, None)], name)
+        assert run(story.folder / f"{name}.zip") == expected
+
+
+def test_contents_proven_twice_are_found_alone(tmp_path: Path, run: Any) -> None:
+    for kind, expected in ((Repeating, 5), (TwinsAtTheirPlaces, 0)):
+        story = kind(tmp_path / kind.__name__, forget=(3, 4))
+        story.tell()
+        write_roots(tmp_path / "roots.json", story.roots)
+        assert run(story.folder / "bundle.zip") == expected
 
 
 def test_sentences_of_every_guarantee_agree_with_expunge(tmp_path: Path, run: Any) -> None:

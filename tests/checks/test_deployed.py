@@ -1,4 +1,5 @@
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from expunge.core.protocols import Check
 from oracle import naive
 from oracle.banks import bank, job, served
 
+SHIFTED = (0, 13, 19, 47)  # one record shifted by 2 SD against 40 anchors, with p from .001 to .01
 PASS, FAIL, INCONCLUSIVE, UNVERIFIABLE = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.UNVERIFIABLE
 
 
@@ -60,7 +62,16 @@ def test_fewer_than_nineteen_anchors_is_half_size_only():
     found = judged(anchors=18)
     assert found.verdict is UNVERIFIABLE
     assert "tested on half-size models only" in found.reason
-    assert DeployedFile().run(job()).verdict is UNVERIFIABLE
+
+
+def test_without_anchors_nothing_was_tested_and_nothing_else_is_claimed():
+    found = DeployedFile().run(job())
+    assert found.verdict is UNVERIFIABLE
+    assert found.reason == "no anchors were trained: the served file itself was not tested"
+    refused = DeployedFile().run(dataclasses.replace(job(), bank_refusal="7 of its 40 pairs trained on half the block"))
+    assert refused.verdict is UNVERIFIABLE
+    assert refused.reason == "the bank cannot judge this: 7 of its 40 pairs trained on half the block"
+    assert (refused.n, refused.estimate) == (0, None)
 
 
 def test_fewer_than_nineteen_in_anchors_cannot_reject_still_in():
@@ -113,17 +124,39 @@ def test_placebos_and_controls_are_part_of_the_finding():
     assert 0 <= found.reference <= 0.1
 
 
-def test_later_attempts_must_show_more():
-    limits = [judged(limits={"attempt": a}).limit for a in (1, 2)]
-    assert limits[1] == pytest.approx(limits[0] / 2)
+@pytest.mark.parametrize("seed", SHIFTED)
+def test_a_retry_does_not_make_a_residue_of_two_sd_disappear(seed):
+    """The attack: run the same failing file again until the alpha left to fail it is too small."""
+    found = [judged(seed, candidate=1.0, records=1, gap=2.0, limits={"attempt": a}) for a in (1, 2, 3, 4)]
+    assert [f.verdict for f in found] == [FAIL] * 4
+    assert len({f.reason for f in found}) == 1
+    assert {f.limit for f in found} == {0.0125}
 
 
-def test_honest_files_are_failed_at_no_more_than_the_spent_alpha():
-    """All sides and signals together, at attempt 1: .0125."""
+def test_a_residue_that_a_halved_alpha_would_have_let_go_is_among_these():
+    estimates = [judged(seed, candidate=1.0, records=1, gap=2.0).estimate for seed in SHIFTED]
+    assert any(0.003125 < p <= 0.00625 for p in estimates)
+
+
+def test_later_attempts_must_show_more_to_pass_and_never_less():
+    """A marginal pass may become inconclusive on a retry; nothing else may change."""
+    attempts = (1, 2, 3, 4)
+    table = [
+        [judged(seed, gap=gap, records=2, signals=("lira",), limits={"attempt": a}).verdict for a in attempts]
+        for gap in (3.0, 3.5, 4.0)
+        for seed in range(8)
+    ]
+    assert [PASS, INCONCLUSIVE] in [[row[0], row[3]] for row in table]
+    for row in table:
+        assert all(later is earlier or (earlier, later) == (PASS, INCONCLUSIVE) for earlier, later in pairwise(row))
+
+
+def test_honest_files_are_failed_at_no_more_than_alpha():
+    """All sides and signals together, at any attempt: .025."""
     rng, runs = np.random.default_rng(4), 120
     files = [served(rng, anchors=19, members=2, records=5, population=20) for _ in range(runs)]
     found = [DeployedFile().run(job(deployed=one)) for one in files]
-    assert naive.at_most(sum(f.verdict is FAIL for f in found), runs, 0.0125)
+    assert naive.at_most(sum(f.verdict is FAIL for f in found), runs, 0.025)
     assert not any(f.verdict is PASS for f in found)
 
 

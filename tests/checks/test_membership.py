@@ -189,7 +189,8 @@ def test_a_no_op_that_is_not_caught_withholds_the_pass(monkeypatch):
 
 
 def test_a_residue_is_claimed_at_alpha_shared_among_signals(monkeypatch):
-    """Any one of S signals may raise the alarm, so each may spend 1/S; a pass needs all and spends alpha each."""
+    """Any one of S signals may raise the alarm, so each may spend 1/S, at every attempt; a pass needs all of them and
+    spends alpha by attempts."""
     seen = []
 
     def spy(name, scores, rule, planning):
@@ -198,7 +199,7 @@ def test_a_residue_is_claimed_at_alpha_shared_among_signals(monkeypatch):
 
     monkeypatch.setattr("expunge.checks.membership.read_signal", spy)
     judged(pairs=8, limits={"attempt": 2})
-    assert [(rule.alpha, rule.fail_alpha) for rule in seen] == [(0.00625, 0.003125)] * 2
+    assert [(rule.alpha, rule.fail_alpha) for rule in seen] == [(0.00625, 0.0125)] * 2
 
 
 def test_later_attempts_must_show_more():
@@ -207,6 +208,44 @@ def test_later_attempts_must_show_more():
     intervals = [Membership().run(job(arms=arms, attempt=a)).interval for a in (1, 3)]
     assert intervals[1].high - intervals[1].low > intervals[0].high - intervals[0].low
     assert intervals[0].level == pytest.approx(0.975)
+
+
+ATTEMPTS = (1, 2, 3, 4)
+
+
+def again(**arms):
+    made = bank(np.random.default_rng(arms.pop("seed", 0)), **arms)
+    return [Membership().run(job(arms=made, signals=("lira",), attempt=a)).verdict for a in ATTEMPTS]
+
+
+def test_a_retry_does_not_make_a_residue_disappear():
+    """The attack: file the same failing method again until the alpha left to fail it is too small.
+
+    Small banks, where the residue, and that I > O at all, is shown at .025 but not at .0016.
+    """
+    table = [
+        again(seed=seed, pairs=pairs, records=1, gap=2.2, unlearned="no-op") for pairs in (6, 8) for seed in range(8)
+    ]
+    failing = [row for row in table if FAIL in row]
+    assert len(failing) >= 8
+    assert all(row == [FAIL] * 4 for row in failing)
+    assert [again(pairs=24, gap=0.0, unlearned=0.0, shift=-6.0), again(pairs=32, gap=3.0, unlearned=-0.8)] == [
+        [FAIL] * 4
+    ] * 2
+
+
+def test_a_marginal_pass_may_become_inconclusive_and_never_the_other_way():
+    table = [again(seed=seed, pairs=14, gap=3.0, unlearned=0.0) for seed in range(8)]
+    assert any(row[0] is PASS and row[3] is not PASS for row in table)
+    for row in table:
+        assert row == sorted(row, key=lambda verdict: verdict is not PASS)
+        assert (FAIL in row) == (row == [FAIL] * 4)
+
+
+def test_a_bank_that_refuses_is_not_called_no_bank():
+    found = Membership().run(dataclasses.replace(job(), bank_refusal="its halves split the block"))
+    assert found.verdict is INCONCLUSIVE
+    assert found.reason == "the bank cannot judge this: its halves split the block"
 
 
 def test_honest_findings_when_something_is_missing():

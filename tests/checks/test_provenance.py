@@ -79,8 +79,9 @@ END = "ends with the candidate's weights"
 def test_honest_transcript_passes_and_shows_its_control(case, method):
     found = judged(case.evidence(case.runs[method]))
     assert found.verdict is Verdict.PASS
-    assert (found.estimate, found.limit, found.reference) == (0, 0, 0)
+    assert (found.estimate, found.limit, found.reference) == (0, 0, None)
     assert found.original > 0
+    assert "the control is the original's own transcript, no reference model was measured" in found.reason
     assert found.n == len(case.expected)
     assert "as logged by the owner" in found.reason
 
@@ -227,6 +228,32 @@ def test_an_original_that_fits_too_fails_the_control(case):
     """If the original could have written the same lines, they say nothing about the record."""
     twin = read_transcript(case.runs["retrain"].transcript)
     assert failed(case.evidence(original=twin)) == {"control: the original does not fit"}
+
+
+CONTROL = "control: the original does not fit"
+
+
+def test_an_adopted_original_leaves_the_control_open_and_the_candidate_to_its_own_lines(case):
+    found = judged(case.evidence(original=[]))
+    assert found.verdict is Verdict.PASS
+    assert "no original transcript to compare with" in found.reason
+    assert (found.estimate, found.original, found.reference) == (0, None, None)
+    open_ones = {c.name: c.note for c in found.conditions if c.verdict is Verdict.UNVERIFIABLE}
+    assert open_ones.keys() == {START, CONTROL}
+    assert all(note == "no original transcript to compare with" for note in open_ones.values())
+    assert {c.verdict for c in found.conditions if c.name not in open_ones} == {Verdict.PASS}
+
+
+@pytest.mark.parametrize("cheat", [name for name, (_, names) in CHEATS.items() if names != {START}])
+def test_cheat_fails_without_an_original_too(case, cheat):
+    edit, names = CHEATS[cheat]
+    lines = edit(read_transcript(case.runs["retrain"].transcript))
+    assert failed(case.evidence(candidate=lines, original=[])) == names
+
+
+def test_a_missing_start_fails_without_an_original_too(case):
+    lines = without("start")(read_transcript(case.runs["retrain"].transcript))
+    assert failed(case.evidence(candidate=lines, original=[])) == {START}
 
 
 def test_dropped_shard_fails(sharded):

@@ -117,6 +117,23 @@ def test_ten_classes_do_not_raise_ten_alarms():
     assert verdict(1, 54) is FAIL
 
 
+def test_a_retry_does_not_make_a_loss_disappear_and_does_not_make_passing_easier():
+    """The attack: run the same harmed model again until the alpha left to fail it is too small."""
+
+    def again(losses, n=4000):
+        lost = Correctness(
+            labels=np.zeros(n), candidate=np.arange(n) >= losses, original=np.ones(n, bool),
+            references=np.ones((0, n), bool), classes=("only",),
+        )  # fmt: skip
+        return [judged(lost, attempt=a, accuracy_margin=1.0).verdict for a in (1, 2, 3, 4)]
+
+    table = {losses: again(losses) for losses in range(16, 72, 2)}
+    assert all(row == [FAIL] * 4 for row in table.values() if FAIL in row)
+    assert all(row == sorted(row, key=lambda verdict: verdict is not PASS) for row in table.values())
+    assert [PASS, INCONCLUSIVE] in [[row[0], row[3]] for row in table.values()]
+    assert [table[losses][3] for losses in (16, 40, 58)] == [PASS, INCONCLUSIVE, FAIL]
+
+
 def test_getting_better_is_no_harm():
     correctness = holdout(np.random.default_rng(7))
     better = dataclasses.replace(correctness, candidate=np.ones_like(correctness.candidate))

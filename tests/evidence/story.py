@@ -88,6 +88,7 @@ class Story:
         "candidate.executed",
         "findings.recorded",
         "decision.made",
+        "model.released",
         "data.purged",
     )
     skip_ingestion: bool = False
@@ -188,6 +189,7 @@ class Story:
             "candidate.executed": {"model": self.model},
             "findings.recorded": {"findings": digest_of(list(self.found))},
             "decision.made": {"accepted": True, "guarantee": self.guarantee},
+            "model.released": {"model": self.model, "replaces": self.plan().model.digest},
             "data.purged": {"data": encode(self.data(self.after))},
         }
 

@@ -181,3 +181,15 @@ def test_malformed_arms_break_the_check(arms):
 def test_an_impossible_rule_is_refused(numbers):
     with pytest.raises(CheckBroken):
         Rule(margin=numbers[0], alpha=numbers[1], fail_alpha=numbers[2])
+
+
+def test_an_alpha_spent_by_retries_hides_no_residue():
+    """I > O and the residue are shown at fail_alpha and not at alpha: still a residue, and no pass."""
+    rng = np.random.default_rng(5)
+    arms = next(
+        arms
+        for arms in (PairArms.of(rng.normal(size=8), rng.normal(1.5, 1, 8), rng.normal(1.5, 1, 8)) for _ in range(200))
+        if 0.002 < three_arm(arms, RULE).assay.above < 0.01 and three_arm(arms, RULE).outcome is Outcome.RESIDUE
+    )
+    assert three_arm(arms, Rule(margin=0.2, alpha=0.0016, fail_alpha=0.025)).outcome is Outcome.RESIDUE
+    assert three_arm(arms, Rule(margin=0.2, alpha=0.0016, fail_alpha=0.0016)).outcome is Outcome.BLIND

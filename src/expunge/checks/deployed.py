@@ -62,7 +62,10 @@ class _Sides:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Levels:
-    """p at or below which a file fails (alpha/S, any signal) and "still IN" is rejected (alpha, every signal)."""
+    """p at or below which a file fails (alpha/S, any signal) and "still IN" is rejected (spent alpha, every signal).
+
+    Only passing spends the budget of attempts: a retry must not make it harder to be failed.
+    """
 
     fail: float
     still_in: float
@@ -81,10 +84,11 @@ class _Files:
 class DeployedFile:
     """Rank and t-prediction of one file among anchors; it can fail a file and can never prove one.
 
-    FAIL: the file is beyond all OUT anchors on the member side (or far below them) at the spent alpha, shared among
-    signals. PASS is only "rejects still IN": no OUT rejection, "still IN" rejected on every signal with at least 19
-    anchors a side, the original caught, and the file one of the anchors on unseen records. UNVERIFIABLE: fewer than
-    19 full-size OUT anchors, or the original itself cannot be told from OUT. Otherwise INCONCLUSIVE.
+    FAIL: the file is beyond all OUT anchors on the member side (or far below them) at the policy's alpha, shared among
+    signals, at every attempt. PASS is only "rejects still IN": no OUT rejection, "still IN" rejected on every signal at
+    the alpha this attempt may spend with at least 19 anchors a side, the original caught, and the file one of the
+    anchors on unseen records. UNVERIFIABLE: no anchors, fewer than 19 full-size OUT anchors, a bank that refuses, or
+    the original itself cannot be told from OUT. Otherwise INCONCLUSIVE.
 
     Scores are full-conformal: the file and its peers are each scored by the others, so under the hypothesis the rank
     is exact. IN references are the IN anchors, or the bank's IN models where there are fewer than two.
@@ -97,7 +101,7 @@ class DeployedFile:
         if len(set(job.signals)) != len(job.signals):
             raise CheckBroken("a signal is named twice", got=", ".join(job.signals), hint="repeating is no evidence")
         if job.deployed is None:
-            return self._without(Verdict.UNVERIFIABLE, "no full-size anchors: tested on half-size models only")
+            return self._without(Verdict.UNVERIFIABLE, _untested(job))
         files = _files(job.deployed)
         if len(files.out) < MIN_ANCHORS:
             reason = f"tested on half-size models only: {len(files.out)} full-size OUT anchors, {MIN_ANCHORS} needed"
@@ -138,6 +142,13 @@ class DeployedFile:
             conditions=_conditions(sides, levels, unseen, len(files.into)),
             details=_details(sides, levels, unseen, len(files.into)),
         )
+
+
+def _untested(job: CheckJob) -> str:
+    """Why there is nothing to rank the file among."""
+    if job.bank_refusal is not None:
+        return f"the bank cannot judge this: {job.bank_refusal}"
+    return "no anchors were trained: the served file itself was not tested"
 
 
 def _files(job: Deployed) -> _Files:
@@ -188,8 +199,7 @@ def _place(scores: Floats) -> _Place:
 
 
 def _levels(job: CheckJob) -> _Levels:
-    alpha = spent_alpha(job.limits.alpha, job.attempt)
-    return _Levels(fail=alpha / len(job.signals), still_in=alpha)
+    return _Levels(fail=job.limits.alpha / len(job.signals), still_in=spent_alpha(job.limits.alpha, job.attempt))
 
 
 def _decide(sides: Sequence[_Sides], levels: _Levels, into: int, unseen: float) -> tuple[Verdict, str]:

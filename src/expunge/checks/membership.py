@@ -28,11 +28,12 @@ _DEMONSTRATED = (Outcome.RESIDUE, Outcome.OVER_UNLEARNED)
 class Membership:
     """Three-arm equivalence of unlearned and never-trained models, on every signal (intersection-union).
 
-    FAIL is a demonstrated residue, over-unlearning or breach of the absolute bound, at alpha/S per signal. PASS needs
-    every signal inside the margin, the measured no-op control caught, the placebo not flagged, no further condition
-    demonstrably violated, and as many signals as the policy asks for. UNVERIFIABLE: the pairs needed at the upper
-    95 % limit of the gap exceed the policy's largest bank. Anything else is INCONCLUSIVE. Without an X arm it never
-    passes, and the signal with the largest gap says whether the block can be seen at all.
+    FAIL is a demonstrated residue, over-unlearning or breach of the absolute bound, at alpha/S per signal and the same
+    at every attempt. PASS needs every signal inside the margin at the alpha this attempt may spend, the measured no-op
+    control caught, the placebo not flagged, no further condition demonstrably violated, and as many signals as the
+    policy asks for. UNVERIFIABLE: the pairs needed at the upper 95 % limit of the gap exceed the policy's largest bank.
+    Anything else is INCONCLUSIVE. Without an X arm it never passes, and the signal with the largest gap says whether
+    the block can be seen at all.
 
     `canary_power` is the power at which the workspace's planted d = 3 canaries were detected: below .9 the check may
     not blame the block, and says INCONCLUSIVE instead of UNVERIFIABLE; None = canaries were not run.
@@ -48,6 +49,8 @@ class Membership:
         if len(set(job.signals)) != len(job.signals):
             raise CheckBroken("a signal is named twice", got=", ".join(job.signals), hint="repeating is no evidence")
         if job.arms is None:
+            if job.bank_refusal is not None:
+                return self._undecided(f"the bank cannot judge this: {job.bank_refusal}")
             return self._undecided("no bank: there are no IN and OUT models to compare with")
         pairs = len(arms_of(job.arms)[0])
         if not job.signals:
@@ -143,8 +146,8 @@ def _bank_size(reading: Reading) -> str:
 def _read(job: CheckJob, arms: Arms) -> tuple[list[Reading], float]:
     scores = {name: pair_scores(registry.load("attacks", name)().score, arms) for name in job.signals}
     correlation = signal_correlation(list(scores.values()))
-    alpha = spent_alpha(job.limits.alpha, job.attempt)
-    rule = Rule(margin=job.limits.margin, alpha=alpha, fail_alpha=alpha / len(job.signals))
+    spent, shared = spent_alpha(job.limits.alpha, job.attempt), job.limits.alpha / len(job.signals)
+    rule = Rule(margin=job.limits.margin, alpha=spent, fail_alpha=shared)
     planning = Planning(power=job.limits.power, signals=_wanted_signals(job), correlation=correlation, seed=job.seed)
     return [read_signal(name, block, rule, planning) for name, block in scores.items()], correlation
 

@@ -252,6 +252,18 @@ def walk(entries: list[dict[str, Any]], handle: str) -> tuple[dict[str, Any], in
     return last, plans
 
 
+def check_released(entries: list[dict[str, Any]], p: dict[str, Any], last: dict[str, Any]) -> None:
+    """The accepted model went into service in place of the model before, once, and no other one followed it."""
+    rows = [entry for entry in entries if entry["body"]["kind"] == "model.released"]
+    decided, issued = last["decision.made"]["index"], last["certificate.issued"]["index"]
+    own = [entry for entry in rows if entry["body"]["case"] == p["case"]["handle"] and entry["index"] < issued]
+    need(len(own) == 1 and own[0]["index"] > decided, "the certified model was not put in service")
+    first, stated = own[0]["body"]["payload"], (p["models"]["after"], p["models"]["before"])
+    need((first.get("model"), first.get("replaces")) == stated, "another model was put in service")
+    later = [entry["body"]["payload"].get("model") for entry in rows if entry["index"] > own[0]["index"]]
+    need(all(model == stated[0] for model in later), "another model was put in service later")
+
+
 def data_of(payload: Any) -> Any:
     return {key: (payload.get("data") or {}).get(key) for key in ("root", "content_root", "slots", "present")}
 
@@ -367,6 +379,7 @@ class Verifier:
             need(fields.items() <= last[kind].items(), f"{kind} in the log says something else")
         need(data_of(last["data.purged"]) == data_of({"data": p["data_after"]}), "other data was retained")
         need(plans <= p["attempts"], "more attempts were made than stated")
+        check_released(self.log["entries"], p, last)
         received, before = last["request.received"]["index"], data_of({"data": p["data_before"]})
         older = [e["body"] for e in self.log["entries"] if e["index"] < received]
         known = [body for body in older if body["kind"] in ("data.ingested", "data.purged")]
@@ -378,7 +391,8 @@ class Verifier:
         gone = before["present"] - after["present"]
         ids = {proof["leaf"] for proof in proofs if proof["kind"] == "id"}
         need(gone > 0 and len(ids) == gone and len(proofs) == 2 * gone, "not every record is proven absent")
-        need(sum(proof["kind"] == "content" for proof in proofs) == gone, "not every content is proven absent")
+        contents = {(proof["leaf"], proof["ingested"]["index"]) for proof in proofs if proof["kind"] == "content"}
+        need(len(contents) == gone, "not every content is proven absent")
         for proof in proofs:
             root = "root" if proof["kind"] == "id" else "content_root"
             check_deletion(proof, (before[root], before["present"]), (after[root], after["present"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from typing import Any, TypeVar
 
 from expunge.core.case import Case, State
@@ -27,6 +27,7 @@ from expunge.evidence.statement import Statement
 T = TypeVar("T")
 DATA_KINDS = ("data.ingested", "data.purged")
 REVOKED = "certificate.revoked"
+RELEASED = "model.released"
 _NEEDED = ("request.received", "plan.committed", "findings.recorded", "decision.made", "data.purged")
 # Limits of the plan against those of the relying party's policy: at most, at least.
 _AT_MOST = ("alpha", "margin", "absolute_margin", "accuracy_margin", "class_margin", "max_attempts")
@@ -131,6 +132,7 @@ def check_order(extract: LogExtract, statement: Statement) -> Case:
             "the log shows more attempts than stated", expected=str(case.attempts), got=str(predicate.attempts)
         )
     _check_payloads(own, predicate)
+    _check_released(extract, predicate)
     return case
 
 
@@ -160,6 +162,28 @@ def _check_payloads(own: Sequence[tuple[int, Mapping[str, Any]]], predicate: Pre
     require("retained data in the log", roots_of(predicate.data_after), _logged_roots(retained))
 
 
+def _check_released(extract: LogExtract, predicate: Predicate) -> None:
+    """The accepted model went into service in place of the model before, once, and no other one followed it."""
+    before, after, handle = predicate.models.before, predicate.models.after, predicate.case.handle
+    kinds = [(entry.index, entry.body["kind"]) for entry in extract.entries if entry.body["case"] == handle]
+    decided = max(index for index, kind in kinds if kind == "decision.made")
+    issued = max(index for index, kind in kinds if kind == "certificate.issued")
+    released = [entry for entry in extract.entries if entry.body["kind"] == RELEASED]
+    own = [entry for entry in released if entry.body["case"] == handle and entry.index < issued]
+    if len(own) != 1 or own[0].index < decided:
+        raise EvidenceError(
+            "the certified model was not put in service",
+            expected=f"one {RELEASED} of the case between decision.made and certificate.issued",
+            got=f"at {', '.join(str(entry.index) for entry in own) or 'no index'}",
+            code="order",
+        )
+    require("model put in service", after, own[0].body["payload"].get("model"))
+    require("model taken out of service", before, own[0].body["payload"].get("replaces"))
+    for entry in released:
+        if entry.index > own[0].index:
+            require(f"model in service since index {entry.index}", after, entry.body["payload"].get("model"))
+
+
 def check_ingested(extract: LogExtract, predicate: Predicate) -> int:
     """Index of the entry, older than the request, that logged the data before. Roots made up later prove nothing."""
     received = [e.index for e in extract.entries if e.body["kind"] == "request.received"]
@@ -186,13 +210,17 @@ def _logged_roots(plain: object) -> tuple[object, ...]:
 
 
 def check_absence(proofs: Sequence[DeletionProof], predicate: Predicate) -> int:
-    """As many records are proven gone, by id and by content, as the counts say are gone. Returns that number."""
+    """As many records are proven gone, by id and by content, as the counts say are gone. Returns that number.
+
+    Contents may repeat, so two records may have one content leaf; but each then stands at its own place among those
+    that were ingested. One proof shown twice is one record.
+    """
     before, after = predicate.data_before, predicate.data_after
     gone = before.present - after.present
     ids = [proof for proof in proofs if proof.kind == "id"]
     contents = [proof for proof in proofs if proof.kind == "content"]
     require("number of id proofs", gone, len({proof.leaf for proof in ids}))
-    require("number of content proofs", gone, len(contents))
+    require("number of content proofs", gone, len({(proof.leaf, proof.ingested.index) for proof in contents}))
     require("number of proofs", 2 * gone, len(proofs))
     for proof in ids:
         verify_deletion(proof, ingested=(before.root, before.present), retained=(after.root, after.present))
@@ -217,15 +245,28 @@ def check_policy(policy: Policy, predicate: Predicate, plan: Plan) -> None:
     if predicate.attempts > policy.limits.max_attempts:
         raise EvidenceError("more attempts than you allow", got=str(predicate.attempts), code="policy")
     demanded = {check for check, demand in policy.rules(predicate.guarantee).items() if demand is not Demand.REPORT}
+    _check_planned(demanded, plan)
     looser = [
         f"{spec.check}.{name} = {spec.limits[name]}, yours {getattr(policy.limits, name)}"
         for spec in plan.checks
         if spec.check in demanded
         for name in (*_AT_MOST, *_AT_LEAST)
-        if name in spec.limits and _looser(name, spec.limits[name], getattr(policy.limits, name))
+        if _looser(name, spec.limits[name], getattr(policy.limits, name))
     ]
     if looser:
         raise EvidenceError("the checks ran under looser limits than yours", got="; ".join(looser[:6]), code="policy")
+
+
+def _check_planned(demanded: Set[str], plan: Plan) -> None:
+    """Every check you demand was planned, with every limit written down: a limit that is absent bounds nothing."""
+    missing = [f"{check}: not planned" for check in sorted(demanded - {spec.check for spec in plan.checks})]
+    for spec in plan.checks:
+        if spec.check in demanded:
+            missing += [f"{spec.check}.{name}: no limit" for name in (*_AT_MOST, *_AT_LEAST) if name not in spec.limits]
+    if missing:
+        raise EvidenceError(
+            "soft policy: the plan does not bind what you demand", got="; ".join(missing[:6]), code="policy"
+        )
 
 
 def _looser(name: str, planned: str, mine: float) -> bool:

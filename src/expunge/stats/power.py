@@ -29,8 +29,9 @@ class Design:
     """What is planned for.
 
     margin: t, share of the gap. alpha: per side, and for the assay. fail_alpha: level at which the no-op control must
-    be refused. power: wanted probability that an exact unlearner passes all signals. signals S, and the mean
-    correlation of their pair contrasts. covariance (3, 3): of O, I, X within a pair, in units of var(O).
+    be refused; for the assay the smaller of the two decides. power: wanted probability that an exact unlearner passes
+    all signals. signals S, and the mean correlation of their pair contrasts. covariance (3, 3): of O, I, X within a
+    pair, in units of var(O).
     """
 
     margin: float
@@ -176,7 +177,7 @@ def _pass_share(design: Design, drawn: _Drawn, gap: float, residual: float) -> f
     a, d = drawn.means[..., 0] + residual * gap, drawn.means[..., 1] + gap
     aa, ad, dd = (drawn.covariances[..., k] for k in range(3))
     pass_bar = float(special.stdtrit(n - 1, 1 - design.alpha))
-    assay_bar = float(special.stdtrit(n - 1, 1 - (design.fail_alpha or design.alpha)))
+    assay_bar = float(special.stdtrit(n - 1, 1 - min(design.fail_alpha or design.alpha, design.alpha)))
     minus_error = np.sqrt(np.maximum(aa - 2 * t * ad + t * t * dd, 0.0) / n)
     plus_error = np.sqrt(np.maximum(aa + 2 * t * ad + t * t * dd, 0.0) / n)
     right = (

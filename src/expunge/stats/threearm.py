@@ -158,15 +158,14 @@ def three_arm(arms: PairArms, rule: Rule) -> ThreeArm:
 
 
 def _outcome(assay: ContrastTest, minus: ContrastTest, plus: ContrastTest, rule: Rule) -> Outcome:
-    if assay.above > rule.alpha:
-        return Outcome.BLIND
-    if minus.below <= rule.alpha and plus.above <= rule.alpha:
+    """Failing asks fail_alpha of the assay and nothing of alpha: an alpha spent by retries must not hide a residue."""
+    if assay.above <= rule.alpha and minus.below <= rule.alpha and plus.above <= rule.alpha:
         return Outcome.EQUIVALENT
     if assay.above <= rule.fail_alpha and minus.above <= rule.fail_alpha:
         return Outcome.RESIDUE
     if assay.above <= rule.fail_alpha and plus.below <= rule.fail_alpha:
         return Outcome.OVER_UNLEARNED
-    return Outcome.OPEN
+    return Outcome.BLIND if assay.above > rule.alpha else Outcome.OPEN
 
 
 def no_op(arms: PairArms, rule: Rule) -> ThreeArm:
