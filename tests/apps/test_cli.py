@@ -30,7 +30,7 @@ def test_the_verbs_in_order_with_json(folder: Path, tmp_path: Path) -> None:
     assert (outcome["case"], outcome["guarantee"]) == (case["case"], "EXACT")
     bundle, receipt = outcome["certificate"]["path"], case["receipt"]
     trust = ["--trust", str(folder / "roots.json"), "--policy", str(folder / "policy.yaml")]
-    model = folder / "store" / "runs" / f"{case['case']}-replay" / "model.safetensors"
+    model = next((folder / "store" / "runs").glob(f"{case['case']}-replay-*")) / "model.safetensors"
     checked = expunge("verify", bundle, *trust, "--against", receipt, "--model", str(model), "--json")
     assert checked.returncode == 0, checked.stdout
     assert json.loads(checked.stdout)["verified"] is True

@@ -198,7 +198,7 @@ def test_attempts_on_the_same_records_are_counted_across_cases(folder: Path) -> 
         for attempt in (1, 2, 3, 4):
             with pytest.raises(NotErased):
                 workspace.run(workspace.request(block="canary"), ["finetune"])
-            assert sum(workspace.state().subjects.values()) == attempt
+            assert set(workspace.state().judged.values()) == {attempt}
         with pytest.raises(Held, match="used up"):
             workspace.run(workspace.request(block="canary"), ["finetune"])
 
@@ -223,7 +223,7 @@ def test_killed_between_decision_and_certificate_is_repaired_by_running_again(
     assert check(folder, outcome) == []
 
 
-def test_interrupted_candidate_counts_as_an_attempt_and_the_case_goes_on(
+def test_interrupted_after_execution_counts_as_an_attempt_and_the_case_goes_on(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from expunge.workflow import pipeline
@@ -234,7 +234,7 @@ def test_interrupted_candidate_counts_as_an_attempt_and_the_case_goes_on(
     with Workspace.open(folder) as workspace:
         case = workspace.request(ids=[DIGIT])
         with monkeypatch.context() as patch:
-            patch.setattr(pipeline, "execute", killed)
+            patch.setattr(pipeline, "verify", killed)
             with pytest.raises(KeyboardInterrupt):
                 workspace.run(case)
         outcome = workspace.run(case)

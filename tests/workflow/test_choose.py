@@ -34,13 +34,14 @@ def test_choice_is_logged_before_the_judging_bank_and_uses_other_models(tmp_path
         workspace.train()
         choice = choose(workspace, label="7", pairs=2)
         assert choose(workspace, label="7", pairs=2) == choice
-        bank, _ = workspace.bank(monitored=(choice.typical, choice.atypical))
+        atypical = workspace.data.train.ids[choice.atypical]
+        bank, _ = workspace.bank(monitored=(workspace.data.train.ids[choice.typical], atypical))
         kinds = [entry.kind for entry in workspace.log.entries()]
         assert kinds.index("records.chosen") < kinds.index("bank.built")
         assert kinds.count("records.chosen") == 1
         assert choice.bank != bank.spec.digest
         log = (tmp_path / "ws" / "log.db").read_bytes()
-        assert choice.atypical.encode() not in log
+        assert atypical.encode() not in log
         (tmp_path / "ws" / "store" / "chosen.json").unlink()
         with pytest.raises(InputError, match="no such class"):
             choose(workspace, label="unicorn", pairs=2)

@@ -28,8 +28,8 @@ class State(Enum):
 # event kind -> (states it may come in, state it leads to)
 NEXT: Mapping[str, tuple[tuple[State, ...], State]] = {
     "request.received": ((State.NEW,), State.RECEIVED),
-    "request.resolved": ((State.RECEIVED,), State.RESOLVED),
-    "request.refused": ((State.RECEIVED, State.RESOLVED), State.REFUSED),
+    "request.resolved": ((State.RECEIVED, State.RESOLVED, State.DECIDED), State.RESOLVED),
+    "request.refused": ((State.RECEIVED, State.RESOLVED, State.DECIDED), State.REFUSED),
     "plan.committed": ((State.RESOLVED, State.DECIDED), State.PLANNED),
     "candidate.executed": ((State.PLANNED,), State.EXECUTED),
     "candidate.failed": ((State.PLANNED, State.EXECUTED, State.VERIFIED), State.DECIDED),

@@ -7,7 +7,7 @@ manifest can check that (`audit_sorted`), so a certificate says who did.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,10 +55,14 @@ class SortedTree:
         """`sha256:<hex>`."""
         return "sha256:" + self._tree.root().hex()
 
-    def prove_inclusion(self, leaf: str) -> InclusionProof:
-        """Where the leaf stands (its first place). Raises EvidenceError when it is not there."""
-        place = bisect_left(self.leaves, leaf)
-        if place == len(self.leaves) or self.leaves[place] != leaf:
+    def count(self, leaf: str) -> int:
+        """How often the leaf is there: the same content may come under several ids."""
+        return bisect_right(self.leaves, leaf) - bisect_left(self.leaves, leaf)
+
+    def prove_inclusion(self, leaf: str, nth: int = 0) -> InclusionProof:
+        """Where the leaf stands, for the `nth` time from 0. Raises EvidenceError when it is not there so often."""
+        place = bisect_left(self.leaves, leaf) + nth
+        if place >= len(self.leaves) or self.leaves[place] != leaf:
             raise EvidenceError("the leaf is not in this manifest", got=leaf)
         return self._inclusion(place)
 

@@ -196,14 +196,22 @@ def prove_deletion(
     if slot not in ingested.leaves:
         raise InputError(f"slot {slot} was never ingested")
     id_leaf, content_leaf = ingested.leaves[slot]
-    return _deletion(ingested, retained, "id", id_leaf), _deletion(ingested, retained, "content", content_leaf)
+    nth = _rank(ingested, slot, content_leaf)
+    return _deletion(ingested, retained, "id", id_leaf), _deletion(ingested, retained, "content", content_leaf, nth)
 
 
-def _deletion(ingested: RecordManifest, retained: RecordManifest, kind: Kind, leaf: str) -> DeletionProof:
+def _rank(manifest: RecordManifest, slot: int, content_leaf: str) -> int:
+    """How many earlier slots hold the same content, so that each of them is proven at a place of its own."""
+    if manifest.tree("content").count(content_leaf) == 1:
+        return 0
+    return sum(other < slot and pair[1] == content_leaf for other, pair in manifest.leaves.items())
+
+
+def _deletion(ingested: RecordManifest, retained: RecordManifest, kind: Kind, leaf: str, nth: int = 0) -> DeletionProof:
     return DeletionProof(
         kind=kind,
         leaf=leaf,
-        ingested=ingested.tree(kind).prove_inclusion(leaf),
+        ingested=ingested.tree(kind).prove_inclusion(leaf, nth),
         absent=retained.prove_absence(leaf, kind),
     )
 

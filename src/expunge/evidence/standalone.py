@@ -38,7 +38,7 @@ FIGURE = re.compile(r"figures/[a-z0-9][a-z0-9_-]{0,63}\.svg\Z")
 HEX = re.compile(r"[0-9a-f]{64}\Z")
 NEXT = {
     "request.received": ({"new"}, "received"),
-    "request.resolved": ({"received"}, "resolved"),
+    "request.resolved": ({"received", "resolved", "decided"}, "resolved"),
     "plan.committed": ({"resolved", "decided"}, "planned"),
     "candidate.executed": ({"planned"}, "executed"),
     "candidate.failed": ({"planned", "executed", "verified"}, "decided"),
@@ -380,8 +380,8 @@ class Verifier:
         need(data_of(last["data.purged"]) == data_of({"data": p["data_after"]}), "other data was retained")
         need(plans <= p["attempts"], "more attempts were made than stated")
         check_released(self.log["entries"], p, last)
-        received, before = last["request.received"]["index"], data_of({"data": p["data_before"]})
-        older = [e["body"] for e in self.log["entries"] if e["index"] < received]
+        planned, before = last["plan.committed"]["index"], data_of({"data": p["data_before"]})
+        older = [e["body"] for e in self.log["entries"] if e["index"] < planned]
         known = [body for body in older if body["kind"] in ("data.ingested", "data.purged")]
         need(any(data_of(body["payload"]) == before for body in known), "the data before was not logged before")
         return f"{plans} plan(s)"

@@ -185,15 +185,15 @@ def _check_released(extract: LogExtract, predicate: Predicate) -> None:
 
 
 def check_ingested(extract: LogExtract, predicate: Predicate) -> int:
-    """Index of the entry, older than the request, that logged the data before. Roots made up later prove nothing."""
-    received = [e.index for e in extract.entries if e.body["kind"] == "request.received"]
+    """Index of the entry, older than the plan, that logged the data before. Roots made up later prove nothing."""
+    planned = [e.index for e in extract.entries if e.body["kind"] == "plan.committed"]
     wanted = roots_of(predicate.data_before)
     for entry in extract.entries:
-        older = received and entry.index < received[0]
+        older = planned and entry.index < planned[-1]
         if older and entry.body["kind"] in DATA_KINDS and _logged_roots(entry.body["payload"].get("data")) == wanted:
             return entry.index
     raise EvidenceError(
-        "the data before was not logged before the request",
+        "the data before was not logged before the plan",
         expected=f"data.ingested or data.purged with root {predicate.data_before.root}",
         code="order",
     )

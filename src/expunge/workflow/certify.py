@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
@@ -9,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.core import registry
-from expunge.core.codec import canonical, decode, digest_of, encode, loads
+from expunge.core.codec import canonical, decode, digest_of, encode, loads, sha256_hex
 from expunge.core.errors import EvidenceError
 from expunge.core.finding import Finding, Guarantee
 from expunge.core.plan import Plan
 from expunge.core.refs import DataRef
-from expunge.evidence.bundle import file_digests, write_bundle
-from expunge.evidence.durable import destroy_file, write_file
-from expunge.evidence.envelope import sign_envelope
+from expunge.evidence.bundle import file_digests, read_bundle, write_bundle
+from expunge.evidence.durable import storage_errors, write_file
+from expunge.evidence.envelope import payload_of, sign_envelope
 from expunge.evidence.keys import custody_of
 from expunge.evidence.log_entry import Entry
 from expunge.evidence.manifest import prove_deletion
@@ -24,7 +25,6 @@ from expunge.evidence.merkle import ConsistencyProof, InclusionProof
 from expunge.evidence.note import open_checkpoint
 from expunge.evidence.predicate import (
     AS_LOGGED,
-    NON_CLAIMS,
     BankRef,
     CaseRef,
     LegalBasis,
@@ -35,18 +35,21 @@ from expunge.evidence.predicate import (
     PlanRef,
     Predicate,
 )
-from expunge.evidence.sentence import custody_line, sentence_of
-from expunge.evidence.statement import build_statement, statement_digest
-from expunge.workflow.figures import figure_data
-from expunge.workflow.intake import close_receipt
+from expunge.evidence.statement import build_statement, parse_statement, statement_digest
+from expunge.training.checkpoint import weights_identity
+from expunge.workflow.intake import destroy_cleartext, received_index, resolve
 from expunge.workflow.policy import policy_digest
 from expunge.workflow.purge import NOT_COVERED, Accepted, Purge
+from expunge.workflow.view import view
 
 if TYPE_CHECKING:
     from expunge.workflow.intake import OpenCase
     from expunge.workflow.workspace import Workspace
 
 REPORT = "html"
+MODEL = "model.safetensors"
+STAGING = "staging"
+ENVELOPE = "envelope.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,62 +64,131 @@ class Certificate:
 
 
 def certify(workspace: Workspace, case: OpenCase, accepted: Accepted, purged: Purge) -> Certificate:
-    """Issue the certificate of an accepted candidate whose purge is done."""
-    plan_bytes = (case.folder / f"plan-{accepted.attempt}.json").read_bytes()
-    findings_bytes = (case.folder / f"findings-{accepted.attempt}.json").read_bytes()
+    """Issue the certificate of an accepted candidate whose purge is done.
+
+    Everything the bundle needs is on disk before the log says that the certificate was issued, so a crash in between is
+    repaired by `close_case`.
+    """
+    plan_bytes, findings_bytes = _recorded(case, accepted)
     draft = _predicate(workspace, case, accepted, purged, plan_bytes, findings_bytes)
     files = {
         "plan.json": plan_bytes,
         "findings.json": findings_bytes,
         "absence.json": canonical(encode(_absence(workspace, accepted))),
     }
-    files |= registry.load("reports", REPORT)().render(_view(workspace, accepted, purged, draft))
+    files |= registry.load("reports", REPORT)().render(view(workspace, accepted, purged, draft))
     payload = build_statement(replace(draft, files=file_digests(files)))
+    envelope = sign_envelope(payload, [workspace.signer("operator"), workspace.signer("verifier")])
     write_recompute_package(workspace, case, accepted)
-    path = _issue(workspace, case, payload, files, draft.data_before)
+    _stage(case, {**files, ENVELOPE: canonical(encode(envelope))})
+    workspace.log.append("certificate.issued", {"certificate": statement_digest(payload)}, case=case.handle)
+    return close_case(workspace, case)
+
+
+def close_case(workspace: Workspace, case: OpenCase) -> Certificate:
+    """Write the bundle of an issued certificate, then destroy the case's cleartext. Safe to run again after a crash."""
+    if not case.bundle.exists():
+        _write_bundle(workspace, case, _staged(case))
+    shutil.rmtree(case.folder / STAGING, ignore_errors=True)
+    destroy_cleartext(case)
+    bundle = read_bundle(case.bundle)
+    statement = parse_statement(payload_of(bundle.json("certificate.json")))
     report = case.folder / "report.html"
-    write_file(report, files["report.html"])
-    for secret in sorted(case.private.iterdir()):
-        destroy_file(secret)
-    close_receipt(case)
+    write_file(report, bundle.files["report.html"])
     return Certificate(
-        path=path,
+        path=case.bundle,
         report=report,
-        guarantee=draft.guarantee,
-        sentence=sentence_of(draft),
-        check_command=f"expunge verify {path} --trust {workspace.root / 'roots.json'} --policy "
+        guarantee=statement.predicate.guarantee,
+        sentence=statement.predicate.sentence,
+        check_command=f"expunge verify {case.bundle} --trust {workspace.root / 'roots.json'} --policy "
         f"{workspace.root / 'policy.yaml'} --against {case.receipt}",
     )
 
 
-def _issue(workspace: Workspace, case: OpenCase, payload: bytes, files: Mapping[str, bytes], before: DataRef) -> Path:
-    """Log the statement's digest, sign it with both keys, and write the bundle with its proofs."""
-    signers = [workspace.signer("operator"), workspace.signer("verifier")]
-    envelope = sign_envelope(payload, signers)
-    workspace.log.append("certificate.issued", {"certificate": statement_digest(payload)}, case=case.handle)
-    checkpoint = workspace.log.checkpoint()
-    size = workspace.log.size
+def check_ready(workspace: Workspace, case: OpenCase, accepted: Accepted) -> None:
+    """Everything a certificate will rest on, checked before anything is destroyed. Raises EvidenceError or InputError.
+
+    Files on disk can change between decision and purge; the log cannot. So plan, findings, weights, policy and slots
+    must still be those of the log.
+    """
+    plan_bytes, findings_bytes = _recorded(case, accepted)
+    entries = workspace.log.case(case.handle)
+    logged = {entry.kind: entry.payload for entry in entries}
+    plan = decode(Plan, loads(plan_bytes), what="plan.json")
+    resolution = resolve(workspace, case)
+    for what, expected, found in (
+        ("plan", logged["plan.committed"]["plan"], "sha256:" + sha256_hex(plan_bytes)),
+        ("findings", logged["findings.recorded"]["findings"], "sha256:" + sha256_hex(findings_bytes)),
+        ("policy", plan.policy, policy_digest(workspace.policy)),
+        ("candidate", logged["candidate.executed"]["model"], accepted.record.digest),
+        ("candidate's weights", accepted.record.digest, weights_identity(workspace.root / accepted.record.run / MODEL)),
+        ("original", plan.model.digest, accepted.original.digest),
+        ("served model", workspace.state().model, accepted.original.digest),
+        ("split", logged["request.resolved"]["split"], accepted.split),
+        ("records", resolution.slots, accepted.slots),
+        ("split of the records", resolution.commitment, accepted.split),
+    ):
+        if expected != found:
+            raise EvidenceError(
+                f"{what} changed after the decision; nothing was destroyed",
+                expected=str(expected)[:90],
+                got=str(found)[:90],
+            )
+    _ingested(workspace, workspace.book.data_ref(workspace.config.data.source, accepted.original.absent))
+    _absence(workspace, accepted)
+
+
+def _recorded(case: OpenCase, accepted: Accepted) -> tuple[bytes, bytes]:
+    plan, findings = (case.folder / f"{name}-{accepted.attempt}.json" for name in ("plan", "findings"))
+    with storage_errors(case.folder, "read plan and findings in"):
+        return plan.read_bytes(), findings.read_bytes()
+
+
+def _stage(case: OpenCase, files: Mapping[str, bytes]) -> None:
+    folder = case.folder / STAGING
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_file(folder / name, data)
+
+
+def _staged(case: OpenCase) -> dict[str, bytes]:
+    folder = case.folder / STAGING
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def _write_bundle(workspace: Workspace, case: OpenCase, staged: dict[str, bytes]) -> None:
+    """Bundle of the staged files with inclusion proofs at the current size of the log."""
+    if ENVELOPE not in staged:
+        raise EvidenceError(
+            "the certificate was issued but its signed statement is gone", hint="restore the case folder"
+        )
+    envelope = loads(staged.pop(ENVELOPE), what="envelope")
+    before = parse_statement(payload_of(envelope)).predicate.data_before
+    checkpoint, size = workspace.log.checkpoint(), workspace.log.size
     entries = [_ingested(workspace, before), *workspace.log.case(case.handle)]
     proofs: list[InclusionProof | ConsistencyProof] = [
         workspace.log.prove_inclusion(entry.index, size) for entry in entries
     ]
+    proofs.append(workspace.log.prove_consistency(_size_at_intake(workspace, case), size))
+    write_bundle(case.bundle, envelope=envelope, entries=entries, proofs=proofs, checkpoint=checkpoint, files=staged)
+
+
+def _size_at_intake(workspace: Workspace, case: OpenCase) -> int:
+    """Size of the log in the requester's receipt; the receipt was signed right after its entry if our copy is gone."""
+    if not case.receipt.exists():
+        return received_index(workspace, case) + 1
     receipt = loads(case.receipt.read_bytes(), what="receipt")
-    proofs.append(workspace.log.prove_consistency(open_checkpoint(receipt["checkpoint"], workspace.roots()).size, size))
-    return write_bundle(
-        case.folder / "certificate.zip",
-        envelope=envelope,
-        entries=entries,
-        proofs=proofs,
-        checkpoint=checkpoint,
-        files=files,
-    )
+    return open_checkpoint(receipt["checkpoint"], workspace.roots()).size
 
 
 def _ingested(workspace: Workspace, before: DataRef) -> Entry:
     """The entry that logged the data before the deletion: its ingestion, or the purge of an earlier case."""
     wanted = encode(before)
-    found = [entry for entry in workspace.log.entries() if entry.payload.get("data") == wanted]
-    return next(entry for entry in found if entry.kind in ("data.ingested", "data.purged"))
+    for entry in workspace.log.entries():
+        if entry.kind in ("data.ingested", "data.purged") and entry.payload.get("data") == wanted:
+            return entry
+    raise EvidenceError("the log does not hold the data as it was before this deletion", expected=before.root)
 
 
 def _predicate(
@@ -197,59 +269,3 @@ def write_recompute_package(workspace: Workspace, case: OpenCase, accepted: Acce
         "key": workspace.key("data").hex(),
     }
     write_file(case.folder / "recompute.json", canonical(package), mode=0o600)
-
-
-def _view(workspace: Workspace, accepted: Accepted, purged: Purge, draft: Predicate) -> Mapping[str, Any]:
-    """What a report shows, as plain JSON."""
-    names = [root.name for root in workspace.roots().role("operator", "verifier")]
-    checks = {finding.check for finding in draft.findings}
-    view = {
-        "case": draft.case.handle,
-        "custody": custody_line(draft, names),
-        "sentence": sentence_of(draft),
-        "guarantee": draft.guarantee,
-        "guarantee_basis": draft.guarantee_basis,
-        "issued_at": draft.issued_at,
-        "expires_at": draft.expires_at,
-        "attempt": draft.attempts,
-        "findings": list(draft.findings),
-        "skipped": {
-            name: f"the policy does not ask for it under {draft.guarantee.value}"
-            for name in registry.names("checks")
-            if name not in checks
-        },
-        "figures": figure_data(workspace),
-        "bank_n": draft.bank.n if draft.bank else 0,
-        "facts": _facts(workspace, accepted, draft),
-        "purged": list(purged.purged),
-        "retiring": list(purged.retiring),
-        "failed": _failed(accepted),
-        "not_covered": [*NOT_COVERED.values(), *purged.not_covered],
-        "non_claims": list(NON_CLAIMS),
-    }
-    return encode(view)  # type: ignore[no-any-return]
-
-
-def _failed(accepted: Accepted) -> list[str]:
-    earlier = accepted.attempt - 1
-    if not earlier:
-        return []
-    return [
-        f"{earlier} earlier attempt(s) on these records, each in the log; the tests of this one ran at alpha / 2^{earlier}"
-    ]
-
-
-def _facts(workspace: Workspace, accepted: Accepted, draft: Predicate) -> dict[str, str]:
-    return {
-        "method": f"{draft.method.name} ({draft.method.origin}), {accepted.seconds:.2f} s, "
-        f"{accepted.steps_run} of {accepted.steps_total} steps run",
-        "full training": f"{accepted.original.seconds:.2f} s measured",
-        "model before": draft.models.before,
-        "model after": draft.models.after,
-        "records": f"{draft.data_before.present} before, {draft.data_after.present} after, {workspace.data.note}",
-        "plan": f"{draft.plan.digest}, log entry {draft.plan.index}, before anything ran",
-        "policy": draft.policy,
-        "legal basis": f"{draft.basis.ground}, received {encode(draft.basis.received)[:10]}",
-        "numerics": ", ".join(f"{key} {value}" for key, value in encode(draft.numerics).items() if value is not None),
-        "self-test": draft.selftest or draft.selftest_reason,
-    }

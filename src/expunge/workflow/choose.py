@@ -13,9 +13,9 @@ from expunge.core.codec import canonical, decode, encode, loads
 from expunge.core.errors import InputError
 from expunge.evidence.commitment import commit
 from expunge.evidence.durable import write_file
-from expunge.farm.bank import Bank, Sketches
+from expunge.farm.bank import Sketches
 from expunge.training.rng import derive_seed
-from expunge.workflow.train import bank_folder, bank_spec
+from expunge.workflow.train import bank_spec, prepare_bank
 
 if TYPE_CHECKING:
     from expunge.workflow.workspace import Workspace
@@ -25,13 +25,13 @@ CLIP = 1e-7
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """A typical and an atypical record of one class, with their gaps (I - O in SD of O) on the choosing models.
+    """Slots of a typical and an atypical record of one class, with their gaps (I - O in SD of O) on the choosing models.
 
     The gap of the atypical record is the largest of many and therefore flatters it; the judging bank measures it again.
     """
 
-    typical: str
-    atypical: str
+    typical: int
+    atypical: int
     typical_gap: float
     atypical_gap: float
     models: int
@@ -50,17 +50,15 @@ def choose(workspace: Workspace, *, label: str, pairs: int) -> Choice:
         anchors=0,
         monitored=(),
     )
-    bank = Bank(spec, bank_folder(workspace, spec.digest), workspace.data.train.blocks)
-    bank.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    workspace.book.save_ids(bank.folder / "slots.json")
+    bank = prepare_bank(workspace, spec)
     bank.build(workspace.config.compute.executor, workspace.compute, workspace.progress)
     gaps = record_gaps(bank.sketches())
     slots = _of_class(workspace, label)
     order = slots[np.argsort(gaps[slots])]
     typical, atypical = int(order[len(order) // 2]), int(order[-1])
     choice = Choice(
-        typical=workspace.data.train.ids[typical],
-        atypical=workspace.data.train.ids[atypical],
+        typical=typical,
+        atypical=atypical,
         typical_gap=float(gaps[typical]),
         atypical_gap=float(gaps[atypical]),
         models=2 * pairs,

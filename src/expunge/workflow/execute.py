@@ -13,11 +13,12 @@ from expunge.core.codec import encode
 from expunge.core.errors import IntegrityError
 from expunge.core.finding import Guarantee
 from expunge.core.plan import Plan
-from expunge.core.protocols import FitResult, Task
+from expunge.core.protocols import FitResult, HasShards, HasTranscript, Task
 from expunge.evidence.commitment import keyed
 from expunge.farm.bank import Bank
 from expunge.farm.tasks import discard
 from expunge.training.checkpoint import weights_identity
+from expunge.training.transcript import transcript_digest
 from expunge.workflow.planner import LAST, unlearn_job
 from expunge.workflow.state import ModelRecord
 
@@ -44,11 +45,14 @@ def seed_after(case: OpenCase, checkpoint: str) -> str:
 def execute(workspace: Workspace, case: OpenCase, resolution: Resolution, plan: Plan, seed: str) -> Executed:
     """Run the plan's method into a new folder. The original is read only, which is checked and not assumed."""
     served = workspace.served()
+    method = registry.load("methods", plan.method)()
     _still(workspace, served)
+    if method.needs in (HasTranscript, HasShards):
+        _pinned(workspace, served)
     exact = plan.aims_at is Guarantee.EXACT
-    label = f"{case.handle}-{plan.method}" + ("" if exact else f"-{seed[:8]}")
+    label = f"{case.handle}-{plan.method}-{served.digest[7:15]}" + ("" if exact else f"-{seed[:8]}")
     job = unlearn_job(workspace, resolution, target=label, seed=served.seed if exact else seed)
-    result: FitResult = registry.load("methods", plan.method)().unlearn(job)
+    result: FitResult = method.unlearn(job)
     _still(workspace, served)
     record = ModelRecord(
         digest=result.digest,
@@ -82,6 +86,14 @@ def _still(workspace: Workspace, served: ModelRecord) -> None:
         )
 
 
+def _pinned(workspace: Workspace, served: ModelRecord) -> None:
+    """A replay rests on the original's transcript, so it must be the one whose digest was logged when it was made."""
+    pinned = workspace.state().transcript
+    found = transcript_digest(workspace.root / served.run / "transcript.jsonl")
+    if found != pinned:
+        raise IntegrityError("the original's transcript is not the one that was logged", expected=pinned, got=found)
+
+
 def run_x_arm(
     workspace: Workspace, resolution: Resolution, plan: Plan, bank: Bank, seed: str
 ) -> list[Mapping[str, Any]] | None:
@@ -104,9 +116,11 @@ def run_x_arm(
         for _, into in bank.sides(resolution.slots)
     ]
     runner = registry.load("executors", workspace.config.compute.executor)()
-    results: list[Mapping[str, Any]] = runner.run(tasks, bank.folder, workspace.compute, workspace.progress)
-    for task in tasks:
-        discard(task, bank.folder)
+    try:
+        results: list[Mapping[str, Any]] = runner.run(tasks, bank.folder, workspace.compute, workspace.progress)
+    finally:
+        for task in tasks:
+            discard(task, bank.folder)
     return results
 
 

@@ -9,13 +9,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expunge.core.case import Case
+from expunge.core.case import CLOSED, Case
+from expunge.core.case import State as CaseState
 from expunge.core.codec import canonical, decode, encode, loads
 from expunge.core.errors import InputError, InputProblems
 from expunge.core.refs import ForgetSplit
 from expunge.core.request import DeletionRequest, Selector
 from expunge.evidence.commitment import KeyFile, commit, keyed, open_commitment
-from expunge.evidence.durable import write_file
+from expunge.evidence.durable import destroy_file, write_file
 
 if TYPE_CHECKING:
     from expunge.workflow.workspace import Workspace
@@ -40,6 +41,11 @@ class OpenCase:
         """What the requester keeps: checkpoint, inclusion proof and the opening of the commitment."""
         return self.folder / "receipt.json"
 
+    @property
+    def bundle(self) -> Path:
+        """The certificate, once there is one."""
+        return self.folder / "certificate.zip"
+
     def key(self) -> bytes:
         """The commitment key of this case."""
         return KeyFile(path=self.private / "case.key").read()
@@ -53,7 +59,8 @@ class OpenCase:
 class Resolution:
     """A request as exact slots. `copies` are slots outside it with the same content: listed, never deleted by closure.
 
-    `commitment` is the keyed commitment to the split; `subject` the keyed handle under which attempts are counted.
+    `commitment` is the keyed commitment to the split; `subjects` are the records' keyed handles under which attempts are
+    counted, so that a re-filed or overlapping request starts no new count.
     """
 
     slots: tuple[int, ...]
@@ -61,7 +68,7 @@ class Resolution:
     block: str | None
     copies: tuple[int, ...]
     commitment: str
-    subject: str
+    subjects: tuple[str, ...]
 
 
 def receive(
@@ -91,12 +98,19 @@ def receive(
     KeyFile.create(case.private / "case.key")
     write_file(case.private / "request.json", canonical(encode(request)), mode=0o600)
     payload = {"request": commit(case.key(), request), "due": encode(request.due), "basis": request.basis}
-    entry = workspace.log.append("request.received", payload, case=handle)
-    _write_receipt(workspace, case, request, entry.index)
+    workspace.log.append("request.received", payload, case=handle)
+    write_receipt(workspace, case)
     return case
 
 
-def _write_receipt(workspace: Workspace, case: OpenCase, request: DeletionRequest, index: int) -> None:
+def received_index(workspace: Workspace, case: OpenCase) -> int:
+    """Where the request stands in the log."""
+    return next(entry.index for entry in workspace.log.case(case.handle) if entry.kind == "request.received")
+
+
+def write_receipt(workspace: Workspace, case: OpenCase) -> None:
+    """Checkpoint, inclusion proof and openings for the requester; written again when a crash lost it."""
+    request, index = case.request(), received_index(workspace, case)
     checkpoint = workspace.log.checkpoint()
     slots = select(workspace, request)
     receipt = {
@@ -107,14 +121,6 @@ def _write_receipt(workspace: Workspace, case: OpenCase, request: DeletionReques
         "records": [encode(workspace.book.opening(slot)) for slot in slots],
     }
     write_file(case.receipt, canonical(receipt), mode=0o600)
-
-
-def close_receipt(case: OpenCase) -> None:
-    """Keep what proves the intake; the openings, which name the records, are now the requester's alone."""
-    receipt = loads(case.receipt.read_bytes(), what="receipt")
-    write_file(
-        case.receipt, canonical({name: receipt[name] for name in ("case", "checkpoint", "inclusion")}), mode=0o600
-    )
 
 
 def select(workspace: Workspace, request: DeletionRequest) -> list[int]:
@@ -135,12 +141,44 @@ def find_case(workspace: Workspace, handle: str | None = None) -> OpenCase:
     """A case by handle, or the newest open one."""
     handles = workspace.state().cases
     if handle is None:
-        if not handles:
-            raise InputError("there is no case yet", hint="expunge request --id ID")
-        handle = handles[-1]
+        opened = [name for name in handles if not closed(workspace, _case_at(workspace, name))]
+        if not opened:
+            raise InputError("there is no open case", hint="expunge request --id ID")
+        handle = opened[-1]
     if handle not in handles:
         raise InputError("no such case", expected=", ".join(handles[-5:]) or "none yet", got=handle)
+    return _case_at(workspace, handle)
+
+
+def _case_at(workspace: Workspace, handle: str) -> OpenCase:
     return OpenCase(handle=handle, folder=workspace.root / "cases" / handle)
+
+
+def all_cases(workspace: Workspace) -> list[OpenCase]:
+    """Every case in the log, oldest first."""
+    return [_case_at(workspace, handle) for handle in workspace.state().cases]
+
+
+def closed(workspace: Workspace, case: OpenCase) -> bool:
+    """Nothing is left to do: refused, not erased, or certified with its bundle written and its cleartext gone."""
+    state = fold(workspace, case).state
+    if state is CaseState.CERTIFIED:
+        return case.bundle.exists() and not _cleartext(case)
+    return state in CLOSED
+
+
+def _cleartext(case: OpenCase) -> bool:
+    return case.private.exists() and any(case.private.iterdir())
+
+
+def destroy_cleartext(case: OpenCase) -> None:
+    """Destroy the private folder's files and reduce the owner's copy of the receipt to what proves the intake."""
+    for secret in sorted(case.private.iterdir()) if case.private.exists() else ():
+        destroy_file(secret)
+    if case.receipt.exists():
+        receipt = loads(case.receipt.read_bytes(), what="receipt")
+        kept = {name: receipt[name] for name in ("case", "checkpoint", "inclusion")}
+        write_file(case.receipt, canonical(kept), mode=0o600)
 
 
 def fold(workspace: Workspace, case: OpenCase) -> Case:
@@ -162,14 +200,15 @@ def resolve(workspace: Workspace, case: OpenCase) -> Resolution:
         holdout=frozenset(workspace.data.test.ids),
     )
     blocks = {workspace.data.train.blocks[slot] for slot in slots}
-    subject = keyed(workspace.secret("subject"), canonical(list(slots))).hex()[:32]
+    secret = workspace.secret("subject")
+    subjects = tuple(keyed(secret, str(slot).encode()).hex()[:24] for slot in slots)
     return Resolution(
         slots=tuple(slots),
         ids=ids,
         block=next(iter(blocks)) if len(blocks) == 1 else None,
         copies=tuple(book.copies(slots)),
         commitment=commit(case.key(), {"forget": sorted(split.forget), "data": encode(reference)}),
-        subject=subject,
+        subjects=subjects,
     )
 
 

@@ -15,17 +15,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from expunge.core.case import CLOSED, State
+from expunge.core.case import State
 from expunge.core.codec import canonical, decode, digest_of, encode, loads
 from expunge.core.errors import Held, InputError, IntegrityError, NotErased
 from expunge.core.finding import Finding, Guarantee, Verdict
 from expunge.core.plan import Plan
 from expunge.core.policy import Decision
 from expunge.evidence.durable import write_file
-from expunge.workflow.certify import Certificate, certify
+from expunge.workflow.certify import Certificate, certify, check_ready, close_case
 from expunge.workflow.execute import Executed, discard_run, execute, seed_after
-from expunge.workflow.intake import OpenCase, Resolution, fold, log_resolution, resolve
-from expunge.workflow.planner import Candidate, candidates, make_plan
+from expunge.workflow.intake import (
+    OpenCase,
+    Resolution,
+    all_cases,
+    closed,
+    fold,
+    log_resolution,
+    resolve,
+    write_receipt,
+)
+from expunge.workflow.planner import LAST, Candidate, candidates, make_plan
 from expunge.workflow.purge import Accepted, purge
 from expunge.workflow.verify import verify
 
@@ -61,17 +70,18 @@ def preview(workspace: Workspace, case: OpenCase, methods: Sequence[str] = ()) -
 
 
 def handle(workspace: Workspace, case: OpenCase, methods: Sequence[str] = ()) -> Outcome:
-    """Carry a case through. Raises NotErased (nothing released, incident open) or Held."""
+    """Carry a case through, from wherever an earlier run left it. Raises NotErased (incident open) or Held."""
     _refuse_closed(workspace, case)
+    _finish_others_first(workspace, case)
+    if fold(workspace, case).state is State.CERTIFIED:
+        return _outcome(case, [], close_case(workspace, case))
     if fold(workspace, case).accepted:
         return _finish(workspace, case, [])
-    resolution = resolve(workspace, case)
-    if fold(workspace, case).state is State.RECEIVED:
-        log_resolution(workspace, case, resolution)
-    _hold_copies(workspace, case, resolution)
-    _close_interrupted(workspace, case)
+    resolution = _resolved(workspace, case)
     trials: list[Trial] = []
     for candidate in _tried(candidates(workspace, resolution, methods)):
+        if trials and _attempts(workspace, resolution) >= workspace.policy.limits.max_attempts:
+            break
         trial, executed = _try(workspace, case, resolution, candidate)
         if trial is None or executed is None:
             continue
@@ -80,6 +90,31 @@ def handle(workspace: Workspace, case: OpenCase, methods: Sequence[str] = ()) ->
             return _finish(workspace, case, trials)
         discard_run(executed)
     raise _not_erased(workspace, case, trials)
+
+
+def _resolved(workspace: Workspace, case: OpenCase) -> Resolution:
+    """Step 2, logged once; what a crash at intake or in a candidate left half done is completed or closed."""
+    if not case.receipt.exists():
+        write_receipt(workspace, case)
+    _close_interrupted(workspace, case)
+    resolution = resolve(workspace, case)
+    logged = [entry.payload for entry in workspace.log.case(case.handle) if entry.kind == "request.resolved"]
+    if not logged or logged[-1]["split"] != resolution.commitment:  # another deletion changed the data since
+        if fold(workspace, case).state is State.PLANNED:
+            workspace.log.append("candidate.failed", {"reason": "interrupted"}, case=case.handle)
+        log_resolution(workspace, case, resolution)
+    _hold_copies(workspace, case, resolution)
+    return resolution
+
+
+def _finish_others_first(workspace: Workspace, case: OpenCase) -> None:
+    """A case that was accepted but not closed has a model on its way into service; no other may overtake it."""
+    for other in all_cases(workspace):
+        if other.handle != case.handle and fold(workspace, other).accepted and not closed(workspace, other):
+            raise Held(
+                f"{other.handle} is accepted and not finished",
+                hint=f"expunge run --case {other.handle}, then this case again",
+            )
 
 
 def keep_accepted(
@@ -102,10 +137,15 @@ def keep_accepted(
 
 
 def _finish(workspace: Workspace, case: OpenCase, trials: list[Trial]) -> Outcome:
-    """Steps 9 and 10, also after a crash in between."""
+    """Steps 9 and 10, also after a crash in between. Nothing is destroyed before everything has been checked again."""
     accepted = decode(Accepted, loads((case.private / "accepted.json").read_bytes()), what="accepted.json")
+    if fold(workspace, case).state is State.DECIDED and workspace.state().model == accepted.original.digest:
+        check_ready(workspace, case, accepted)
     purged = purge(workspace, case, accepted)
-    certificate = certify(workspace, case, accepted, purged)
+    return _outcome(case, trials, certify(workspace, case, accepted, purged))
+
+
+def _outcome(case: OpenCase, trials: list[Trial], certificate: Certificate) -> Outcome:
     return Outcome(
         case=case.handle,
         verdict=Verdict.PASS,
@@ -116,8 +156,8 @@ def _finish(workspace: Workspace, case: OpenCase, trials: list[Trial]) -> Outcom
 
 
 def _refuse_closed(workspace: Workspace, case: OpenCase) -> None:
-    state = fold(workspace, case).state
-    if state in CLOSED:
+    if closed(workspace, case):
+        state = fold(workspace, case).state
         raise InputError(f"case {case.handle} is closed", got=state.value, hint="file a new request")
 
 
@@ -135,8 +175,8 @@ def _hold_copies(workspace: Workspace, case: OpenCase, resolution: Resolution) -
 
 
 def _close_interrupted(workspace: Workspace, case: OpenCase) -> None:
-    """A killed run left a plan without decision: that attempt counts as spent."""
-    if fold(workspace, case).state in (State.PLANNED, State.EXECUTED, State.VERIFIED):
+    """A run killed after its candidate was executed left a plan without decision: that attempt counts as spent."""
+    if fold(workspace, case).state in (State.EXECUTED, State.VERIFIED):
         workspace.log.append("candidate.failed", {"reason": "interrupted"}, case=case.handle)
 
 
@@ -151,14 +191,17 @@ def _tried(found: list[Candidate]) -> list[Candidate]:
 def _try(
     workspace: Workspace, case: OpenCase, resolution: Resolution, candidate: Candidate
 ) -> tuple[Trial | None, Executed | None]:
-    """Steps 3 to 8 for one candidate. A candidate whose own files are damaged is logged as failed, and the next is tried."""
+    """Steps 3 to 8 for one candidate. One whose own files are damaged is logged as failed, and the next is tried."""
     plan, index, seed = _commit_plan(workspace, case, resolution, candidate)
     try:
         executed = execute(workspace, case, resolution, plan, seed)
     except IntegrityError as error:
         workspace.log.append("candidate.failed", {"reason": error.code, "method": plan.method}, case=case.handle)
-        if candidate.method == "retrain":
+        if candidate.method == LAST:
             raise
+        return None, None
+    if executed.result.digest == plan.model.digest:
+        workspace.log.append("candidate.failed", {"reason": "same-weights", "method": plan.method}, case=case.handle)
         return None, None
     findings = verify(workspace, resolution, plan, executed, index, seed)
     decision = workspace.policy.judge(plan.aims_at, findings)
@@ -169,25 +212,57 @@ def _try(
     return trial, executed
 
 
+def _attempts(workspace: Workspace, resolution: Resolution) -> int:
+    """Judged attempts on any of the records, across cases. A plan that crashed before its findings saw nothing."""
+    return max((workspace.state().judged.get(handle, 0) for handle in resolution.subjects), default=0)
+
+
 def _commit_plan(
     workspace: Workspace, case: OpenCase, resolution: Resolution, candidate: Candidate
 ) -> tuple[Plan, int, str]:
-    """Log the plan's digest before anything runs, and draw the seed from the checkpoint signed after it."""
+    """Log the plan's digest before anything runs, and draw the seed from the checkpoint signed after it.
+
+    A plan that a crash left unexecuted is taken up again, seed and all: a crash is neither a new attempt nor a new draw.
+    """
     state = workspace.state()
-    spent = state.subjects.get(resolution.subject, 0)
-    if spent >= workspace.policy.limits.max_attempts:
+    if _attempts(workspace, resolution) >= workspace.policy.limits.max_attempts:
         raise Held(
             "the attempts on these records are used up",
             expected=f"at most {workspace.policy.limits.max_attempts} (limits.max_attempts)",
-            got=str(spent),
+            got=str(_attempts(workspace, resolution)),
             hint="a person has to look at the failed attempts in the log",
         )
     reference = state.banks[-1].digest if state.banks else "none"
-    plan = make_plan(workspace, resolution, candidate, attempt=spent + 1, reference=reference)
-    write_file(case.folder / f"plan-{spent + 1}.json", canonical(encode(plan)))
-    payload = {"plan": digest_of(plan), "subject": resolution.subject, "attempt": spent + 1, "policy": plan.policy}
+    planned = max((state.planned.get(handle, 0) for handle in resolution.subjects), default=0)
+    pending = _pending(
+        workspace, case, make_plan(workspace, resolution, candidate, attempt=planned, reference=reference)
+    )
+    if pending is not None:
+        return pending
+    plan = make_plan(workspace, resolution, candidate, attempt=planned + 1, reference=reference)
+    write_file(case.folder / f"plan-{plan.attempt}.json", canonical(encode(plan)))
+    payload = {
+        "plan": digest_of(plan),
+        "subjects": list(resolution.subjects),
+        "attempt": plan.attempt,
+        "policy": plan.policy,
+    }
     entry = workspace.log.append("plan.committed", payload, case=case.handle)
-    return plan, entry.index, seed_after(case, workspace.log.checkpoint())
+    checkpoint = workspace.log.checkpoint()
+    write_file(case.private / f"checkpoint-{plan.attempt}.txt", checkpoint.encode(), mode=0o600)
+    return plan, entry.index, seed_after(case, checkpoint)
+
+
+def _pending(workspace: Workspace, case: OpenCase, plan: Plan) -> tuple[Plan, int, str] | None:
+    """The committed plan that waits for its execution, if it is this very plan; another one is logged as interrupted."""
+    if fold(workspace, case).state is not State.PLANNED:
+        return None
+    committed = [entry for entry in workspace.log.case(case.handle) if entry.kind == "plan.committed"][-1]
+    checkpoint = case.private / f"checkpoint-{plan.attempt}.txt"
+    if committed.payload["plan"] == digest_of(plan) and checkpoint.exists():
+        return plan, committed.index, seed_after(case, checkpoint.read_text())
+    workspace.log.append("candidate.failed", {"reason": "interrupted"}, case=case.handle)
+    return None
 
 
 def _log_verdict(

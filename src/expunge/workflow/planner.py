@@ -18,7 +18,7 @@ from expunge.core.protocols import UnlearnJob
 from expunge.workflow.policy import policy_digest
 
 if TYPE_CHECKING:
-    from expunge.workflow.intake import OpenCase, Resolution
+    from expunge.workflow.intake import Resolution
     from expunge.workflow.workspace import Workspace
 
 LAST = "retrain"
@@ -119,8 +119,3 @@ def make_plan(
         attempt=attempt,
         reference=reference,
     )
-
-
-def open_case_label(case: OpenCase, plan_digest: str) -> str:
-    """Folder name of a candidate's run: fixed by case and plan, so that a killed run is resumed, and says nothing."""
-    return f"{case.handle}-{plan_digest.removeprefix('sha256:')[:16]}"

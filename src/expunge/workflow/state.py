@@ -39,13 +39,20 @@ class BankRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """Model in service, banks, handles of all cases in order, and the open incidents."""
+    """Model in service with what the log pins about it, banks, handles of all cases in order, open incidents.
+
+    `planned` and `judged` count, per keyed record handle, the plans committed and those whose findings were recorded.
+    """
 
     model: str | None = None
+    transcript: str | None = None
+    seed: str | None = None
     banks: tuple[BankRecord, ...] = ()
     cases: tuple[str, ...] = ()
     incidents: tuple[str, ...] = ()
-    subjects: dict[str, int] = field(default_factory=dict)
+    planned: dict[str, int] = field(default_factory=dict)
+    judged: dict[str, int] = field(default_factory=dict)
+    pending: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def fold(cls, entries: Iterable[Any]) -> State:
@@ -59,7 +66,7 @@ class State:
         """The state after one more entry."""
         kind, payload, case = body["kind"], body.get("payload") or {}, body.get("case")
         if kind in ("model.trained", "model.adopted", "model.released"):
-            return replace(self, model=payload["model"])
+            return replace(self, model=payload["model"], transcript=payload.get("transcript"), seed=payload.get("seed"))
         if kind == "bank.built":
             record = BankRecord(
                 digest=payload["bank"],
@@ -74,8 +81,14 @@ class State:
         if kind == "request.received":
             return replace(self, cases=(*self.cases, case))
         if kind == "plan.committed":
-            subject = payload["subject"]
-            return replace(self, subjects={**self.subjects, subject: self.subjects.get(subject, 0) + 1})
+            handles = tuple(payload["subjects"])
+            return replace(self, planned=_counted(self.planned, handles), pending={**self.pending, case: handles})
+        if kind == "findings.recorded":
+            return replace(self, judged=_counted(self.judged, self.pending.get(case, ())))
         if kind == "incident.opened":
             return replace(self, incidents=(*self.incidents, case))
         return self
+
+
+def _counted(counts: dict[str, int], handles: tuple[str, ...]) -> dict[str, int]:
+    return {**counts, **{handle: counts.get(handle, 0) + 1 for handle in handles}}

@@ -129,8 +129,12 @@ def play(story: Story, folder: Path, progress: Progress = silent) -> list[Chapte
         if story.choose_class is not None:
             choice = choose(workspace, label=story.choose_class, pairs=story.choose_pairs)
         if not state.banks:
-            workspace.bank(monitored=(choice.typical, choice.atypical) if choice else ())
+            workspace.bank(monitored=_blocks(workspace, choice))
         return [_delete(workspace, deletion, choice) for deletion in story.deletions]
+
+
+def _blocks(workspace: Workspace, choice: Choice | None) -> tuple[str, ...]:
+    return () if choice is None else tuple(workspace.book.blocks[slot] for slot in (choice.typical, choice.atypical))
 
 
 def _workspace(story: Story, folder: Path, progress: Progress) -> Workspace:
@@ -141,7 +145,12 @@ def _workspace(story: Story, folder: Path, progress: Progress) -> Workspace:
 
 def _delete(workspace: Workspace, deletion: Deletion, choice: Choice | None) -> Chapter:
     """One chapter; a record that an interrupted run already erased is told as such."""
-    ids = deletion.ids if choice is None or deletion.chosen is None else (getattr(choice, deletion.chosen),)
+    ids = deletion.ids
+    if choice is not None and deletion.chosen is not None:
+        name = workspace.book.ids[getattr(choice, deletion.chosen)]
+        if name is None:
+            return Chapter(title=deletion.title, outcome=None, refusal="an earlier run has already erased this record")
+        ids = (name,)
     try:
         case = workspace.request(ids=ids, block=deletion.block)
         outcome = workspace.run(case, deletion.methods)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expunge.core.codec import canonical, decode, digest_of, encode, loads
-from expunge.core.errors import InputError
+from expunge.core.codec import canonical, decode, digest_of, encode, loads, sha256_hex
+from expunge.core.errors import InputError, InputProblems
 from expunge.core.protocols import FitResult
+from expunge.evidence.commitment import keyed
 from expunge.evidence.durable import destroy_file, write_file
 from expunge.farm.bank import Bank, BankSpec
 from expunge.training.rng import derive_seed
@@ -47,6 +47,7 @@ def train(workspace: Workspace) -> tuple[ModelRecord, FitResult]:
         "transcript": transcript_digest(run / "transcript.jsonl"),
         "recipe": workspace.recipe.digest,
         "numerics": encode(workspace.numerics),
+        "seed": seed_digest(record.seed),
         "data": encode(workspace.book.data_ref(workspace.config.data.source)),
     }
     workspace.log.append("model.trained", payload)
@@ -54,9 +55,42 @@ def train(workspace: Workspace) -> tuple[ModelRecord, FitResult]:
     return record, result
 
 
-def bank_spec(workspace: Workspace) -> BankSpec:
+def seed_digest(seed: str) -> str:
+    """What the log and transcripts hold of a seed."""
+    return "sha256:" + sha256_hex(seed.encode())
+
+
+def bank_blocks(workspace: Workspace) -> list[str]:
+    """Block names by slot as a bank knows them: keyed pseudonyms, because a lone record's block is named after it."""
+    secret = workspace.secret("block")
+    return [keyed(secret, name.encode()).hex()[:24] if name else "" for name in workspace.book.blocks]
+
+
+def prepare_bank(workspace: Workspace, spec: BankSpec) -> Bank:
+    """A bank's folder with what its workers need, logged before its first model is trained on anybody."""
+    bank = Bank(spec, bank_folder(workspace, spec.digest), bank_blocks(workspace))
+    if not bank.folder.exists():
+        workspace.log.append("bank.begun", {"bank": spec.digest})
+    bank.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_file(bank.folder / "spec.json", canonical(encode(spec)), mode=0o600)
+    save_bank_slots(workspace, bank.folder)
+    return bank
+
+
+def save_bank_slots(workspace: Workspace, folder: Path) -> None:
+    """Ids and block pseudonyms by slot, 0600; erased slots are blank."""
+    plain = {"ids": list(workspace.book.ids), "blocks": bank_blocks(workspace)}
+    write_file(folder / "slots.json", canonical(plain), mode=0o600)
+
+
+def bank_spec(workspace: Workspace, monitored: Sequence[str] = ()) -> BankSpec:
     """The bank this workspace's configuration asks for, on the records that are present."""
     table = workspace.config.bank
+    names = (*table.monitored, *monitored)
+    unknown = [name for name in names if name not in workspace.book.blocks]
+    if unknown:
+        raise InputProblems("monitored blocks", [f"{name!r} does not exist" for name in unknown])
+    pseudonyms = dict(zip(workspace.book.blocks, bank_blocks(workspace), strict=True))
     recipe = {**workspace.recipe.model_dump(), "threads": 1}
     return BankSpec(
         recipe=encode(recipe),
@@ -64,7 +98,7 @@ def bank_spec(workspace: Workspace) -> BankSpec:
         seed=derive_seed(workspace.config.model.seed, "bank", len(workspace.state().banks)),
         pairs=table.pairs,
         anchors=table.anchors,
-        monitored=table.monitored,
+        monitored=tuple(pseudonyms[name] for name in names),
         tombstones=tuple(sorted(workspace.served().absent)),
     )
 
@@ -78,12 +112,8 @@ def build_bank(workspace: Workspace, monitored: Sequence[str] = ()) -> tuple[Ban
     state = workspace.state()
     if state.banks:
         raise InputError("this workspace has a bank", got=state.banks[-1].digest, hint="it serves its whole window")
-    spec = bank_spec(workspace)
-    spec = replace(spec, monitored=(*spec.monitored, *monitored))
-    bank = Bank(spec, bank_folder(workspace, spec.digest), workspace.data.train.blocks)
-    bank.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_file(bank.folder / "spec.json", canonical(encode(spec)), mode=0o600)
-    workspace.book.save_ids(bank.folder / "slots.json")
+    spec = bank_spec(workspace, monitored)
+    bank = prepare_bank(workspace, spec)
     results = bank.build(workspace.config.compute.executor, workspace.compute, workspace.progress)
     destroy_by = datetime.now(UTC) + timedelta(days=workspace.config.bank.window_days)
     payload = {
@@ -119,11 +149,11 @@ def read_bank(workspace: Workspace, digest: str) -> Bank:
     """A logged bank from its folder; its spec must still have the logged digest."""
     file = bank_folder(workspace, digest) / "spec.json"
     if not file.exists():
-        raise InputError("the bank's folder is gone", expected=str(file), hint="it may have been retired")
+        raise InputError("the bank's folder is gone", expected=str(file), hint="log it with `expunge bank --retire`")
     spec = decode(BankSpec, loads(file.read_bytes()), what="bank spec")
     if spec.digest != digest:
         raise InputError("the bank's spec was changed", expected=digest, got=spec.digest)
-    return Bank(spec, file.parent, workspace.data.train.blocks)
+    return Bank(spec, file.parent, bank_blocks(workspace))
 
 
 def bank_folder(workspace: Workspace, digest: str) -> Path:

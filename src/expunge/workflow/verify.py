@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from expunge.core import registry
-from expunge.core.codec import digest_of
+from expunge.core.errors import IntegrityError
 from expunge.core.finding import Finding
 from expunge.core.plan import Plan
 from expunge.core.protocols import CheckJob, Correctness, Deployed, Provenance
@@ -16,8 +16,9 @@ from expunge.farm.bank import Bank
 from expunge.farm.member import true_log_probabilities
 from expunge.training.audit import expected_transcript
 from expunge.training.rng import seed_number
-from expunge.training.transcript import read_transcript
+from expunge.training.transcript import read_transcript, transcript_digest
 from expunge.workflow.execute import Executed, run_x_arm
+from expunge.workflow.train import bank_folder, read_bank
 
 if TYPE_CHECKING:
     from expunge.workflow.intake import Resolution
@@ -30,15 +31,17 @@ def verify(
     """Run every check the policy names for the guarantee that the plan aims at."""
     bank = open_bank(workspace)
     served = _Served(workspace, executed)
-    usable = bank if bank is not None and bank.refuses(resolution.slots) is None else None
+    refusal = bank.refuses(resolution.slots) if bank is not None else None
+    usable = bank if refusal is None else None
     job = CheckJob(
         limits=workspace.policy.limits,
         guarantee=plan.aims_at,
         seed=seed_number(seed) & 0x7FFFFFFF,
         signals=registry.names("attacks"),
+        bank_refusal=refusal,
         arms=usable.arms(resolution.slots, run_x_arm(workspace, resolution, plan, usable, seed)) if usable else None,
         deployed=_deployed(resolution, usable, served) if usable and usable.spec.anchors else None,
-        correctness=_correctness(workspace, bank, served),
+        correctness=_correctness(workspace, bank, served, resolution),
         provenance=_provenance(workspace, resolution, executed, plan_index),
         attempt=plan.attempt,
     )
@@ -77,10 +80,10 @@ class _Served:
 
 def open_bank(workspace: Workspace) -> Bank | None:
     """The newest bank in the log, read back from its folder; None after the day it had to be destroyed."""
-    from expunge.workflow.train import read_bank
-
     banks = workspace.state().banks
     if not banks or datetime.now(UTC).date() > date.fromisoformat(banks[-1].destroy_by):
+        return None
+    if not (bank_folder(workspace, banks[-1].digest) / "spec.json").exists():
         return None
     return read_bank(workspace, banks[-1].digest)
 
@@ -101,20 +104,33 @@ def _deployed(resolution: Resolution, bank: Bank, served: _Served) -> Deployed:
     )
 
 
-def _correctness(workspace: Workspace, bank: Bank | None, served: _Served) -> Correctness:
+def _correctness(workspace: Workspace, bank: Bank | None, served: _Served, resolution: Resolution) -> Correctness:
+    """Test records of the classes that are still trained on; a class that was erased whole cannot be demanded back."""
+    kept = np.ones(len(workspace.book.ids), bool)
+    kept[[*resolution.slots, *workspace.book.tombstones]] = False
+    rows = np.isin(served.labels, np.unique(workspace.data.train.labels[kept]))
     anchors = bank.sketches("anchors").correct if bank is not None and bank.spec.anchors else None
     references = anchors if anchors is not None else np.zeros((0, len(served.labels)), bool)
     return Correctness(
-        labels=served.labels,
-        candidate=served.correct("candidate"),
-        original=served.correct("original"),
-        references=references,
+        labels=served.labels[rows],
+        candidate=served.correct("candidate")[rows],
+        original=served.correct("original")[rows],
+        references=references[:, rows],
         classes=workspace.data.classes,
     )
 
 
+def _original_lines(workspace: Workspace) -> list[dict[str, Any]]:
+    """The original's transcript if it is the one the log pins; otherwise nothing, and the control says so."""
+    path = workspace.root / workspace.served().run / "transcript.jsonl"
+    pinned = workspace.state().transcript
+    try:
+        return read_transcript(path) if pinned is not None and transcript_digest(path) == pinned else []
+    except (OSError, IntegrityError):
+        return []
+
+
 def _provenance(workspace: Workspace, resolution: Resolution, executed: Executed, plan_index: int) -> Provenance | None:
-    original = workspace.root / workspace.served().run / "transcript.jsonl"
     if executed.result.transcript is None:
         return None
     book = workspace.book
@@ -127,15 +143,10 @@ def _provenance(workspace: Workspace, resolution: Resolution, executed: Executed
     return Provenance(
         expected=expected_transcript(workspace.recipe, workspace.adapter.parts(job), leaves),
         candidate=read_transcript(executed.result.transcript),
-        original=read_transcript(original) if original.exists() else [],
+        original=_original_lines(workspace),
         candidate_digest=executed.result.digest,
         plan_index=plan_index,
         result_index=executed.index,
         forgotten=(sum(pair[0] in ids for pair in gone), sum(pair[1] in contents for pair in gone)),
         copies=len(resolution.copies),
     )
-
-
-def findings_digest(findings: tuple[Finding, ...]) -> str:
-    """`sha256:` over all findings."""
-    return digest_of(list(findings))

@@ -19,7 +19,7 @@ from typing import Any, Self
 import yaml
 
 from expunge.core.codec import canonical, decode, encode, loads
-from expunge.core.errors import InputError, StorageError, WorkspaceBusy
+from expunge.core.errors import InputError, IntegrityError, StorageError, WorkspaceBusy
 from expunge.core.plan import Compute, Numerics
 from expunge.core.policy import Policy
 from expunge.core.protocols import FitJob, Progress, silent
@@ -228,10 +228,12 @@ class Workspace:
 
     def served(self) -> ModelRecord:
         """The model in service."""
-        digest = self.state().model
-        if digest is None:
+        from expunge.workflow.train import seed_digest
+
+        state = self.state()
+        if state.model is None:
             raise InputError("this workspace has no model yet", hint="expunge train, or expunge adopt FILE")
-        record = self.model_record(digest)
+        record = self.model_record(state.model)
         if record.recipe != self.recipe.digest:
             raise InputError(
                 "recipe.yaml is not the recipe the served model was trained with",
@@ -239,6 +241,8 @@ class Workspace:
                 got=self.recipe.digest,
                 hint="restore recipe.yaml: EXACT means the same recipe without the record",
             )
+        if state.seed is not None and seed_digest(record.seed) != state.seed:
+            raise IntegrityError("the served model's seed is not the one that was logged", expected=state.seed)
         return record
 
     def model_ref(self, record: ModelRecord) -> ModelRef:

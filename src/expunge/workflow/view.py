@@ -1,0 +1,74 @@
+"""What a report shows of a case, as plain JSON; reports render it and decide nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from expunge.core import registry
+from expunge.core.codec import encode
+from expunge.evidence.predicate import NON_CLAIMS, Predicate
+from expunge.evidence.sentence import custody_line, sentence_of
+from expunge.workflow.figures import figure_data
+from expunge.workflow.purge import NOT_COVERED, Accepted, Purge
+
+if TYPE_CHECKING:
+    from expunge.workflow.workspace import Workspace
+
+
+def view(workspace: Workspace, accepted: Accepted, purged: Purge, draft: Predicate) -> Mapping[str, Any]:
+    """What a report shows, as plain JSON."""
+    names = [root.name for root in workspace.roots().role("operator", "verifier")]
+    checks = {finding.check for finding in draft.findings}
+    shown = {
+        "case": draft.case.handle,
+        "custody": custody_line(draft, names),
+        "sentence": sentence_of(draft),
+        "guarantee": draft.guarantee,
+        "guarantee_basis": draft.guarantee_basis,
+        "issued_at": draft.issued_at,
+        "expires_at": draft.expires_at,
+        "attempt": draft.attempts,
+        "findings": list(draft.findings),
+        "skipped": {
+            name: f"the policy does not ask for it under {draft.guarantee.value}"
+            for name in registry.names("checks")
+            if name not in checks
+        },
+        "figures": figure_data(workspace),
+        "bank_n": draft.bank.n if draft.bank else 0,
+        "facts": _facts(workspace, accepted, draft),
+        "purged": list(purged.purged),
+        "retiring": list(purged.retiring),
+        "failed": _failed(accepted),
+        "not_covered": [*NOT_COVERED.values(), *purged.not_covered],
+        "non_claims": list(NON_CLAIMS),
+    }
+    return encode(shown)  # type: ignore[no-any-return]
+
+
+def _failed(accepted: Accepted) -> list[str]:
+    earlier = accepted.attempt - 1
+    if not earlier:
+        return []
+    return [
+        f"{earlier} earlier attempt(s) on these records, each in the log; the tests of this one ran at alpha / 2^{earlier}"
+    ]
+
+
+def _facts(workspace: Workspace, accepted: Accepted, draft: Predicate) -> dict[str, str]:
+    return {
+        "method": f"{draft.method.name} ({draft.method.origin}), {accepted.seconds:.2f} s, "
+        f"{accepted.steps_run} of {accepted.steps_total} steps run",
+        "full training": "not measured, the original was adopted"
+        if accepted.original.adopted
+        else f"{accepted.original.seconds:.2f} s measured",
+        "model before": draft.models.before,
+        "model after": draft.models.after,
+        "records": f"{draft.data_before.present} before, {draft.data_after.present} after, {workspace.data.note}",
+        "plan": f"{draft.plan.digest}, log entry {draft.plan.index}, before anything ran",
+        "policy": draft.policy,
+        "legal basis": f"{draft.basis.ground}, received {encode(draft.basis.received)[:10]}",
+        "numerics": ", ".join(f"{key} {value}" for key, value in encode(draft.numerics).items() if value is not None),
+        "self-test": draft.selftest or draft.selftest_reason,
+    }
