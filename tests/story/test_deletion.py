@@ -255,13 +255,12 @@ def test_damaged_checkpoint_of_the_original_falls_back_to_retrain(folder: Path) 
     assert check(folder, outcome) == []
 
 
-def test_a_copy_of_the_record_under_another_id_holds_the_case(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_of_the_record_under_another_id_and_label_holds_the_case(folder: Path) -> None:
     with Workspace.open(folder) as workspace:
         case = workspace.request(ids=[DIGIT])
-        leaves = list(workspace.book._leaves)
         slot = workspace.book.slots_of([DIGIT])[0]
-        leaves[0] = (leaves[0][0], leaves[slot][1])
-        monkeypatch.setattr(workspace.book, "_leaves", leaves)
+        workspace.data.train.images[0] = workspace.data.train.images[slot]
+        assert workspace.data.train.labels[0] != workspace.data.train.labels[slot]
         with pytest.raises(Held, match="same content"):
             workspace.run(case)
         assert fold(workspace, case).certificate is None

@@ -206,10 +206,21 @@ def resolve(workspace: Workspace, case: OpenCase) -> Resolution:
         slots=tuple(slots),
         ids=ids,
         block=next(iter(blocks)) if len(blocks) == 1 else None,
-        copies=tuple(book.copies(slots)),
+        copies=tuple(_copies(workspace, slots)),
         commitment=commit(case.key(), {"forget": sorted(split.forget), "data": encode(reference)}),
         subjects=subjects,
     )
+
+
+def _copies(workspace: Workspace, slots: list[int]) -> list[int]:
+    """Present slots outside the request with the very same pixels, whatever their id or label."""
+    images, mine = workspace.data.train.images, frozenset(slots)
+    wanted = {images[slot].tobytes() for slot in slots}
+    return [
+        slot
+        for slot, name in enumerate(workspace.book.ids)
+        if name is not None and slot not in mine and images[slot].tobytes() in wanted
+    ]
 
 
 def log_resolution(workspace: Workspace, case: OpenCase, resolution: Resolution) -> Any:

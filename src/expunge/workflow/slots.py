@@ -128,16 +128,6 @@ class SlotBook:
             raise InputProblems("blocks", [f"{block!r} is unknown or already deleted"], code="unknown-id")
         return found
 
-    def copies(self, slots: Sequence[int]) -> list[int]:
-        """Present slots outside `slots` that hold the same content as one of them."""
-        wanted = {self._leaves[slot][1] for slot in slots}
-        mine = frozenset(slots)
-        return [
-            slot
-            for slot, name in enumerate(self.ids)
-            if name is not None and slot not in mine and self._leaves[slot][1] in wanted
-        ]
-
     def align(self, dataset: Any) -> Any:
         """A data set with its training records in slot order; erased ones blank."""
         return aligned(dataset, self.ids, self.blocks)
