@@ -18,6 +18,7 @@ def small_config(**bank: object) -> dict[str, object]:
     return {
         "data": {"source": "digits", "options": {"canaries": 20}},
         "bank": {"pairs": PAIRS, "anchors": ANCHORS, "monitored": ("canary",), **bank},
+        "model": {"seed": "00112233445566778899aabbccddeeff"},
         "owner": {"name": "test owner"},
         "compute": {"executor": "inline"},
     }
