@@ -73,7 +73,11 @@ def choose(workspace: Workspace, *, label: str, pairs: int) -> Choice:
 
 
 def record_gaps(sketches: Sketches) -> NDArray[np.float64]:
-    """Mean IN minus mean OUT of the logit-scaled confidence of every record, in SD of OUT, shape (N,)."""
+    """Mean IN minus mean OUT of the logit-scaled confidence of every record, in SD of OUT, shape (N,).
+
+    No record's SD counts as smaller than the median one: with few models the largest gap would otherwise belong to
+    whoever's SD came out small by luck (seen on CIFAR-10: 9 SD on 8 choosing models, 0 on 24 judging ones).
+    """
     log_p = np.minimum(sketches.train.astype(np.float64), np.log1p(-CLIP))
     scores = log_p - np.log(-np.expm1(log_p))
     inside = sketches.inside
@@ -81,7 +85,7 @@ def record_gaps(sketches: Sketches) -> NDArray[np.float64]:
     mean_in = np.where(inside, scores, 0).sum(0) / np.maximum(counts_in, 1)
     mean_out = np.where(~inside, scores, 0).sum(0) / np.maximum(counts_out, 1)
     spread = np.sqrt(np.where(~inside, (scores - mean_out) ** 2, 0).sum(0) / np.maximum(counts_out - 1, 1))
-    gaps: NDArray[np.float64] = (mean_in - mean_out) / np.maximum(spread, 1e-9)
+    gaps: NDArray[np.float64] = (mean_in - mean_out) / np.maximum(spread, max(float(np.median(spread)), 1e-9))
     return gaps
 
 
