@@ -16,7 +16,7 @@ class Finetune:
     What it does: `epochs` more epochs from the original weights at rate `lr`, forgotten slots empty.
     Source: the fine-tuning baseline of Golatkar et al. 2020 (arXiv 1911.04933) and of most benchmarks.
     Aims at: EMPIRICAL. Needs: HasGradients. Cost: epochs / recipe epochs.
-    Fails when: almost always on memorised records: see benchmarks/ for the measured residual. It is here as the seam for
+    Fails when: almost always on memorised records: see benchmarks/demo/result.json. It is here as the seam for
     approximate methods and as a saboteur that the checks must catch.
     """
 
