@@ -1,6 +1,6 @@
 """One CIFAR-10 automobile, from request to certificate, and what each exact method costs.
 
-    python benchmarks/cifar10_single_image/run.py --data FOLDER --stage story  [--full]
+    python benchmarks/cifar10_single_image/run.py --data FOLDER --stage story [--size short|medium|full]
     python benchmarks/cifar10_single_image/run.py --data FOLDER --stage methods [--full]
 
 `story` plays `expunge demo cifar10`: choose a typical and an atypical automobile on other models, build the judging bank,
@@ -14,7 +14,7 @@ import argparse
 import json
 import statistics
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,15 @@ def accuracy(adapter: Any, path: Path, data: Any) -> dict[str, Any]:
 
 def story(options: argparse.Namespace) -> dict[str, Any]:
     from expunge.apps.cli._console import _plain
-    from expunge.workflow.stories import cifar10_story, play
+    from expunge.workflow.stories import SIZES, cifar10_story, play
 
-    chosen = cifar10_story(options.data, full=options.full)
-    chapters = play(chosen, options.work / ("story-full" if options.full else "story"), say)
+    chosen = cifar10_story(options.data, size=options.size)
+    folder = options.work / f"story-{options.size}"
+    chapters = play(chosen, folder, say)
     return {
         "title": chosen.title,
+        "size": asdict(SIZES[options.size]),
+        "choice": json.loads((folder / "store" / "chosen.json").read_bytes()),
         "chapters": [
             {
                 "title": chapter.title,
@@ -128,17 +131,21 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--stage", choices=["story", "methods"], required=True)
-    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--full", action="store_true", help="methods: all 50,000 images")
+    parser.add_argument("--size", choices=["short", "medium", "full"], default="short", help="of the story")
     parser.add_argument("--work", type=Path, default=Path.home() / ".cache" / "expunge-benchmarks" / "single-image")
     options = parser.parse_args()
-    result = story(options) if options.stage == "story" else methods(options)
-    flags = " --full" if options.full else ""
+    if options.stage == "story":
+        flags, name, result = f" --size {options.size}", f"story-{options.size}", story(options)
+    else:
+        flags, name = (" --full", "methods-full") if options.full else ("", "methods")
+        result = methods(options)
     record = {
         "command": f"python benchmarks/cifar10_single_image/run.py --data FOLDER --stage {options.stage}{flags}",
         **result,
         "hardware": hardware(),
     }
-    (HERE / f"{options.stage}{'-full' if options.full else ''}.json").write_text(json.dumps(record, indent=2) + "\n")
+    (HERE / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -81,19 +81,40 @@ def digits_story() -> Story:
     )
 
 
-def cifar10_story(data: Path | None, *, full: bool) -> Story:
-    """A typical and an atypical automobile of CIFAR-10. The short form uses 10,000 images, a bank of 24 and no anchors.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much of CIFAR-10 a story uses: training images (None = all), pairs that judge and that choose, anchors."""
 
-    Without `data` the archive is downloaded once, checked against its known SHA-256, and cached.
+    images: int | None
+    pairs: int
+    choosing: int
+    anchors: int
+    estimate: str
+
+
+SIZES: Mapping[str, Size] = {
+    "short": Size(images=10_000, pairs=12, choosing=4, anchors=0, estimate="20 minutes"),
+    "medium": Size(images=15_000, pairs=24, choosing=6, anchors=19, estimate="1 hour"),
+    "full": Size(images=None, pairs=24, choosing=8, anchors=40, estimate="5 hours"),
+}
+
+
+def cifar10_story(data: Path | None, *, size: str) -> Story:
+    """A typical and an atypical automobile of CIFAR-10, at one of SIZES.
+
+    Without `data` the archive is downloaded once, checked against its known SHA-256, and cached. Raises InputError on
+    an unknown size.
     """
-    recipe = load_recipe("cifar10-w16")
-    options: dict[str, Any] = {} if full else {"limit": 10_000}
+    if size not in SIZES:
+        raise InputError("unknown size", expected=", ".join(SIZES), got=size)
+    recipe, scale = load_recipe("cifar10-w16"), SIZES[size]
+    options: dict[str, Any] = {} if scale.images is None else {"limit": scale.images}
     return Story(
-        title=f"expunge demo: one CIFAR-10 automobile, {'50,000' if full else '10,000'} training images",
-        estimate=f"{'5 hours' if full else '20 minutes'} or so on 2 quiet cores; an interrupted run continues where it was",
+        title=f"expunge demo: one CIFAR-10 automobile, {scale.images or 50_000:,} training images",
+        estimate=f"{scale.estimate} or so on 2 quiet cores; an interrupted run continues where it was",
         config={
             "data": {"source": "cifar10", "path": str(data.resolve()) if data else None, "options": options},
-            "bank": {"pairs": 24 if full else 12, "anchors": 40 if full else 0},
+            "bank": {"pairs": scale.pairs, "anchors": scale.anchors},
             "owner": {"name": "demo"},
         },
         recipe=recipe,
@@ -115,7 +136,7 @@ def cifar10_story(data: Path | None, *, full: bool) -> Story:
         resumable=True,
         policy=DEFAULT.replace("margin: 0.2 ", "margin: 0.3 "),
         choose_class="automobile",
-        choose_pairs=8 if full else 4,
+        choose_pairs=scale.choosing,
     )
 
 

@@ -23,7 +23,8 @@ def command(
     folder: Annotated[
         Path, typer.Option("--folder", help="Workspace to make; an earlier demo there is replaced.")
     ] = Path("demo-work"),
-    full: Annotated[bool, typer.Option("--full", help="cifar10: all 50,000 images and the full bank (hours).")] = False,
+    size: Annotated[str, typer.Option("--size", help="cifar10: short, medium or full (20 min, 1 h, 5 h).")] = "short",
+    full: Annotated[bool, typer.Option("--full", help="The same as --size full.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train, build the bank, request, erase, verify, certify: the whole walk, with progress and a verdict table."""
@@ -34,7 +35,7 @@ def command(
 
     if story not in STORIES:
         raise InputError("unknown story", expected=" or ".join(STORIES), got=story)
-    chosen: Story = digits_story() if story == "digits" else cifar10_story(data, full=full)
+    chosen: Story = digits_story() if story == "digits" else cifar10_story(data, size="full" if full else size)
     console = Console(stderr=True, highlight=False)
     console.print(f"[bold]{chosen.title}[/]\n{chosen.estimate}")
     _clear(folder, resume=chosen.resumable)
