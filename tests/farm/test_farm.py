@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -168,6 +170,19 @@ def test_a_worker_that_dies_is_said_in_our_words(tmp_path):
     marksman.join()
     assert "run again" in caught.value.hint
     assert mine.build("inline", Compute())
+
+
+def test_a_worker_that_dies_while_tasks_are_handed_in_is_said_in_our_words(tmp_path, monkeypatch):
+    """The pool notices a death at `submit` too, when the worker falls before the last task is in the queue."""
+
+    class Fragile(ProcessPoolExecutor):
+        def submit(self, *args, **kwargs):
+            raise BrokenProcessPool("a child process terminated abruptly")
+
+    monkeypatch.setattr("expunge.farm.executors.process.ProcessPoolExecutor", Fragile)
+    mine = bank(tmp_path)
+    with pytest.raises(ExpungeError, match="worker process died"):
+        Process().run(mine.tasks("bank"), mine.folder, Compute(processes=1))
 
 
 SCRIPT = """

@@ -33,8 +33,8 @@ class Process:
             context = multiprocessing.get_context("spawn")
             workers = min(compute.processes, len(todo))
             with ProcessPoolExecutor(workers, context, initializer=_watch, initargs=(os.getpid(),)) as pool:
-                futures = {pool.submit(run_task, tasks[number], folder): number for number in todo}
-                try:
+                try:  # a worker may die while the later tasks are still being handed in
+                    futures = {pool.submit(run_task, tasks[number], folder): number for number in todo}
                     for future in as_completed(futures):
                         results[futures[future]] = future.result()
                         done += 1
