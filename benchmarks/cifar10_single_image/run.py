@@ -74,7 +74,31 @@ def story(options: argparse.Namespace) -> dict[str, Any]:
             }
             for chapter in chapters
         ],
+        "cases": logged_cases(folder),
     }
+
+
+def logged_cases(folder: Path) -> list[dict[str, Any]]:
+    """Every case of the workspace from its own files, in the order of the log: a resumed story knows its past too."""
+    found = []
+    for case in sorted((folder / "cases").iterdir(), key=_logged):
+        plans = {path.stem.split("-")[1]: json.loads(path.read_bytes()) for path in case.glob("plan-*.json")}
+        findings = {n: case / f"findings-{n}.json" for n in plans}
+        found += [
+            {
+                "case": case.name,
+                "method": plan["method"],
+                "attempt": plan["attempt"],
+                "certified": (case / "certificate.zip").exists(),
+                "findings": json.loads(findings[n].read_bytes()) if findings[n].exists() else "cut off before any",
+            }
+            for n, plan in sorted(plans.items())
+        ]
+    return found
+
+
+def _logged(case: Path) -> int:
+    return int(json.loads((case / "receipt.json").read_bytes())["inclusion"]["index"])
 
 
 def methods(options: argparse.Namespace) -> dict[str, Any]:

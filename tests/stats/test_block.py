@@ -3,6 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from expunge.attacks.lira import Lira
+from expunge.attacks.rmia import Rmia
 from expunge.core.errors import CheckBroken
 from expunge.core.finding import MembershipScores
 from expunge.stats.block import Models, among_peers, pair_scores
@@ -69,7 +71,6 @@ def test_file_and_anchors_are_scored_alike():
         {"into": np.full((5, 4), -1.0)},
         {"into": np.full((6, 3), -1.0)},
         {"out": np.full((6, 4), np.nan)},
-        {"out": np.full((6, 4), 1.0)},
         {"out": np.full((6, 4), -np.inf)},
         {"out": np.full(6, -1.0)},
         {"out": np.empty((6, 0)), "into": np.empty((6, 0))},
@@ -83,6 +84,17 @@ def test_malformed_arms_break_the_check(change):
     arms = bank(np.random.default_rng(0), pairs=6, records=4, unlearned=0.0)
     with pytest.raises(CheckBroken):
         pair_scores(spy([]), dataclasses.replace(arms, **change))
+
+
+@pytest.mark.parametrize(
+    ("attack", "field"),
+    [(Lira, "out"), (Lira, "into"), (Lira, "unlearned"), (Rmia, "out"), (Rmia, "unlearned"), (Rmia, "out_population")],
+)
+def test_a_probability_above_one_breaks_the_check_in_the_attack_that_reads_it(attack, field):
+    arms = bank(np.random.default_rng(0), pairs=6, records=4, unlearned=0.0)
+    wrong = np.full_like(getattr(arms, field), 1.0)
+    with pytest.raises(CheckBroken):
+        pair_scores(attack().score, dataclasses.replace(arms, **{field: wrong}))
 
 
 def test_an_attack_that_returns_nan_or_another_shape_breaks_the_check():

@@ -158,7 +158,8 @@ class Unlearner(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttackJob:
-    """Signals an attack scores. All arrays are natural-log probabilities of the true class, float, at most 0.
+    """Signals an attack scores: natural-log probabilities of the true class, float, at most 0; or, for an attack that
+    is a `Probe`, what its own `measure` returned, finite floats, higher = more likely a member.
 
     target (T, R): T models to be scored on the R records of the block.
     reference (M, R), member (M, R) bool: bank models outside the targets' own pairs, and whether they trained on each.
@@ -180,12 +181,88 @@ class Attack(Protocol):
         """Scores of shape (T, R)."""
 
 
+# ------------------------------------------------------------------------------------------------------------ probes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeJob:
+    """One model under a probe. The same probe runs on every arm, with the same seed and the same records.
+
+    `model` is loaded from the file `weights`; `partner` is the weights file of the pair's IN model (of the original,
+    for candidate and anchors). `fit` is the training of this very model without the block: its `universe` minus
+    `absent` are records it may legitimately be trained further on, its `folder` is scratch. `data` is the data-floor
+    Dataset; `block`, `neighbours` and `retained` are slots of `data.train` (under test; the nearest retained
+    neighbours of the block; a sample outside both that every arm treats alike), `population` rows of `data.test`.
+    """
+
+    adapter: Any
+    model: Any
+    weights: Path
+    partner: Path | None
+    fit: FitJob
+    data: Any
+    block: tuple[int, ...]
+    neighbours: tuple[int, ...]
+    retained: tuple[int, ...]
+    population: tuple[int, ...]
+    seed: int
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """An attack or a check that must look at models itself. The farm runs it on every arm; checks never see a model.
+
+    `requires` is a capability protocol of the adapter; without it the plug-in is reported as not applicable.
+    """
+
+    requires: type
+
+    def measure(self, job: ProbeJob) -> Mapping[str, Array]:
+        """Named float arrays, the same names and shapes on every model. An attack returns `block` (R,) and
+        `population` (Z,). Must not change the model or any file outside `job.fit.folder`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What one probe returned: per complement pair k of n for the arms (unlearned None = no X arm), and per model for
+    the served file, the original and the full-size anchors that saw (`in_anchors`) or never saw the block."""
+
+    out: Sequence[Mapping[str, Array]]
+    into: Sequence[Mapping[str, Array]]
+    unlearned: Sequence[Mapping[str, Array]] | None
+    candidate: Mapping[str, Array] | None = None
+    original: Mapping[str, Array] | None = None
+    out_anchors: Sequence[Mapping[str, Array]] = ()
+    in_anchors: Sequence[Mapping[str, Array]] = ()
+
+
+@runtime_checkable
+class HasWhiteBox(Protocol):
+    """The family's insides can be read, record by record, at test time (augmentation off, BatchNorm frozen)."""
+
+    def features(self, model: Any, images: Array) -> Array:
+        """Activations before the last linear layer, (N, F), float32."""
+
+    def gradients(self, model: Any, images: Array, labels: Array, *, project: int = 0, seed: int = 0) -> Array:
+        """Per-record gradient of the cross-entropy in the parameters, (N, P) float32; `project` > 0 gives a seeded
+        random projection (N, project) whose inner products are unbiased (Johnson-Lindenstrauss)."""
+
+    def gradient_norms(self, model: Any, images: Array, labels: Array) -> Array:
+        """Euclidean norm of the same, (N,), without holding (N, P)."""
+
+    def curvatures(self, model: Any, images: Array, labels: Array, *, probes: int = 8, seed: int = 0) -> Array:
+        """Hutchinson estimate of the trace of the loss's Hessian in the input, (N,), from `probes` Rademacher draws."""
+
+    def flat_weights(self, model: Any) -> Array:
+        """All trainable parameters as one vector (P,), in the order `gradients` uses."""
+
+
 # ------------------------------------------------------------------------------------------------------------ checks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arms:
-    """Log-probabilities of the true class from the bank, per complement pair k of n.
+    """Log-probabilities of the true class from the bank, per complement pair k of n (or a probe's signal).
 
     out, into (n, R): the model of the pair that did not, and that did train on the block. unlearned (n, R) or None:
     the IN model after the method ran on it. *_population (n, Z): the same models on records nobody trained on.
@@ -247,10 +324,46 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spike:
+    """X models that got the block back at a known dose (times it was shown again): a method that blinds the attack
+    shows no response. `measured` are the same models under the probes, by `attacks/name`."""
+
+    dose: int
+    unlearned: Array
+    unlearned_population: Array
+    measured: Mapping[str, Sequence[Mapping[str, Array]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linkage:
+    """Near-duplicates of the block, searched before the request was resolved.
+
+    `inside` travel with the block, `outside` belong to other people's retained records (never deleted by closure).
+    `recall` is (found, planted) of re-encodes and crops planted to measure the search. `thresholds` are recorded.
+    """
+
+    inside: int
+    outside: int
+    recall: tuple[int, int]
+    thresholds: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coins:
+    """One-run canaries: `trained` (m,) bool are the coins the verifier holds (heads = trained, then deleted with the
+    batch; tails = never seen), the scores (m,) of candidate and original, higher = more likely a member."""
+
+    trained: Array
+    candidate: Array
+    original: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckJob:
     """Everything a check may look at. workflow/execute makes it; a check never calls a method.
 
     `bank_refusal` says why a bank that exists cannot judge this block; then `arms` and `deployed` are None.
+    `measured` holds what probes returned, by `attacks/name` or `checks/name`.
     """
 
     limits: Any
@@ -263,6 +376,10 @@ class CheckJob:
     correctness: Correctness | None = None
     provenance: Provenance | None = None
     attempt: int = 1
+    measured: Mapping[str, Measured] = field(default_factory=dict)
+    spikes: tuple[Spike, ...] = ()
+    linkage: Linkage | None = None
+    coins: Coins | None = None
 
 
 @runtime_checkable
@@ -315,6 +432,7 @@ __all__ = [
     "AttackJob",
     "Check",
     "CheckJob",
+    "Coins",
     "Compute",
     "Correctness",
     "Cost",
@@ -325,10 +443,16 @@ __all__ = [
     "HasGradients",
     "HasShards",
     "HasTranscript",
+    "HasWhiteBox",
+    "Linkage",
+    "Measured",
     "ModelAdapter",
+    "Probe",
+    "ProbeJob",
     "Progress",
     "Provenance",
     "Signer",
+    "Spike",
     "Task",
     "UnlearnJob",
     "Unlearner",

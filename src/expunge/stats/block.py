@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from expunge.core.errors import CheckBroken
 from expunge.core.finding import MembershipScores
 from expunge.core.protocols import Arms, AttackJob
-from expunge.stats.arrays import Bools, Floats, finite, log_probabilities
+from expunge.stats.arrays import Bools, Floats, finite
 
 Score = Callable[[AttackJob], MembershipScores]
 Rows = NDArray[np.intp] | NDArray[np.bool_]
@@ -32,7 +32,8 @@ class BlockScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
-    """M models: natural-log probabilities of the true class on the block (M, R) and on Z unseen records (M, Z)."""
+    """M models: a signal on the block (M, R) and on Z unseen records (M, Z); natural-log probabilities of the true class
+    unless the attack measures its own. The attack checks the range of what it gets; here values must be finite."""
 
     block: Floats
     population: Floats
@@ -42,10 +43,10 @@ class Models:
         """Checked arrays; `like` fixes R and Z. Raises CheckBroken when shapes differ or a value is not finite."""
         records = None if like is None else like.block.shape[1]
         others = None if like is None else like.population.shape[1]
-        first = log_probabilities(name, block, (None, records))
+        first = finite(name, block, (None, records))
         if not first.shape[1]:
             raise CheckBroken(f"{name}: the block holds no record")
-        second = log_probabilities(f"{name}_population", population, (first.shape[0], others))
+        second = finite(f"{name}_population", population, (first.shape[0], others))
         return cls(block=first, population=second)
 
     def __len__(self) -> int:

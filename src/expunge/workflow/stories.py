@@ -94,7 +94,7 @@ class Size:
 
 SIZES: Mapping[str, Size] = {
     "short": Size(images=10_000, pairs=12, choosing=4, anchors=0, estimate="20 minutes"),
-    "medium": Size(images=15_000, pairs=24, choosing=6, anchors=19, estimate="1 hour"),
+    "medium": Size(images=15_000, pairs=24, choosing=6, anchors=40, estimate="2 hours"),
     "full": Size(images=None, pairs=24, choosing=8, anchors=40, estimate="5 hours"),
 }
 
