@@ -21,6 +21,8 @@ class Replay:
     Aims at: EXACT. Needs: HasTranscript. Cost: the share of steps from the first use on; with ordinary shuffling every
     record is used in the first epoch and nothing is saved, so recipes introduce records in slices.
     Fails when: numerics differ, checkpoints were purged, or a checkpoint is not the one in the transcript.
+    Measured: with five slices 25 % of the steps are saved on average (100 random records of 50,000 CIFAR-10 images, 2
+    cores, CPU), and the weights equal the retraining's (benchmarks/cifar10_single_image/methods-full.json).
     """
 
     aims_at = Guarantee.EXACT

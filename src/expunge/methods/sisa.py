@@ -19,7 +19,9 @@ class Sisa:
     Source: Bourtoule et al. 2021 (arXiv 1912.03817), section 4; our deviations: slices enter one training of fixed
     length instead of a training a slice, and the erased slot stays empty.
     Aims at: EXACT. Needs: HasShards and a recipe with shards > 1. Cost: about 1/S times the share after the slice.
-    Fails when: requests spread over many shards. Accuracy falls as S grows; the benchmark prints it.
+    Fails when: requests spread over many shards. Accuracy falls as S grows.
+    Measured: S = 1, 4, 8 reach .819, .705, .610 on 50,000 CIFAR-10 images in 10 epochs and one deletion takes 133, 32, 5 s
+    (n = 1 record; 2 cores, CPU; benchmarks/cifar10_single_image/methods-full.json).
     """
 
     aims_at = Guarantee.EXACT
