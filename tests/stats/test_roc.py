@@ -93,3 +93,16 @@ def test_degenerate_scores_break_the_check(members):
 def test_an_impossible_rate_is_refused():
     with pytest.raises(CheckBroken):
         tpr_at_fpr([1.0], [0.0], 1.0)
+
+
+def test_the_band_covers_the_whole_true_curve_as_often_as_it_says():
+    from scipy import stats
+
+    from expunge.stats.roc import roc_band
+
+    rng, missed = np.random.default_rng(11), 0
+    for _ in range(200):
+        band = roc_band(rng.normal(1, 1, 120), rng.normal(size=150), level=0.9)
+        true = stats.norm.sf(stats.norm.isf(band.fpr) - 1)
+        missed += bool(((true < band.low - 1e-12) | (true > band.high + 1e-12)).any())
+    assert missed <= 33  # 10 % of 200 and three standard errors

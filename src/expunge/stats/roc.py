@@ -46,6 +46,32 @@ def roc(members: ArrayLike, nonmembers: ArrayLike) -> Roc:
     return Roc(fpr=np.concatenate([[0.0], fpr]), tpr=np.concatenate([[0.0], tpr]))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RocBand:
+    """Limits of the TPR at each FPR of a grid, float (F,) each; the whole true curve lies between them at `level`."""
+
+    fpr: Floats
+    low: Floats
+    high: Floats
+    level: float
+
+
+def roc_band(members: ArrayLike, nonmembers: ArrayLike, level: float = 0.95, points: int = 201) -> RocBand:
+    """Simultaneous distribution-free band (Campbell 1994): both empirical survival functions may be off by their
+    Dvoretzky-Kiefer-Wolfowitz distance, sqrt(ln(2/a)/(2n)) with Massart's constant and (1 - a)^2 = level."""
+    high, low = _both(members, nonmembers)
+    log_tail = math.log(2 / (1 - math.sqrt(level)))
+    up, aside = (math.sqrt(log_tail / (2 * side.size)) for side in (high, low))
+    curve, grid = roc(high, low), np.linspace(0, 1, points)
+
+    def tpr(at: Floats) -> Floats:
+        return np.asarray(curve.tpr[np.searchsorted(curve.fpr, at, side="right") - 1], dtype=np.float64)
+
+    below = np.where(grid - aside >= 0, tpr(np.maximum(grid - aside, 0)) - up, 0.0)
+    above = np.where(grid + aside <= 1, tpr(np.minimum(grid + aside, 1)) + up, 1.0)
+    return RocBand(fpr=grid, low=np.clip(below, 0, 1), high=np.clip(above, 0, 1), level=level)
+
+
 def auc(members: ArrayLike, nonmembers: ArrayLike, level: float = 0.95) -> Bounds:
     """Area with DeLong's variance (1988, eq. 3 to 5), the interval taken on the logit scale to stay inside [0, 1].
 
