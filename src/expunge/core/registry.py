@@ -19,11 +19,13 @@ from typing import Any
 from expunge.core.codec import sha256_hex
 from expunge.core.errors import MissingExtra, RegistryError
 
-KINDS = ("methods", "checks", "attacks", "models", "data", "executors", "signers", "reports")
+KINDS = ("methods", "checks", "attacks", "models", "data", "executors", "signers", "reports", "scores", "saboteurs")
 _HOMES = {
     "executors": "expunge.farm.executors",
     "signers": "expunge.evidence.signers",
     "reports": "expunge.apps.reports",
+    "scores": "expunge.connect.scores",
+    "saboteurs": "expunge.testing.saboteurs",
 }
 _EXTRA = "vision"
 
