@@ -74,7 +74,7 @@ _TRAITS = (
         value=lambda model: -float(model["own"][0]),
         control=_deleted_too,
         role=Role.CAN_FAIL,
-        more="neighbours were unlearned too",
+        more="neighbours lost their own labels (unlearned too, or still displaced by the block)",
         less="neighbours are held more firmly than without the deletion",
     ),
 )

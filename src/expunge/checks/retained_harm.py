@@ -12,7 +12,7 @@ from expunge.core.protocols import Array, CheckJob, ModelAdapter, ProbeJob
 from expunge.stats.arrays import Floats
 from expunge.stats.behaviour import judge
 from expunge.stats.roc import auc
-from expunge.stats.trait import Inquiry, Model, Trait, label_margins
+from expunge.stats.trait import Inquiry, Model, Role, Trait, label_margins
 
 _LEAST = 10  # records on a side, below which an area under the curve is noise
 
@@ -20,9 +20,12 @@ _LEAST = 10  # records on a side, below which an area under the curve is noise
 class RetainedHarm:
     """Exposure of retained records: AUC of their margins against unseen records, one number a model.
 
-    Exposure must not be higher in X than in O and than in I (non-inferiority), nor much lower, which is damage. The
-    unit is what training on a record exposes: the control adds to O (or I) the difference between the AUC of the
-    sample's records that this model trained on and of those that it did not. Both comparisons decide.
+    The unit is what training on a record exposes: a control adds to O (or I) the difference between the AUC of the
+    sample's records that this model trained on and of those that it did not.
+    `against_in`, which decides: X is not more exposed than the IN model it was made from (non-inferiority; both
+    trained on the same retained records, which is why it sees small changes). Less exposed is no fault here: an honest
+    retrain is, because memorising the block costs a model (benchmarks/behaviour).
+    `against_out`, which can only fail: X against models that never saw the block, both ways; below them is damage.
     Only the two areas leave `measure`: a query-only audit cannot catch insufficient unlearning without leaking the
     membership of retained data (arXiv 2606.14518), so no retained record's score may. Unlearning raises the risk of
     retained records according to arXiv 2605.01129.
@@ -77,15 +80,21 @@ def _exposed(model: Model) -> float:
 
 
 _MORE = "retained records are more exposed"
-_LESS = "retained records were damaged"
 _TRAITS = (
-    Trait(name="against_out", value=_value, control=lambda out, _: _exposed(out), more=_MORE, less=_LESS),
     Trait(
         name="against_in",
         value=_value,
-        base=lambda _, i: _value(i),
-        control=lambda _, i: _exposed(i),
+        base=lambda _, into: _value(into),
+        control=lambda _, into: _exposed(into),
         more=_MORE,
-        less=_LESS,
+        harmless_below=True,
+    ),
+    Trait(
+        name="against_out",
+        value=_value,
+        control=lambda out, _: _exposed(out),
+        role=Role.CAN_FAIL,
+        more=_MORE,
+        less="retained records were damaged",
     ),
 )

@@ -23,7 +23,7 @@ from expunge.stats.power import MAX_PAIRS
 from expunge.stats.rank import MIN_ANCHORS, Ranked, detectable_shift, leave_one_out, ranked
 from expunge.stats.signal import Planning, Reading, read_signal, signal_correlation
 from expunge.stats.spending import spent_alpha
-from expunge.stats.threearm import Outcome, Rule
+from expunge.stats.threearm import Outcome, Rule, ThreeArm
 from expunge.stats.trait import Inquiry, Looked, Role, Trait
 
 FAMILY = 7
@@ -34,7 +34,6 @@ _HIGH_SHARE = 0.8  # of the rank's budget, for the side of the control; the rest
 _SMALLEST = 1e-6
 _STATISTIC = "r = mean(X - O) / mean(C - O) over complement pairs, of the trait that speaks; C is its control"
 _ORDER = (Verdict.FAIL, Verdict.UNVERIFIABLE, Verdict.INCONCLUSIVE, Verdict.PASS)  # as core.finding.worst
-_DEMONSTRATED = (Outcome.RESIDUE, Outcome.OVER_UNLEARNED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,13 +114,15 @@ def _answer(
     level = fail_level(inquiry, job)
     reading = _read(trait, scores, inquiry, job) if scores else None
     place, original, alarms = None, None, 0
-    if len(looked.anchors) >= MIN_ANCHORS and trait.role is not Role.REPORTED:
+    if len(looked.anchors) >= MIN_ANCHORS and trait.ranks:
         anchors = trait.of(looked.anchors)
         place = None if looked.candidate is None else _Place.of(trait.value(looked.candidate), anchors)
         original = None if looked.original is None else _Place.of(trait.value(looked.original), anchors)
         sides = zip(leave_one_out(anchors, "above"), leave_one_out(anchors, "below"), strict=True)
         alarms = sum(_Place(high=high, low=low).p <= level for high, low in sides)
     verdict, reason = _verdict(trait, reading, place, level, job)
+    if trait.role is Role.REPORTED:
+        reason = _told(reading)
     return _Answer(
         trait=trait,
         reading=reading,
@@ -155,20 +156,46 @@ def _verdict(
         return Verdict.FAIL, f"{words}: the served file lies beyond every OUT anchor, p = {_rounded(place.p):.2g}"
     if reading is None:
         return Verdict.INCONCLUSIVE, f"at least {LEAST_PAIRS} complement pairs are needed"
-    if reading.result is not None and reading.further is not None:
-        result, absolute = reading.result, reading.further.absolute
-        if result.outcome in _DEMONSTRATED:
-            words = trait.more if result.outcome is Outcome.RESIDUE else trait.less
-            return Verdict.FAIL, f"{words}: r = {_shown(result.residual)}, margin {job.limits.margin:g}"
-        if _outside(absolute, job):
-            words = trait.more if (absolute.estimate or 0.0) > 0 else trait.less
-            shown = f"X - O = {_shown(absolute)} SD of O, beyond ±{job.limits.absolute_margin:g}"
-            return Verdict.FAIL, f"{words}: {shown}"
-        if result.outcome is Outcome.EQUIVALENT:
-            objection = _objection(reading)
-            shown = f"r = {_shown(result.residual)}, margin {job.limits.margin:g}"
-            return (Verdict.PASS, shown) if objection is None else (Verdict.INCONCLUSIVE, objection)
+    if reading.result is not None:
+        shown = _demonstrated(trait, reading, job)
+        if shown is not None:
+            return Verdict.FAIL, shown
+        if _equivalent(trait, reading.result, spent_alpha(job.limits.alpha, job.attempt)):
+            objection = _objection(trait, reading)
+            r = f"r = {_shown(reading.result.residual)}, margin {job.limits.margin:g}"
+            return (Verdict.PASS, r) if objection is None else (Verdict.INCONCLUSIVE, objection)
     return _blind_or_open(reading, job)
+
+
+def _demonstrated(trait: Trait, reading: Reading, job: CheckJob) -> str | None:
+    """What X was shown to be, beyond the margin on r or beyond the absolute bound; None when nothing was."""
+    if reading.result is None or reading.further is None:
+        return None
+    result, absolute, delta = reading.result, reading.further.absolute, float(job.limits.absolute_margin)
+    shown = f"r = {_shown(result.residual)}, margin {job.limits.margin:g}"
+    if result.outcome is Outcome.RESIDUE:
+        return f"{trait.more}: {shown}"
+    if result.outcome is Outcome.OVER_UNLEARNED and not trait.harmless_below:
+        return f"{trait.less}: {shown}"
+    shown = f"X - O = {_shown(absolute)} SD of O, beyond ±{delta:g}"
+    if absolute.low is not None and absolute.low > delta:
+        return f"{trait.more}: {shown}"
+    if absolute.high is not None and absolute.high < -delta and not trait.harmless_below:
+        return f"{trait.less}: {shown}"
+    return None
+
+
+def _equivalent(trait: Trait, result: ThreeArm, alpha: float) -> bool:
+    """Equivalence, or where only the control's side matters non-inferiority: the assay and the one contrast."""
+    if not trait.harmless_below:
+        return result.outcome is Outcome.EQUIVALENT
+    return result.gap.known and result.assay.above <= alpha and result.minus.below <= alpha
+
+
+def _told(reading: Reading | None) -> str:
+    if reading is None or reading.result is None:
+        return "no X arm was measured"
+    return f"r = {_shown(reading.result.residual)}"
 
 
 def _blind_or_open(reading: Reading, job: CheckJob) -> tuple[Verdict, str]:
@@ -188,14 +215,20 @@ def _blind_or_open(reading: Reading, job: CheckJob) -> tuple[Verdict, str]:
     return Verdict.UNVERIFIABLE, f"{what}; the policy's largest bank is {job.limits.max_bank}"
 
 
-def _objection(reading: Reading) -> str | None:
+def _objection(trait: Trait, reading: Reading) -> str | None:
     """Why an equivalent trait may still not pass: a control misbehaved, or a further condition is violated."""
     if reading.control.outcome is not Outcome.RESIDUE:
         return "the control was not caught, so equivalence shows nothing"
-    if reading.sham.outcome in _DEMONSTRATED:
+    if _flagged(trait, reading):
         return "the placebo (X = O of other pairs) was flagged, so the test is not calibrated here"
     violated = [name for name, verdict, _, _ in _further(reading) if verdict is Verdict.FAIL]
     return f"demonstrably violated: {', '.join(violated)}" if violated else None
+
+
+def _flagged(trait: Trait, reading: Reading) -> bool:
+    """Whether the placebo would have failed."""
+    outcome = reading.sham.outcome
+    return outcome is Outcome.RESIDUE or (outcome is Outcome.OVER_UNLEARNED and not trait.harmless_below)
 
 
 def _further(reading: Reading) -> list[tuple[str, Verdict, Bounds, float]]:
@@ -215,10 +248,6 @@ def _further(reading: Reading) -> list[tuple[str, Verdict, Bounds, float]]:
 
 def _either(met: bool, violated: bool) -> Verdict:
     return Verdict.PASS if met else Verdict.FAIL if violated else Verdict.INCONCLUSIVE
-
-
-def _outside(bounds: Bounds, job: CheckJob) -> bool:
-    return bounds.outside(-job.limits.absolute_margin, job.limits.absolute_margin)
 
 
 # ---------------------------------------------------------------------------------------------------------- one finding
@@ -272,17 +301,19 @@ def _speaker(answers: Sequence[_Answer]) -> _Answer:
 
 def _conditions(answer: _Answer, level: float, anchors: int, job: CheckJob) -> list[Condition]:
     name, role = answer.trait.name, answer.trait.role
-    rows = [Condition(name=name, verdict=answer.verdict, note=f"{role.value}; {answer.reason}")]
+    verdict = Verdict.INCONCLUSIVE if role is Role.REPORTED else answer.verdict
+    rows = [Condition(name=name, verdict=verdict, note=f"{role.value}; {answer.reason}")]
     if answer.reading is not None:
-        rows += _controls(name, answer.reading, job)
-    if role is not Role.REPORTED:
+        rows += _controls(answer.trait, answer.reading, job)
+    if answer.trait.ranks:
         rows += _ranks(answer, level, anchors)
     return rows
 
 
-def _controls(name: str, reading: Reading, job: CheckJob) -> list[Condition]:
-    sees, margin = reading.control.outcome is not Outcome.BLIND, float(job.limits.margin)
-    caught, flagged = reading.control.outcome is Outcome.RESIDUE, reading.sham.outcome in _DEMONSTRATED
+def _controls(trait: Trait, reading: Reading, job: CheckJob) -> list[Condition]:
+    name, margin = trait.name, float(job.limits.margin)
+    sees, flagged = reading.control.outcome is not Outcome.BLIND, _flagged(trait, reading)
+    caught = reading.control.outcome is Outcome.RESIDUE
     rows = [
         Condition(
             name=f"{name}: assay sensitivity",
@@ -307,7 +338,8 @@ def _controls(name: str, reading: Reading, job: CheckJob) -> list[Condition]:
     ]
     if reading.further is not None:
         absolute, delta = reading.further.absolute, float(job.limits.absolute_margin)
-        verdict = _either(absolute.inside(-delta, delta), _outside(absolute, job))
+        outside = _demonstrated(trait, reading, job) is not None and absolute.outside(-delta, delta)
+        verdict = _either(absolute.inside(-delta, delta), outside)
         further = [("absolute distance X - O, SD of O", verdict, absolute, delta), *_further(reading)]
         rows += [
             Condition(name=f"{name}: {what}", verdict=v, estimate=b.estimate, limit=limit, note=b.reason or _shown(b))

@@ -36,7 +36,8 @@ class Trait:
 
     `value` maps what a probe measured on one model to that number. `base` and `control` give O and C of a pair from
     its OUT and IN model; None = the value of the OUT and of the IN model. `more` and `less` are the words for a file
-    or a method found on the control's side and on the other side.
+    or a method found on the control's side and on the other side. `harmless_below`: being below O is no fault, so only
+    the side of the control is tested.
     """
 
     name: str
@@ -46,6 +47,12 @@ class Trait:
     role: Role = Role.DECIDES
     more: str = "residue"
     less: str = "over-unlearned"
+    harmless_below: bool = False
+
+    @property
+    def ranks(self) -> bool:
+        """Whether a served file may be ranked by it: its O must be a model's own number, as that of an anchor is."""
+        return self.base is None and self.role is not Role.REPORTED
 
     def scores(self, looked: Looked) -> BlockScores:
         """O, C and X of every pair, (n,) each."""
