@@ -32,11 +32,12 @@ from expunge.training.recipe import Recipe, parse_recipe
 from expunge.training.rng import below, derive_seed, draws, seed_number
 from expunge.training.schedule import Schedule, Slots
 from expunge.training.transcript import Transcript, read_transcript
+from expunge.training.whitebox import WhiteBox
 
 MODEL = "model.safetensors"
 
 
-class ImageClassifier(ABC):
+class ImageClassifier(WhiteBox, ABC):
     """Base of the image-classifier families. `recipe` fixes architecture and training; nothing else is state."""
 
     family: str
