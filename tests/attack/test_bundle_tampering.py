@@ -310,7 +310,7 @@ def test_changed_threshold_after_run_is_found(tmp_path: Path) -> None:
 
 def test_plan_with_looser_limits_than_mine_is_refused(tmp_path: Path) -> None:
     loose = {k: str(v) for k, v in encode(Limits(margin=0.5)).items()}
-    story = Story(tmp_path / "s", limits=loose)
+    story = Story(tmp_path / "s", limits=loose, found=findings(margin=0.5))
     story.tell()
     result = check(story)
     assert failed(result) == [8]

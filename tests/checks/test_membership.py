@@ -8,11 +8,11 @@ from expunge.core import registry
 from expunge.core.codec import canonical, encode
 from expunge.core.errors import CheckBroken
 from expunge.core.finding import MembershipScores, Verdict
-from expunge.core.protocols import Check
+from expunge.core.protocols import Check, Measured
 from expunge.stats.signal import read_signal
 from expunge.stats.threearm import no_op, placebo
 from oracle import naive
-from oracle.banks import bank, job, log_sigmoid
+from oracle.banks import bank, job, log_sigmoid, spikes_of
 
 PASS, FAIL, INCONCLUSIVE, UNVERIFIABLE = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.UNVERIFIABLE
 
@@ -82,8 +82,8 @@ def test_the_largest_bank_of_the_policy_draws_the_line():
 
 def test_planted_canaries_that_were_missed_blame_the_attack_not_the_block():
     arms = bank(np.random.default_rng(1), pairs=32, records=1, gap=0.1)
-    assert Membership(canary_power=0.95).run(job(arms=arms)).verdict is UNVERIFIABLE
-    found = Membership(canary_power=0.5).run(job(arms=arms))
+    assert Membership().run(job(arms=arms, canary_power=0.95)).verdict is UNVERIFIABLE
+    found = Membership().run(job(arms=arms, canary_power=0.5))
     assert found.verdict is INCONCLUSIVE
     assert "canaries" in found.reason
 
@@ -110,11 +110,89 @@ def test_without_an_x_arm_the_signal_that_sees_speaks():
 
 
 def test_two_signals_that_pass_are_not_three():
-    for limits in ({"wanted": 3}, {"guarantee": "EMPIRICAL"}):
-        found = judged(pairs=48, gap=3.0, unlearned=0.0, limits=limits)
+    arms = bank(np.random.default_rng(0), pairs=48, gap=3.0, unlearned=0.0)
+    spikes = spikes_of(np.random.default_rng(1), arms)
+    for limits in ({"wanted": 3}, {"guarantee": "EMPIRICAL", "spikes": spikes}):
+        found = Membership().run(job(arms=arms, **limits))
         assert found.verdict is INCONCLUSIVE
         assert "2 of 3 signals" in found.reason
     assert judged(pairs=48, gap=3.0, unlearned="no-op", limits={"wanted": 3}).verdict is FAIL
+
+
+def empirical(arms, **given):
+    return Membership().run(job(arms=arms, guarantee="EMPIRICAL", signals=("lira", "rmia"), **given))
+
+
+def test_a_method_that_blinds_the_attack_is_unverifiable():
+    """The attack: answer like OUT whatever the weights hold. Putting the block back then shows nothing."""
+    arms = bank(np.random.default_rng(0), pairs=48, gap=3.0, unlearned=0.0)
+    blind = empirical(arms, spikes=spikes_of(np.random.default_rng(1), arms, rise=0.0))
+    assert blind.verdict is UNVERIFIABLE
+    assert "blinded" in blind.reason
+    seen = empirical(arms, spikes=spikes_of(np.random.default_rng(1), arms, rise=2.0))
+    assert "2 of 3 signals were run and passed" in seen.reason
+    assert condition(seen, "lira: spike, dose 16").verdict is PASS
+    assert "no spikes" in empirical(arms).reason
+
+
+def measured_like(arms):
+    """A probe that measured the logits of the same models."""
+
+    def models(block, population):
+        logits = [a - np.log(-np.expm1(a)) for a in (block, population)]
+        return [{"block": b, "population": z} for b, z in zip(*logits, strict=True)]
+
+    return Measured(
+        out=models(arms.out, arms.out_population),
+        into=models(arms.into, arms.into_population),
+        unlearned=models(arms.unlearned, arms.unlearned_population),
+    )
+
+
+class _Logit:
+    """A white-box signal of the tests: what it measured is the score."""
+
+    requires = object
+
+    def measure(self, probe_job):
+        raise AssertionError("checks never look at a model")
+
+    def score(self, attack_job):
+        return MembershipScores(attack="logit", values=attack_job.target, unit="nats")
+
+
+def test_three_signals_of_which_one_is_white_box_pass_and_a_missing_one_is_named(monkeypatch):
+    real = registry.load
+    monkeypatch.setattr(registry, "load", lambda kind, name: _Logit if name == "logit" else real(kind, name))
+    arms = bank(np.random.default_rng(0), pairs=64, gap=3.0, unlearned=0.0)
+    spikes = tuple(
+        dataclasses.replace(s, measured={"attacks/logit": measured_like(dataclasses.replace(
+            arms, unlearned=s.unlearned, unlearned_population=s.unlearned_population)).unlearned})
+        for s in spikes_of(np.random.default_rng(1), arms)
+    )  # fmt: skip
+    given = {"arms": arms, "guarantee": "EMPIRICAL", "signals": ("lira", "rmia", "logit")}
+    found = Membership().run(job(**given, spikes=spikes, measured={"attacks/logit": measured_like(arms)}))
+    assert found.verdict is PASS
+    assert "logit r = " in found.reason
+    refused = Membership().run(job(**given, spikes=spikes, unable={"attacks/logit": "no gradients here"}))
+    assert refused.verdict is INCONCLUSIVE
+    assert "logit was not run: no gradients here" in refused.reason
+
+
+def test_failing_in_one_run_of_ten_does_not_pass_where_runs_can_be_told_apart():
+    """The attack: do nothing in a tenth of the runs; the mean barely moves, the share beyond the midpoint does."""
+    arms = bank(np.random.default_rng(0), pairs=60, gap=3.0, unlearned=0.0)
+    lazy = arms.unlearned.copy()
+    lazy[::10] = arms.into[::10]
+    found = Membership().run(job(arms=dataclasses.replace(arms, unlearned=lazy), signals=("lira",)))
+    assert found.verdict is not PASS
+    assert condition(found, "lira: share of runs beyond the midpoint").verdict is not PASS
+
+
+def test_below_four_sd_the_words_are_on_average_and_no_share_is_claimed():
+    found = judged(pairs=64, gap=0.9, unlearned=0.0, records=10, signals=("lira",), limits={"margin": 0.4})
+    assert not [c for c in found.conditions if "midpoint" in c.name]
+    assert float(found.details["lira.gap"]) < 4
 
 
 def test_one_signal_named_twice_is_not_two():
@@ -170,8 +248,8 @@ def test_controls_are_part_of_every_finding():
         assert condition(found, f"{signal}: no-op control").verdict is PASS
         assert condition(found, f"{signal}: placebo control").verdict is PASS
         assert condition(found, f"{signal}: assay sensitivity").verdict is PASS
-        reported = condition(found, f"{signal}: absolute distance X - O, SD of O")
-        assert reported.note.startswith("reported")
+        assert condition(found, f"{signal}: absolute distance X - O, SD of O").verdict is PASS
+        assert condition(found, f"{signal}: variance ratio X/O").verdict is PASS
 
 
 def test_a_placebo_that_is_flagged_withholds_the_pass(monkeypatch):
@@ -193,9 +271,9 @@ def test_a_residue_is_claimed_at_alpha_shared_among_signals(monkeypatch):
     spends alpha by attempts."""
     seen = []
 
-    def spy(name, scores, rule, planning):
+    def spy(name, scores, rule, planning, doses):
         seen.append(rule)
-        return read_signal(name, scores, rule, planning)
+        return read_signal(name, scores, rule, planning, doses)
 
     monkeypatch.setattr("expunge.checks.membership.read_signal", spy)
     judged(pairs=8, limits={"attempt": 2})
@@ -235,7 +313,7 @@ def test_a_retry_does_not_make_a_residue_disappear():
 
 
 def test_a_marginal_pass_may_become_inconclusive_and_never_the_other_way():
-    table = [again(seed=seed, pairs=14, gap=3.0, unlearned=0.0) for seed in range(8)]
+    table = [again(seed=seed, pairs=20, gap=3.0, unlearned=0.0) for seed in range(12)]
     assert any(row[0] is PASS and row[3] is not PASS for row in table)
     for row in table:
         assert row == sorted(row, key=lambda verdict: verdict is not PASS)
@@ -273,7 +351,7 @@ def test_no_score_of_a_single_model_leaves_the_check():
         "alpha_spent", "signals_correlation", "gap", "gap_low", "gap_high", "needed_pairs", "needed_models",
         "detectable_gap", "p_assay", "p_noop_residue", "placebo_r", "correlation_OI", "correlation_XO",
         "correlation_XI", "r", "r_low", "r_high", "p_residue_excluded", "p_over_excluded", "p_residue_shown",
-        "p_over_shown",
+        "p_over_shown", "odds_IN_OUT", "absolute_margin", "e_lond_level", "earlier_requests_on_this_bank",
     }  # fmt: skip
     for value in np.concatenate([arms.out, arms.into, arms.unlearned]).ravel():
         assert f"{value:.6g}" not in text

@@ -11,7 +11,7 @@ from typing import Any
 from expunge.core.codec import canonical, digest_of, encode, sha256_hex
 from expunge.core.finding import Condition, Finding, Guarantee, Interval, Verdict
 from expunge.core.plan import CheckSpec, Numerics, Plan
-from expunge.core.policy import Decision, Demand, Limits, Policy
+from expunge.core.policy import SIGNALS, Decision, Demand, Limits, Policy
 from expunge.core.refs import DataRef, ModelRef
 from expunge.evidence.bundle import file_digests, write_bundle
 from expunge.evidence.commitment import Opening, commit, open_commitment
@@ -44,11 +44,13 @@ def digest(text: str) -> str:
 
 def policy(**limits: Any) -> Policy:
     exact = {"provenance": Demand.MUST_PASS, "membership": Demand.MUST_NOT_FAIL, "deployed": Demand.MUST_NOT_FAIL}
-    empirical = {"membership": Demand.MUST_PASS, "deployed": Demand.MUST_NOT_FAIL}
+    empirical = {"membership": Demand.MUST_PASS, "deployed": Demand.MUST_PASS_IF_SEEN}
     return Policy(name="mine", guarantees={"EXACT": exact, "EMPIRICAL": empirical}, limits=Limits(**limits))
 
 
-def findings(membership: Verdict = Verdict.UNVERIFIABLE) -> tuple[Finding, ...]:
+def findings(
+    membership: Verdict = Verdict.UNVERIFIABLE, deployed: Verdict = Verdict.INCONCLUSIVE, margin: float = 0.2
+) -> tuple[Finding, ...]:
     return (
         Finding(check="provenance", question="q", statistic="s", verdict=Verdict.PASS, reason="chains agree", n=3),
         Finding(
@@ -59,15 +61,15 @@ def findings(membership: Verdict = Verdict.UNVERIFIABLE) -> tuple[Finding, ...]:
             reason="needs more models than the policy allows",
             estimate=0.03,
             interval=Interval(low=-0.11, high=0.17, level=0.95, method="t"),
+            limit=margin,
             n=48,
+            details={"alpha_spent": "0.0125"},
             conditions=tuple(
                 Condition(name=f"{signal}: share of runs beyond the midpoint", verdict=Verdict.PASS, limit=0.15)
-                for signal in ("lira", "rmia", "loss")
+                for signal in SIGNALS
             ),
         ),
-        Finding(
-            check="deployed", question="q", statistic="rank", verdict=Verdict.INCONCLUSIVE, reason="3 anchors", n=3
-        ),
+        Finding(check="deployed", question="q", statistic="rank", verdict=deployed, reason="3 anchors", n=3),
     )
 
 
@@ -134,7 +136,8 @@ class Story:
             method_origin="expunge",
             aims_at=self.guarantee,
             params={"from": "checkpoint"},
-            checks=tuple(CheckSpec(check=f.check, limits=self.limits) for f in self.found),
+            checks=tuple(CheckSpec(check=f.check, limits=self.limits, signals=SIGNALS) for f in self.found),
+            pairs=48,
             policy=digest("policy"),
             numerics=NUMERICS,
             recipe=digest("recipe"),

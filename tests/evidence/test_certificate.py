@@ -81,12 +81,15 @@ def test_exact_sentence_says_as_logged_and_what_exact_means(story: Story) -> Non
 
 
 def test_empirical_sentence_gives_numbers_and_never_says_removed(tmp_path: Path) -> None:
-    story = Story(tmp_path / "s", guarantee=Guarantee.EMPIRICAL, found=findings(Verdict.PASS))
+    story = Story(tmp_path / "s", guarantee=Guarantee.EMPIRICAL, found=findings(Verdict.PASS, Verdict.UNVERIFIABLE))
     story.tell()
     result = check(story)
     assert result.ok, result.lines()
     assert result.sentence is not None
-    assert "On 48 retrainings, attacks lira, rmia, loss found a mean residual of 0.03 [-0.11, 0.17]" in result.sentence
+    assert (
+        "On 48 retrainings, attacks gradient_norm, lira, rmia found a mean residual of 0.03 [-0.11, 0.17]"
+        in result.sentence
+    )
     assert "at most 0.15 of runs exceeded the midpoint" in result.sentence
     assert not re.search(r"remov|delet|eras|gone|forgot", result.sentence)
 

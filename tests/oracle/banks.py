@@ -6,7 +6,7 @@ import numpy as np
 
 from expunge.core.finding import Guarantee
 from expunge.core.policy import Limits
-from expunge.core.protocols import Arms, CheckJob, Deployed
+from expunge.core.protocols import Arms, CheckJob, Deployed, Spike
 
 
 def log_sigmoid(logit):
@@ -50,6 +50,20 @@ def bank(rng, *, pairs=24, records=10, gap=2.0, unlearned=None, population=100, 
     )
 
 
+def spikes_of(rng, arms, *, rise=2.0, doses=(1, 4, 16)):
+    """X models after the block was put back: logits rise by `rise` SD at the largest dose, in proportion before."""
+    pairs, records = arms.out.shape
+    level = arms.out - np.log(-np.expm1(arms.out))
+    return tuple(
+        Spike(
+            dose=dose,
+            unlearned=log_sigmoid(level.mean(0) + rise * dose / max(doses) + rng.standard_normal((pairs, records))),
+            unlearned_population=arms.out_population,
+        )
+        for dose in doses
+    )
+
+
 def served(rng, *, candidate=0.0, anchors=40, members=40, records=10, gap=2.0, population=100):
     """Deployed: a file whose logits moved by candidate·gap among full-size anchors; the original moved by gap."""
     level, unseen_level = rng.normal(0.0, 1.0, records), rng.normal(1.0, 1.5, population)
@@ -75,12 +89,14 @@ def served(rng, *, candidate=0.0, anchors=40, members=40, records=10, gap=2.0, p
 def job(*, arms=None, deployed=None, correctness=None, signals=("lira", "rmia"), guarantee="EXACT", **limits):
     """A CheckJob with the default limits, except those named; `wanted` is the policy's number of signals."""
     limits["signals"] = limits.pop("wanted", None) or len(signals) or 1
-    seed, attempt = limits.pop("seed", 7), limits.pop("attempt", 1)
+    given = {"seed": 7, "attempt": 1}
+    for name in ("seed", "attempt", "canary_power", "measured", "spikes", "unable", "looks", "found"):
+        if name in limits:
+            given[name] = limits.pop(name)
     return CheckJob(
         limits=Limits(**limits),
         guarantee=Guarantee[guarantee],
-        seed=seed,
-        attempt=attempt,
+        **given,
         signals=tuple(signals),
         arms=arms,
         deployed=deployed,

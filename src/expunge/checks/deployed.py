@@ -11,7 +11,7 @@ from expunge.core.errors import CheckBroken
 from expunge.core.finding import Condition, Finding, Verdict
 from expunge.core.protocols import CheckJob, Deployed
 from expunge.stats.arrays import Floats
-from expunge.stats.block import Models, Score, among_peers
+from expunge.stats.block import Models, Score, among_peers, inputs_of
 from expunge.stats.rank import (
     MIN_ANCHORS,
     Ranked,
@@ -108,10 +108,9 @@ class DeployedFile:
             return self._without(Verdict.UNVERIFIABLE, reason, len(files.out))
         if not job.signals:
             return self._without(Verdict.INCONCLUSIVE, "no signal was named, so nothing was measured", len(files.out))
-        members = _in_references(job, files)
-        if members is None:
-            return self._without(Verdict.INCONCLUSIVE, "no IN models to fit the signals on", len(files.out))
-        sides = [_judge(name, registry.load("attacks", name)().score, files, members) for name in job.signals]
+        sides = [side for side in (_side(job, name) for name in job.signals) if side is not None]
+        if not sides:
+            return self._without(Verdict.INCONCLUSIVE, "no signal and no IN models to fit it on", len(files.out))
         return self._finding(job, files, sides)
 
     def _without(self, verdict: Verdict, reason: str, anchors: int = 0) -> Finding:
@@ -126,6 +125,9 @@ class DeployedFile:
             len(files.out), alpha=_MEMBER_SHARE * levels.fail, power=job.limits.power, seed=job.seed
         )
         verdict, reason = _decide(sides, levels, len(files.into), unseen)
+        if verdict is Verdict.PASS and len(sides) < len(job.signals):
+            verdict = Verdict.INCONCLUSIVE
+            reason = f"not failed, but only {len(sides)} of {len(job.signals)} signals could be run"
         chosen = min(sides, key=lambda side: side.file.p)
         return Finding(
             check="deployed",
@@ -164,12 +166,19 @@ def _files(job: Deployed) -> _Files:
     )
 
 
-def _in_references(job: CheckJob, files: _Files) -> Models | None:
-    if len(files.into) >= 2:
-        return files.into
-    if job.arms is None:
+def _side(job: CheckJob, name: str) -> _Sides | None:
+    """One signal on the file; None where it was not measured or has no IN models to be fitted on."""
+    attack = registry.load("attacks", name)()
+    arms, deployed = inputs_of(job, name, attack)
+    if deployed is None:
         return None
-    return Models.of("into", job.arms.into, job.arms.into_population, like=files.candidate)
+    files = _files(deployed)
+    if len(files.into) >= 2:
+        return _judge(name, attack.score, files, files.into)
+    if arms is None:
+        return None
+    bank = Models.of("into", arms.into, arms.into_population, like=files.candidate)
+    return _judge(name, attack.score, files, bank)
 
 
 def _judge(name: str, score: Score, files: _Files, members: Models) -> _Sides:

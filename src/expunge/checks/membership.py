@@ -9,10 +9,12 @@ from expunge.core.codec import decimal
 from expunge.core.errors import CheckBroken
 from expunge.core.finding import Condition, Finding, Guarantee, Interval, Verdict
 from expunge.core.policy import EMPIRICAL_SIGNALS
-from expunge.core.protocols import Arms, CheckJob
-from expunge.stats.block import arms_of, pair_scores
+from expunge.core.protocols import CheckJob
+from expunge.stats.block import arms_of, inputs_of, pair_scores, spiked_arms
 from expunge.stats.bounds import MIDPOINT_GAP, SHARE_LIMIT, VARIANCE_BAND
 from expunge.stats.intervals import Bounds
+from expunge.stats.margins import margin_units
+from expunge.stats.multiplicity import ELond
 from expunge.stats.power import MAX_PAIRS
 from expunge.stats.signal import Planning, Reading, read_signal, signal_correlation
 from expunge.stats.spending import spent_alpha
@@ -29,20 +31,19 @@ class Membership:
     """Three-arm equivalence of unlearned and never-trained models, on every signal (intersection-union).
 
     FAIL is a demonstrated residue, over-unlearning or breach of the absolute bound, at alpha/S per signal and the same
-    at every attempt. PASS needs every signal inside the margin at the alpha this attempt may spend, the measured no-op
-    control caught, the placebo not flagged, no further condition demonstrably violated, and as many signals as the
+    at every attempt. PASS needs, on every signal and at the alpha this attempt may spend: r inside the margin and X - O
+    inside the absolute bound; the variance ratio inside its band; where the gap is 4 SD or more, the bound on the share
+    of runs beyond the midpoint; the measured no-op control caught and the placebo not flagged; for EMPIRICAL also a
+    response to the spikes, without which the method has blinded the attack (UNVERIFIABLE); and as many signals as the
     policy asks for. UNVERIFIABLE: the pairs needed at the upper 95 % limit of the gap exceed the policy's largest bank.
     Anything else is INCONCLUSIVE. Without an X arm it never passes, and the signal with the largest gap says whether
     the block can be seen at all.
 
-    `canary_power` is the power at which the workspace's planted d = 3 canaries were detected: below .9 the check may
-    not blame the block, and says INCONCLUSIVE instead of UNVERIFIABLE; None = canaries were not run.
+    Where the workspace's planted d = 3 canaries were detected at a power below .9 the check may not blame the block, and
+    says INCONCLUSIVE instead of UNVERIFIABLE.
     """
 
     question: str = "Does the procedure leave this block's influence in models, on average over retrainings?"
-
-    def __init__(self, canary_power: float | None = None) -> None:
-        self.canary_power = canary_power
 
     def run(self, job: CheckJob) -> Finding:
         """One Finding over all signals of the job. Raises CheckBroken on malformed arms or a signal named twice."""
@@ -57,7 +58,9 @@ class Membership:
             return self._undecided("no signal was named, so nothing was measured", pairs)
         if pairs < _LEAST_PAIRS:
             return self._undecided(f"the bank has {pairs} complement pairs; at least {_LEAST_PAIRS} are needed", pairs)
-        readings, correlation = _read(job, job.arms)
+        readings, correlation = _read(job)
+        if not readings:
+            return self._undecided(f"no signal could be run: {_not_run(job, readings)}", pairs)
         return self._finding(job, readings, correlation)
 
     def _undecided(self, reason: str, pairs: int = 0) -> Finding:
@@ -79,9 +82,8 @@ class Membership:
             reason = _passed(readings)
             if len(readings) < wanted:
                 verdict = Verdict.INCONCLUSIVE
-                reason = (
-                    f"{len(readings)} of {wanted} signals were run and passed; the policy wants {wanted}: " + reason
-                )
+                missing = f" ({_not_run(job, readings)})" if len(readings) < len(job.signals) else ""
+                reason = f"{len(readings)} of {wanted} signals were run and passed{missing}: {reason}"
         reading = speaker[0]
         r = None if reading.result is None else reading.result.residual
         return Finding(
@@ -111,9 +113,11 @@ class Membership:
             return Verdict.FAIL, f"X - O = {shown} SD of O, beyond ±{job.limits.absolute_margin:g}"
         if result is not None and result.outcome is Outcome.EQUIVALENT:
             objection = _objection(reading, job)
-            if objection is None:
-                return Verdict.PASS, f"r = {_shown(result.residual)}, margin {job.limits.margin:g}"
-            return Verdict.INCONCLUSIVE, objection
+            if objection is not None:
+                return Verdict.INCONCLUSIVE, objection
+            if reading.responses and not _responds(reading, job):
+                return Verdict.UNVERIFIABLE, _blinded(reading)
+            return Verdict.PASS, f"r = {_shown(result.residual)}, margin {job.limits.margin:g}"
         return self._blind_or_open(job, reading)
 
     def _blind_or_open(self, job: CheckJob, reading: Reading) -> tuple[Verdict, str]:
@@ -131,8 +135,8 @@ class Membership:
         if models is not None and models <= job.limits.max_bank:
             return Verdict.INCONCLUSIVE, what
         what += f"; the policy's largest bank is {job.limits.max_bank}"
-        if self.canary_power is not None and self.canary_power < _CANARY_POWER:
-            return Verdict.INCONCLUSIVE, f"{what}; planted canaries were found at power {self.canary_power:g} only"
+        if job.canary_power is not None and job.canary_power < _CANARY_POWER:
+            return Verdict.INCONCLUSIVE, f"{what}; planted canaries were found at power {job.canary_power:g} only"
         return Verdict.UNVERIFIABLE, what
 
 
@@ -143,13 +147,31 @@ def _bank_size(reading: Reading) -> str:
     return f"more than {2 * MAX_PAIRS} bank models" if high is not None and high > 0 else "no bank of any size"
 
 
-def _read(job: CheckJob, arms: Arms) -> tuple[list[Reading], float]:
-    scores = {name: pair_scores(registry.load("attacks", name)().score, arms) for name in job.signals}
+def _read(job: CheckJob) -> tuple[list[Reading], float]:
+    """One reading a signal that could be run, and the signals' mean correlation."""
+    scores = {}
+    for name in job.signals:
+        attack = registry.load("attacks", name)()
+        arms = inputs_of(job, name, attack)[0]
+        if arms is not None:
+            spikes = [spiked_arms(spike, name, attack) for spike in job.spikes]
+            scores[name] = pair_scores(attack.score, arms, spikes)
     correlation = signal_correlation(list(scores.values()))
     spent, shared = spent_alpha(job.limits.alpha, job.attempt), job.limits.alpha / len(job.signals)
     rule = Rule(margin=job.limits.margin, alpha=spent, fail_alpha=shared)
     planning = Planning(power=job.limits.power, signals=_wanted_signals(job), correlation=correlation, seed=job.seed)
-    return [read_signal(name, block, rule, planning) for name, block in scores.items()], correlation
+    doses = [spike.dose for spike in job.spikes]
+    return [read_signal(name, block, rule, planning, doses) for name, block in scores.items()], correlation
+
+
+def _not_run(job: CheckJob, readings: Sequence[Reading]) -> str:
+    """Every signal that was named and not run, with its reason."""
+    run = {reading.name for reading in readings}
+    return "; ".join(
+        f"{name} was not run: {job.unable.get(f'attacks/{name}', 'it was not measured')}"
+        for name in job.signals
+        if name not in run
+    )
 
 
 def _wanted_signals(job: CheckJob) -> int:
@@ -158,13 +180,25 @@ def _wanted_signals(job: CheckJob) -> int:
 
 
 def _objection(reading: Reading, job: CheckJob) -> str | None:
-    """Why an equivalent signal may still not pass: a control misbehaved, or a further condition is violated."""
+    """Why an equivalent signal may still not pass: a control misbehaved, or a further condition is not met."""
     if reading.control.outcome is not Outcome.RESIDUE:
         return "the no-op control (X = I) was not caught, so equivalence shows nothing"
     if reading.sham.outcome in _DEMONSTRATED:
         return "the placebo (X = O of other pairs) was flagged, so the test is not calibrated here"
-    violated = [c.name for c in _further_conditions(reading, job) if c.verdict is Verdict.FAIL]
-    return f"demonstrably violated: {', '.join(violated)}" if violated else None
+    if job.guarantee is Guarantee.EMPIRICAL and not reading.responses:
+        return "no spikes were run, so a method that blinds the attack would look the same"
+    missed = [c.name for c in _further_conditions(reading, job) if c.verdict is not Verdict.PASS]
+    return f"r is inside the margin, and not met: {', '.join(missed)}" if missed else None
+
+
+def _responds(reading: Reading, job: CheckJob) -> bool:
+    """Whether the largest dose was seen, at the policy's alpha."""
+    return bool(max(reading.responses, key=lambda item: item.dose).p <= job.limits.alpha)
+
+
+def _blinded(reading: Reading) -> str:
+    top = max(reading.responses, key=lambda item: item.dose)
+    return f"the block was put back {top.dose} times and the attack did not see it: the method has blinded the attack"
 
 
 def _outside(bounds: Bounds, job: CheckJob) -> bool:
@@ -187,7 +221,7 @@ def _passed(readings: Sequence[Reading]) -> str:
 
 
 def _conditions(reading: Reading, job: CheckJob) -> list[Condition]:
-    """What the verdict of this signal rests on, its controls, and the reported further conditions."""
+    """What the verdict of this signal rests on: its controls, the further conditions and the spikes."""
     sees = reading.control.outcome is not Outcome.BLIND
     caught = reading.control.outcome is Outcome.RESIDUE
     flagged = reading.sham.outcome in _DEMONSTRATED
@@ -213,47 +247,73 @@ def _conditions(reading: Reading, job: CheckJob) -> list[Condition]:
             note="the identical test with X = O of other pairs, on half the pairs, must not fail",
         ),
     ]
-    return rows + _further_conditions(reading, job)
+    return rows + _further_conditions(reading, job) + _spike_conditions(reading, job)
 
 
 def _further_conditions(reading: Reading, job: CheckJob) -> list[Condition]:
+    """Absolute bound, variance band, spikes, and where the gap allows it the share of bad runs."""
     further, delta = reading.further, float(job.limits.absolute_margin)
     if further is None:
         return []
-    inside, outside = further.absolute.inside(-delta, delta), _outside(further.absolute, job)
     low, high = VARIANCE_BAND
-    share, spread = further.share, further.variance
-    wide = (reading.gap.estimate or 0.0) >= MIDPOINT_GAP  # else honest runs cross the midpoint: on average only
-    few = wide and share.high is not None and share.high <= SHARE_LIMIT
-    many = wide and share.low is not None and share.low > SHARE_LIMIT
-    return [
-        _reported(reading, "absolute distance X - O, SD of O", further.absolute, delta, inside, outside),
-        _reported(reading, "share of runs beyond the midpoint", share, SHARE_LIMIT, few, many),
-        _reported(reading, "variance ratio X/O", spread, high, spread.inside(low, high), spread.outside(low, high)),
+    spread = further.variance
+    rows = [
+        _needed(
+            f"{reading.name}: absolute distance X - O, SD of O",
+            further.earned,
+            delta,
+            further.earned.inside(-delta, delta),
+            _outside(further.absolute, job),
+        ),
+        _needed(
+            f"{reading.name}: variance ratio X/O",
+            spread,
+            high,
+            spread.inside(low, high),
+            spread.outside(low, high),
+        ),
     ]
+    if (reading.gap.estimate or 0.0) >= MIDPOINT_GAP:  # else honest runs cross the midpoint: on average only
+        share = further.share
+        few = share.high is not None and share.high <= SHARE_LIMIT
+        many = share.low is not None and share.low > SHARE_LIMIT
+        rows.append(_needed(f"{reading.name}: share of runs beyond the midpoint", share, SHARE_LIMIT, few, many))
+    return rows
 
 
-def _reported(reading: Reading, what: str, bounds: Bounds, limit: float, met: bool, violated: bool) -> Condition:
-    """A condition that does not earn the pass in this release, but whose demonstrated violation withholds it."""
+def _needed(name: str, bounds: Bounds, limit: float, met: bool, violated: bool) -> Condition:
+    """A condition of a pass: it has to be met, not merely not violated."""
     verdict = Verdict.PASS if met else Verdict.FAIL if violated else Verdict.INCONCLUSIVE
     return Condition(
-        name=f"{reading.name}: {what}",
-        verdict=verdict,
-        estimate=bounds.estimate,
-        limit=limit,
-        note=f"reported; {bounds.reason or _shown(bounds)}",
+        name=name, verdict=verdict, estimate=bounds.estimate, limit=limit, note=bounds.reason or _shown(bounds)
     )
 
 
+def _spike_conditions(reading: Reading, job: CheckJob) -> list[Condition]:
+    return [
+        Condition(
+            name=f"{reading.name}: spike, dose {item.dose}",
+            verdict=Verdict.PASS if item.p <= job.limits.alpha else Verdict.INCONCLUSIVE,
+            estimate=item.rise,
+            note=f"rise over X in SD of O when the block is shown {item.dose} more times; one-sided p = {item.p:.3g}",
+        )
+        for item in reading.responses
+    ]
+
+
 def _details(readings: Sequence[Reading], correlation: float, job: CheckJob) -> Mapping[str, str]:
-    """Contrasts and p-values only, as decimal strings; no score of any single model."""
+    """Contrasts and p-values only, as decimal strings, and words; no score of any single model."""
     numbers: dict[str, float | None] = {
         "alpha_spent": spent_alpha(job.limits.alpha, job.attempt),
         "signals_correlation": correlation,
+        "earlier_requests_on_this_bank": float(job.looks),
+        "e_lond_level": ELond(alpha=job.limits.alpha, seen=job.looks, rejected=job.found).level,
     }
     for item in readings:
         numbers |= {f"{item.name}.{key}": value for key, value in _numbers(item).items()}
-    return {key: decimal(float(f"{value:.6g}")) for key, value in numbers.items() if value is not None}
+    shown = {key: decimal(float(f"{value:.6g}")) for key, value in numbers.items() if value is not None}
+    words = {f"{item.name}.odds_IN_OUT": item.odds.words() for item in readings if item.odds is not None}
+    return {**shown, **words, "absolute_margin": margin_units(float(job.limits.absolute_margin)).sentence()}
 
 
 def _numbers(item: Reading) -> dict[str, float | None]:

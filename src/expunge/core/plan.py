@@ -51,15 +51,22 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckSpec:
-    """A check by name with the limits it will be held to. The limits are hashed into the plan."""
+    """A check by name with the limits and signals it will be held to. Both are hashed into the plan."""
 
     check: str
     limits: Mapping[str, str] = field(default_factory=dict)
+    signals: tuple[str, ...] = ()
+
+
+FIXED = "fixed: all complement pairs of the bank, once"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One candidate, fixed before it runs. `split` is the keyed commitment to the ForgetSplit, never the ids."""
+    """One candidate, fixed before it runs. `split` is the keyed commitment to the ForgetSplit, never the ids.
+
+    `reference` is the bank's digest, `pairs` the number of its complement pairs, all of which are read (`stopping`).
+    """
 
     model: ModelRef
     split: str
@@ -74,6 +81,8 @@ class Plan:
     seed: str
     attempt: int
     reference: str
+    pairs: int = 0
+    stopping: str = FIXED
 
     def __post_init__(self) -> None:
         check_digest(self.policy)

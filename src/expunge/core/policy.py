@@ -17,6 +17,7 @@ class Demand(Enum):
     """How a check counts (CORRECTIONS: each check is marked for each guarantee)."""
 
     MUST_PASS = "must_pass"  # noqa: S105
+    MUST_PASS_IF_SEEN = "must_pass_if_seen"  # noqa: S105 - PASS, or UNVERIFIABLE where nothing could be seen before either
     MUST_NOT_FAIL = "must_not_fail"
     REPORT = "report"
 
@@ -61,10 +62,12 @@ REQUIRED: Mapping[Guarantee, Mapping[str, Demand]] = {
         "deployed": Demand.MUST_NOT_FAIL,
     },
     Guarantee.CERTIFIED: {"provenance": Demand.MUST_PASS, "membership": Demand.MUST_NOT_FAIL},
-    Guarantee.EMPIRICAL: {"membership": Demand.MUST_PASS, "deployed": Demand.MUST_NOT_FAIL},
+    Guarantee.EMPIRICAL: {"membership": Demand.MUST_PASS, "deployed": Demand.MUST_PASS_IF_SEEN},
 }
 EMPIRICAL_SIGNALS = 3
-_STRICTNESS = (Demand.REPORT, Demand.MUST_NOT_FAIL, Demand.MUST_PASS)
+SIGNALS = ("gradient_norm", "lira", "rmia")
+"""Attacks that decide by default: a likelihood ratio and a ratio to the population, from outputs, and one white-box."""
+_STRICTNESS = (Demand.REPORT, Demand.MUST_NOT_FAIL, Demand.MUST_PASS_IF_SEEN, Demand.MUST_PASS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +82,18 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Guarantee -> checks and how they count, plus the limits. Raises InputProblems with everything that is wrong."""
+    """Guarantee -> checks and how they count, plus the limits. Raises InputProblems with everything that is wrong.
+
+    `attacks` are the signals: every one of them must pass, and a plan names them before anything runs.
+    """
 
     name: str
     guarantees: Mapping[str, Mapping[str, Demand]]
     limits: Limits
+    attacks: tuple[str, ...] = SIGNALS
 
     def __post_init__(self) -> None:
-        problems = self._limit_problems() + self._rule_problems()
+        problems = self._limit_problems() + self._rule_problems() + self._attack_problems()
         if problems:
             raise InputProblems(f"policy {self.name!r}", problems, code="policy")
 
@@ -113,6 +120,14 @@ class Policy:
                 problems.append(f"limits.signals: EMPIRICAL needs at least {EMPIRICAL_SIGNALS}")
         return problems
 
+    def _attack_problems(self) -> list[str]:
+        problems = []
+        if len(set(self.attacks)) != len(self.attacks):
+            problems.append("attacks: one is named twice; repeating is no evidence")
+        if len(self.attacks) < self.limits.signals:
+            problems.append(f"attacks: {len(self.attacks)} are named, limits.signals asks for {self.limits.signals}")
+        return problems
+
     def rules(self, guarantee: Guarantee) -> Mapping[str, Demand]:
         """Checks of a guarantee; raises InputError when the policy does not grant it at all."""
         rules = self.guarantees.get(guarantee.name)
@@ -132,6 +147,9 @@ class Policy:
             elif demand is Demand.MUST_PASS and finding.verdict is not Verdict.PASS:
                 reasons.append(f"{check}: {finding.verdict.value}, must pass: {finding.reason}")
                 verdicts.append(finding.verdict)
+            elif demand is Demand.MUST_PASS_IF_SEEN and finding.verdict is Verdict.INCONCLUSIVE:
+                reasons.append(f"{check}: INCONCLUSIVE, must pass where anything can be seen: {finding.reason}")
+                verdicts.append(Verdict.INCONCLUSIVE)
             elif demand is not Demand.REPORT and finding.verdict is Verdict.FAIL:
                 reasons.append(f"{check}: FAIL: {finding.reason}")
                 verdicts.append(Verdict.FAIL)

@@ -363,7 +363,9 @@ class CheckJob:
     """Everything a check may look at. workflow/execute makes it; a check never calls a method.
 
     `bank_refusal` says why a bank that exists cannot judge this block; then `arms` and `deployed` are None.
-    `measured` holds what probes returned, by `attacks/name` or `checks/name`.
+    `measured` holds what probes returned, by `attacks/name` or `checks/name`; `unable` says why one could not run.
+    `canary_power` is the power at which the workspace's planted d = 3 canaries were detected; None = not measured.
+    `looks` counts the requests judged on this bank before, and `found` those of them in which a residue was found.
     """
 
     limits: Any
@@ -380,6 +382,10 @@ class CheckJob:
     spikes: tuple[Spike, ...] = ()
     linkage: Linkage | None = None
     coins: Coins | None = None
+    unable: Mapping[str, str] = field(default_factory=dict)
+    canary_power: float | None = None
+    looks: int = 0
+    found: int = 0
 
 
 @runtime_checkable

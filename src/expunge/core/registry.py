@@ -72,6 +72,12 @@ def find(kind: str, name: str) -> PlugIn:
     return known[name]
 
 
+def split_name(name: str, kind: str) -> tuple[str, str]:
+    """(kind, name) of `kind/name`, or of a plain name of the given kind."""
+    before, slash, after = name.rpartition("/")
+    return (before, after) if slash else (kind, name)
+
+
 def load(kind: str, name: str) -> Any:
     """The plug-in's class; imports its file. A missing optional dependency becomes one typed error."""
     plugin = find(kind, name)

@@ -38,6 +38,7 @@ from expunge.evidence.keys import TrustRoots
 from expunge.evidence.manifest import RecordOpening
 from expunge.evidence.merkle import ConsistencyProof
 from expunge.evidence.note import Checkpoint, open_checkpoint
+from expunge.evidence.preregistered import check_preregistered
 from expunge.evidence.recompute import Cosigned, verify_recompute
 from expunge.evidence.sentence import SELF_ISSUED, custody_line, generate
 from expunge.evidence.statement import Statement, parse_statement
@@ -256,7 +257,9 @@ def _judged(run: _Run) -> str:
     if run.policy is None:
         raise EvidenceError("no policy of yours was given", hint="an empty policy grants nothing and is refused")
     predicate = steps.have(run.statement).predicate
-    steps.check_policy(run.policy, predicate, steps.plan_of(steps.have(run.bundle)))
+    plan = steps.plan_of(steps.have(run.bundle))
+    steps.check_policy(run.policy, predicate, plan)
+    check_preregistered(plan, predicate.findings)
     return f"{run.policy.name!r} grants {predicate.guarantee.value}"
 
 

@@ -21,6 +21,7 @@ from expunge.evidence.manifest import check_opening as check_record
 from expunge.evidence.merkle import ConsistencyProof, InclusionProof, unhex
 from expunge.evidence.note import Checkpoint
 from expunge.evidence.predicate import Predicate
+from expunge.evidence.preregistered import JUDGED
 from expunge.evidence.sentence import SELF_ISSUED, custody_line, sentence_of
 from expunge.evidence.statement import Statement
 
@@ -252,6 +253,13 @@ def check_policy(policy: Policy, predicate: Predicate, plan: Plan) -> None:
         if spec.check in demanded
         for name in (*_AT_MOST, *_AT_LEAST)
         if _looser(name, spec.limits[name], getattr(policy.limits, name))
+    ]
+    looser += [
+        f"{spec.check} without {', '.join(missing)}"
+        for spec in plan.checks
+        if spec.check in demanded
+        and spec.check in JUDGED
+        and (missing := sorted(set(policy.attacks) - {*spec.signals}))
     ]
     if looser:
         raise EvidenceError("the checks ran under looser limits than yours", got="; ".join(looser[:6]), code="policy")

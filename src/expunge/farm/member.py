@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from expunge.core.codec import canonical, decode, encode, loads
 from expunge.core.protocols import FitJob, Progress, UnlearnJob
 from expunge.data._records import aligned
 from expunge.farm.bank import SKETCH, Bank, BankSpec, write_sketch
+from expunge.farm.probing import Probed, ProbePlan, run_probes
+from expunge.farm.spikes import spike
+from expunge.training.classifier import MODEL
 from expunge.training.loop import numerics_of
 from expunge.training.recipe import parse_recipe
 from expunge.training.rng import derive_seed
@@ -92,44 +96,110 @@ def _sketch(adapter: Any, model: Any, data: Any, path: Path) -> None:
     write_sketch(path, arrays)
 
 
+def measure(arguments: Mapping[str, Any], home: Path, progress: Progress) -> dict[str, Any]:
+    """Probes on one finished member; `partner` is the pair's IN member, or the served model's weights for anchors."""
+    member = _Member.of(arguments, home)
+    weights = member.bank.home(member.kind, member.number) / "run" / MODEL
+    return run_probes(_plan(arguments), member.probed(weights, _partner(member.bank, arguments)))
+
+
 def unlearn(arguments: Mapping[str, Any], home: Path, progress: Progress) -> dict[str, Any]:
-    """Run a method on the IN model of a pair, keep the answers on block and population, discard the model at once."""
-    spec = _spec(arguments)
-    data = _slotted(spec, home.parent)
-    bank = Bank(spec, home.parent, data.train.blocks)
-    number = int(arguments["number"])
-    forget = [int(slot) for slot in arguments["forget"]]
-    adapter = adapter_for(spec.recipe, data)
-    method = registry.load("methods", str(arguments["method"]))()
-    job = FitJob(
-        recipe=spec.recipe,
-        seed=derive_seed(spec.seed, "bank", number),
-        numerics=numerics_of(adapter.recipe, 1),
-        data=data,
-        folder=home / "run",
-        universe=bank.slots_of("bank", number),
-        keep_checkpoints=False,
-    )
-    result = method.unlearn(
+    """Run a method on the IN model of a pair, keep the answers, discard the model at once.
+
+    `doses` put the block back, as many times each, into copies of the result: an attack that the method has blinded
+    shows no response.
+    """
+    member, plan = _Member.of(arguments, home), _plan(arguments)
+    kind, name = registry.split_name(str(arguments["method"]), "methods")
+    source = member.bank.home("bank", member.number) / "run"
+    result = registry.load(kind, name)().unlearn(
         UnlearnJob(
-            adapter=adapter,
-            job=job,
-            source=bank.home("bank", number) / "run",
+            adapter=member.adapter,
+            job=member.job(home / "run"),
+            source=source,
             target=home / "run",
-            forget=frozenset(forget),
-            seed=derive_seed(str(arguments["seed"]), "x", number),
+            forget=frozenset(plan.block),
+            seed=derive_seed(str(arguments["seed"]), "x", member.number),
             params=arguments["params"],
         )
     )
-    answers = _answers(adapter, adapter.load(result.model), data, forget)
+    answers = member.answers(result.model, plan)
+    answers["measured"] = run_probes(plan, member.probed(result.model, source / MODEL))
+    answers["spikes"] = [_spiked(member, plan, result.model, int(dose)) for dose in arguments["doses"]]
     shutil.rmtree(home / "run", ignore_errors=True)
     return answers
 
 
-def _answers(adapter: Any, model: Any, data: Any, forget: Sequence[int]) -> dict[str, Any]:
-    block = true_log_probabilities(adapter, model, data.train.images[forget], data.train.labels[forget])
-    population = true_log_probabilities(adapter, model, data.test.images, data.test.labels)
-    return {"block": [float(value) for value in block], "population": [float(value) for value in population]}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Member:
+    """One bank model or anchor as a worker sees it."""
+
+    bank: Bank
+    kind: str
+    number: int
+    data: Any
+    adapter: Any
+    home: Path
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any], home: Path) -> _Member:
+        spec = _spec(arguments)
+        data = _slotted(spec, home.parent)
+        return cls(
+            bank=Bank(spec, home.parent, data.train.blocks),
+            kind=str(arguments.get("kind", "bank")),
+            number=int(arguments["number"]),
+            data=data,
+            adapter=adapter_for(spec.recipe, data),
+            home=home,
+        )
+
+    def job(self, folder: Path) -> FitJob:
+        """This member's training."""
+        return FitJob(
+            recipe=self.bank.spec.recipe,
+            seed=derive_seed(self.bank.spec.seed, self.kind, self.number),
+            numerics=numerics_of(self.adapter.recipe, 1),
+            data=self.data,
+            folder=folder,
+            universe=self.bank.slots_of(self.kind, self.number),
+            keep_checkpoints=False,
+        )
+
+    def probed(self, weights: Path, partner: Path | None) -> Probed:
+        """A model of this member's half for the probes."""
+        return Probed(adapter=self.adapter, weights=weights, partner=partner, fit=self.job(self.home / "scratch"))
+
+    def answers(self, weights: Path, plan: ProbePlan) -> dict[str, Any]:
+        """Log-probabilities of the true class on the block and on the whole test split."""
+        model, train, test = self.adapter.load(weights), self.data.train, self.data.test
+        rows = list(plan.block)
+        block = true_log_probabilities(self.adapter, model, train.images[rows], train.labels[rows])
+        population = true_log_probabilities(self.adapter, model, test.images, test.labels)
+        return {"block": block.tolist(), "population": population.tolist()}
+
+
+def _spiked(member: _Member, plan: ProbePlan, weights: Path, dose: int) -> dict[str, Any]:
+    """The unlearned model after the block was shown `dose` more times, among as many retained records."""
+    home = member.home / "spike"
+    spiked = spike(member.adapter, member.job(home), weights, plan, dose)
+    answers = member.answers(spiked.model, plan)
+    attacks = replace(plan, probes=tuple(name for name in plan.probes if name.startswith("attacks/")))
+    answers["measured"] = run_probes(attacks, member.probed(spiked.model, None))
+    shutil.rmtree(home, ignore_errors=True)
+    return {"dose": dose, **answers}
+
+
+def _partner(bank: Bank, arguments: Mapping[str, Any]) -> Path | None:
+    partner = arguments["partner"]
+    if isinstance(partner, int):
+        return bank.home("bank", partner) / "run" / MODEL
+    return None if partner is None else Path(str(partner))
+
+
+def _plan(arguments: Mapping[str, Any]) -> ProbePlan:
+    plan = arguments["plan"]
+    return plan if isinstance(plan, ProbePlan) else decode(ProbePlan, plan)
 
 
 def _spec(arguments: Mapping[str, Any]) -> BankSpec:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from expunge.core.errors import CheckBroken
 from expunge.core.finding import MembershipScores
-from expunge.core.protocols import Arms, AttackJob
+from expunge.core.protocols import Arms, AttackJob, CheckJob, Deployed, Measured, Probe, Spike
 from expunge.stats.arrays import Bools, Floats, finite
 
 Score = Callable[[AttackJob], MembershipScores]
@@ -23,11 +23,15 @@ Rows = NDArray[np.intp] | NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockScores:
-    """One number a complement pair, float (n,); `unlearned` is None when no X arm was run. Higher = member."""
+    """One number a complement pair, float (n,); `unlearned` is None when no X arm was run. Higher = member.
+
+    `spiked` are the X models after the block was put back, one array a dose.
+    """
 
     out: Floats
     into: Floats
     unlearned: Floats | None
+    spiked: tuple[Floats, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,22 +87,104 @@ def arms_of(arms: Arms) -> tuple[Models, Models, Models | None]:
             raise CheckBroken("the X arm came without its population scores")
         unlearned = Models.of("unlearned", arms.unlearned, arms.unlearned_population, like=out)
     for name, arm in (("into", into), ("unlearned", unlearned)):
-        if arm is not None and len(arm) != len(out):
-            raise CheckBroken(f"{name} is not paired with out", expected=f"{len(out)} models", got=str(len(arm)))
+        if arm is not None:
+            _paired(name, arm, len(out))
     return out, into, unlearned
 
 
-def pair_scores(score: Score, arms: Arms) -> BlockScores:
-    """O_k, I_k and X_k, fitted on both models of all other pairs; 2(n − 1) references each."""
+def pair_scores(score: Score, arms: Arms, spikes: Sequence[tuple[ArrayLike, ArrayLike]] = ()) -> BlockScores:
+    """O_k, I_k and X_k, fitted on both models of all other pairs; 2(n − 1) references each.
+
+    `spikes` are (block, population) of further X models, one a pair, that are scored the same way.
+    """
     out, into, unlearned = arms_of(arms)
     n = len(out)
     bank, member = out + into, np.repeat([False, True], n)
-    judged = out + into if unlearned is None else out + into + unlearned
-    rows = np.empty((n, len(judged) // n))
+    groups = [out, into, *([] if unlearned is None else [unlearned])]
+    for number, (block, population) in enumerate(spikes):
+        groups.append(_paired(f"spike {number}", Models.of(f"spike {number}", block, population, like=out), n))
+    judged = sum(groups[1:], groups[0])
+    rows = np.empty((n, len(groups)))
     for k in range(n):
         others = np.arange(2 * n) % n != k
         rows[k] = block_means(score, judged.take(np.arange(k, len(judged), n)), bank.take(others), member[others])
-    return BlockScores(out=rows[:, 0], into=rows[:, 1], unlearned=None if unlearned is None else rows[:, 2])
+    columns = [np.asarray(column, dtype=np.float64) for column in rows.T]
+    first = 2 if unlearned is None else 3
+    return BlockScores(
+        out=columns[0],
+        into=columns[1],
+        unlearned=None if unlearned is None else columns[2],
+        spiked=tuple(columns[first:]),
+    )
+
+
+def inputs_of(job: CheckJob, name: str, attack: object) -> tuple[Arms | None, Deployed | None]:
+    """What a signal looks at: log-probabilities, or for a probe what it measured itself. None where it was not run."""
+    if not isinstance(attack, Probe):
+        return job.arms, job.deployed
+    measured = job.measured.get(f"attacks/{name}")
+    return (None, None) if measured is None else (measured_arms(measured), measured_files(measured))
+
+
+def measured_arms(measured: Measured) -> Arms:
+    """What a probe measured on the bank, as arms: its `block` (n, R) and `population` (n, Z)."""
+    x = measured.unlearned
+    return Arms(
+        out=_stacked(measured.out, "block"),
+        into=_stacked(measured.into, "block"),
+        unlearned=None if x is None else _stacked(x, "block"),
+        out_population=_stacked(measured.out, "population"),
+        into_population=_stacked(measured.into, "population"),
+        unlearned_population=None if x is None else _stacked(x, "population"),
+    )
+
+
+def spiked_arms(spike: Spike, name: str, attack: object) -> tuple[ArrayLike, ArrayLike]:
+    """Block (n, R) and population (n, Z) of one dose, for this signal. Raises CheckBroken when it was not measured."""
+    if not isinstance(attack, Probe):
+        return spike.unlearned, spike.unlearned_population
+    models = spike.measured.get(f"attacks/{name}")
+    if not models:
+        raise CheckBroken(f"the spikes were not measured by {name}")
+    return _stacked(models, "block"), _stacked(models, "population")
+
+
+def measured_files(measured: Measured) -> Deployed | None:
+    """The same on the served file, the original and the anchors; None where the file was not measured."""
+    if measured.candidate is None or measured.original is None:
+        return None
+    return Deployed(
+        candidate=_stacked([measured.candidate], "block"),
+        original=_stacked([measured.original], "block"),
+        out_anchors=_anchors(measured, measured.out_anchors, "block"),
+        in_anchors=_anchors(measured, measured.in_anchors, "block"),
+        candidate_population=_stacked([measured.candidate], "population"),
+        original_population=_stacked([measured.original], "population"),
+        out_population=_anchors(measured, measured.out_anchors, "population"),
+        in_population=_anchors(measured, measured.in_anchors, "population"),
+    )
+
+
+def _anchors(measured: Measured, models: Sequence[Mapping[str, ArrayLike]], key: str) -> Floats:
+    if models:
+        return _stacked(models, key)
+    like = np.asarray((measured.candidate or {})[key])
+    return np.zeros((0, *like.shape))
+
+
+def _stacked(models: Sequence[Mapping[str, ArrayLike]], key: str) -> Floats:
+    try:
+        return np.stack([np.asarray(model[key], dtype=np.float64) for model in models])
+    except (KeyError, ValueError) as error:
+        raise CheckBroken(
+            f"a probe's answers do not fit together: {key}", expected="the same names and shapes on every model"
+        ) from error
+
+
+def _paired(name: str, arm: Models, n: int) -> Models:
+    if len(arm) != n:
+        raise CheckBroken(f"{name} is not paired with out", expected=f"{n} models", got=str(len(arm)))
+    return arm
 
 
 def among_peers(score: Score, target: Models, peers: Models, others: Models, *, peers_are_members: bool) -> Floats:

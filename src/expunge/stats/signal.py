@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from expunge.core.errors import CheckBroken
 from expunge.stats.arrays import Floats
 from expunge.stats.block import BlockScores
 from expunge.stats.bounds import absolute_distance, midpoint_share, variance_ratio
 from expunge.stats.intervals import Bounds, constant
 from expunge.stats.power import Design, measured, minimum_detectable, needed_pairs, out_draw
-from expunge.stats.threearm import PairArms, Rule, ThreeArm, no_op, placebo, three_arm
+from expunge.stats.ratio import LikelihoodRatio, typical_ratio
+from expunge.stats.threearm import PairArms, Rule, ThreeArm, contrast_test, no_op, placebo, three_arm
 
 ASSUMED_CORRELATION = 0.5
 """Between signals, for planning, where only one was run."""
@@ -30,11 +32,24 @@ class Planning:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FurtherBounds:
-    """The conditions of VERDICTS section 3 beside r: |X − O| in SD of O, share beyond the midpoint, var(X)/var(O)."""
+    """The conditions of VERDICTS section 3 beside r: |X − O| in SD of O, share beyond the midpoint, var(X)/var(O).
+
+    `absolute` is at the level at which a breach is claimed, `earned` the same at the level at which a pass is.
+    """
 
     absolute: Bounds
+    earned: Bounds
     share: Bounds
     variance: Bounds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """What a spike did: mean of (spiked − X) in SD of O, and the one-sided p-value against "no rise" on n pairs."""
+
+    dose: int
+    rise: float | None
+    p: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +59,7 @@ class Reading:
     `control` is the no-op (X = I), `sham` the placebo (X = O of other pairs, n // 2 pairs). `needed` is the number of
     pairs at the upper 95 % limit of the gap (None: beyond the search, or no positive gap is compatible with the data);
     `detectable` the smallest gap, in SD of O, that these n pairs decide. `correlations` are of O-I, X-O, X-I.
+    `odds` is IN:OUT at the median X, capped by n. `responses` come dose by dose; empty = no spikes were run.
     """
 
     name: str
@@ -54,6 +70,8 @@ class Reading:
     needed: int | None
     detectable: float | None
     correlations: tuple[float | None, float | None, float | None]
+    odds: LikelihoodRatio | None = None
+    responses: tuple[Response, ...] = ()
 
     @property
     def gap(self) -> Bounds:
@@ -61,8 +79,8 @@ class Reading:
         return self.control.gap
 
 
-def read_signal(name: str, scores: BlockScores, rule: Rule, planning: Planning) -> Reading:
-    """Runs the tests, the controls and the plan on one signal's block statistics."""
+def read_signal(name: str, scores: BlockScores, rule: Rule, planning: Planning, doses: Sequence[int] = ()) -> Reading:
+    """Runs the tests, the controls and the plan on one signal's block statistics; `doses` name `scores.spiked`."""
     real = None
     if scores.unlearned is not None:
         real = PairArms.of(scores.out, scores.into, scores.unlearned)
@@ -78,12 +96,32 @@ def read_signal(name: str, scores: BlockScores, rule: Rule, planning: Planning) 
         needed=needed,
         detectable=detectable,
         correlations=_correlations(scores),
+        odds=_odds(scores),
+        responses=tuple(_response(scores, spiked, dose) for dose, spiked in zip(doses, scores.spiked, strict=True)),
     )
+
+
+def _odds(scores: BlockScores) -> LikelihoodRatio | None:
+    """None without an X arm, or where an arm does not vary."""
+    if scores.unlearned is None or constant(scores.into) or constant(scores.out):
+        return None
+    return typical_ratio(scores.unlearned, scores.into, scores.out)
+
+
+def _response(scores: BlockScores, spiked: Floats, dose: int) -> Response:
+    if scores.unlearned is None:
+        raise CheckBroken("spikes came without an X arm")
+    risen = spiked - scores.unlearned
+    rise = None if constant(scores.out) else float(risen.mean() / scores.out.std(ddof=1))
+    return Response(dose=dose, rise=rise, p=contrast_test(risen).above)
 
 
 def _further(arms: PairArms, rule: Rule) -> FurtherBounds:
     return FurtherBounds(
-        absolute=absolute_distance(arms, rule.fail_alpha), share=midpoint_share(arms), variance=variance_ratio(arms)
+        absolute=absolute_distance(arms, rule.fail_alpha),
+        earned=absolute_distance(arms, rule.alpha),
+        share=midpoint_share(arms),
+        variance=variance_ratio(arms),
     )
 
 

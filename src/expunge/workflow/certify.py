@@ -35,6 +35,7 @@ from expunge.evidence.predicate import (
     PlanRef,
     Predicate,
 )
+from expunge.evidence.preregistered import check_preregistered
 from expunge.evidence.statement import build_statement, parse_statement, statement_digest
 from expunge.training.checkpoint import weights_identity
 from expunge.workflow.intake import destroy_cleartext, received_index, resolve
@@ -134,6 +135,7 @@ def check_ready(workspace: Workspace, case: OpenCase, accepted: Accepted) -> Non
                 expected=str(expected)[:90],
                 got=str(found)[:90],
             )
+    check_preregistered(plan, decode(tuple[Finding, ...], loads(findings_bytes), what="findings.json"))
     _ingested(workspace, workspace.book.data_ref(workspace.config.data.source, accepted.original.absent))
     _absence(workspace, accepted)
 

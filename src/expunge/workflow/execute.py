@@ -1,22 +1,19 @@
-"""Step 4 of the walk: run a candidate into a new model, and make the arms that the checks will look at."""
+"""Step 4 of the walk: run a candidate into a new model."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from expunge.core import registry
 from expunge.core.codec import encode
 from expunge.core.errors import IntegrityError
 from expunge.core.finding import Guarantee
 from expunge.core.plan import Plan
-from expunge.core.protocols import FitResult, HasShards, HasTranscript, Task
+from expunge.core.protocols import FitResult, HasShards, HasTranscript
 from expunge.evidence.commitment import keyed
-from expunge.farm.bank import Bank
-from expunge.farm.tasks import discard
 from expunge.training.checkpoint import weights_identity
 from expunge.training.transcript import transcript_digest
 from expunge.workflow.planner import LAST, unlearn_job
@@ -45,12 +42,12 @@ def seed_after(case: OpenCase, checkpoint: str) -> str:
 def execute(workspace: Workspace, case: OpenCase, resolution: Resolution, plan: Plan, seed: str) -> Executed:
     """Run the plan's method into a new folder. The original is read only, which is checked and not assumed."""
     served = workspace.served()
-    method = registry.load("methods", plan.method)()
+    method = registry.load(*registry.split_name(plan.method, "methods"))()
     _still(workspace, served)
     if method.needs in (HasTranscript, HasShards):
         _pinned(workspace, served)
     exact = plan.aims_at is Guarantee.EXACT
-    label = f"{case.handle}-{plan.method}-{served.digest[7:15]}" + ("" if exact else f"-{seed[:8]}")
+    label = f"{case.handle}-{plan.method.replace('/', '-')}-{served.digest[7:15]}" + ("" if exact else f"-{seed[:8]}")
     job = unlearn_job(workspace, resolution, target=label, seed=served.seed if exact else seed)
     result: FitResult = method.unlearn(job)
     _still(workspace, served)
@@ -92,36 +89,6 @@ def _pinned(workspace: Workspace, served: ModelRecord) -> None:
     found = transcript_digest(workspace.root / served.run / "transcript.jsonl")
     if found != pinned:
         raise IntegrityError("the original's transcript is not the one that was logged", expected=pinned, got=found)
-
-
-def run_x_arm(
-    workspace: Workspace, resolution: Resolution, plan: Plan, bank: Bank, seed: str
-) -> list[Mapping[str, Any]] | None:
-    """The method on the IN model of every pair; models are discarded at once. None where exactness makes it moot."""
-    if plan.aims_at is Guarantee.EXACT and not workspace.config.bank.x_arm:
-        return None
-    tasks = [
-        Task(
-            function="expunge.farm.member:unlearn",
-            arguments={
-                "bank": bank.spec,
-                "number": into,
-                "forget": list(resolution.slots),
-                "method": plan.method if plan.aims_at is not Guarantee.EXACT else LAST,
-                "params": dict(plan.params),
-                "seed": seed,
-            },
-            label=f"x {into}",
-        )
-        for _, into in bank.sides(resolution.slots)
-    ]
-    runner = registry.load("executors", workspace.config.compute.executor)()
-    try:
-        results: list[Mapping[str, Any]] = runner.run(tasks, bank.folder, workspace.compute, workspace.progress)
-    finally:
-        for task in tasks:
-            discard(task, bank.folder)
-    return results
 
 
 def discard_run(executed: Executed) -> None:

@@ -110,7 +110,8 @@ def make_plan(
         aims_at=candidate.aims_at,
         params={},
         checks=tuple(
-            CheckSpec(check=check, limits=limits) for check in sorted(workspace.policy.rules(candidate.aims_at))
+            CheckSpec(check=check, limits=limits, signals=workspace.policy.attacks)
+            for check in sorted(workspace.policy.rules(candidate.aims_at))
         ),
         policy=policy_digest(workspace.policy),
         numerics=workspace.numerics,
@@ -118,4 +119,5 @@ def make_plan(
         seed="HMAC(case key, first checkpoint signed after this plan); exact methods use the original's seed",
         attempt=attempt,
         reference=reference,
+        pairs=workspace.state().banks[-1].n // 2 if workspace.state().banks else 0,
     )

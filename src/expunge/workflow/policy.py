@@ -13,7 +13,8 @@ from expunge.core.errors import InputError
 from expunge.core.policy import Policy
 
 DEFAULT = """\
-# What must hold before a certificate is issued. Marks: must_pass, must_not_fail, report.
+# What must hold before a certificate is issued. Marks: must_pass, must_pass_if_seen (or UNVERIFIABLE), must_not_fail,
+# report.
 # The floors are in code: a policy can be stricter than the defaults, and only so much softer.
 name: default
 guarantees:
@@ -25,7 +26,8 @@ guarantees:
   EMPIRICAL:
     membership: must_pass
     utility: must_pass
-    deployed: must_not_fail
+    deployed: must_pass_if_seen
+attacks: [gradient_norm, lira, rmia]  # the signals; every one of them must pass
 limits:
   alpha: 0.025          # per side
   margin: 0.2           # |r| < t, as a share of the IN - OUT gap

@@ -9,6 +9,7 @@ from typing import Any
 
 from expunge.core.errors import InputError, NotErased
 from expunge.core.protocols import Progress, silent
+from expunge.training.precision import suited
 from expunge.training.recipe import Recipe, load_recipe
 from expunge.workflow.choose import Choice, choose
 from expunge.workflow.pipeline import Outcome
@@ -107,11 +108,13 @@ def cifar10_story(data: Path | None, *, size: str) -> Story:
     """
     if size not in SIZES:
         raise InputError("unknown size", expected=", ".join(SIZES), got=size)
-    recipe, scale = load_recipe("cifar10-w16"), SIZES[size]
+    recipe, changed = suited(load_recipe("cifar10-w16"))
+    scale = SIZES[size]
     options: dict[str, Any] = {} if scale.images is None else {"limit": scale.images}
     return Story(
         title=f"expunge demo: one CIFAR-10 automobile, {scale.images or 50_000:,} training images",
-        estimate=f"{scale.estimate} or so on 2 quiet cores; an interrupted run continues where it was",
+        estimate=f"{scale.estimate} or so on 2 quiet cores with bf16{f' ({changed})' if changed else ''}; "
+        "an interrupted run continues where it was",
         config={
             "data": {"source": "cifar10", "path": str(data.resolve()) if data else None, "options": options},
             "bank": {"pairs": scale.pairs, "anchors": scale.anchors},

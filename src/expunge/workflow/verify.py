@@ -17,7 +17,8 @@ from expunge.farm.member import true_log_probabilities
 from expunge.training.audit import expected_transcript
 from expunge.training.rng import seed_number
 from expunge.training.transcript import read_transcript, transcript_digest
-from expunge.workflow.execute import Executed, run_x_arm
+from expunge.workflow.execute import Executed
+from expunge.workflow.measure import measure
 from expunge.workflow.train import bank_folder, read_bank
 
 if TYPE_CHECKING:
@@ -33,17 +34,22 @@ def verify(
     served = _Served(workspace, executed)
     refusal = bank.refuses(resolution.slots) if bank is not None else None
     usable = bank if refusal is None else None
+    number = seed_number(seed) & 0x7FFFFFFF
+    asked = measure(workspace, resolution, plan, executed, usable, number)
     job = CheckJob(
         limits=workspace.policy.limits,
         guarantee=plan.aims_at,
-        seed=seed_number(seed) & 0x7FFFFFFF,
-        signals=registry.names("attacks"),
+        seed=number,
+        signals=workspace.policy.attacks,
         bank_refusal=refusal,
-        arms=usable.arms(resolution.slots, run_x_arm(workspace, resolution, plan, usable, seed)) if usable else None,
+        arms=usable.arms(resolution.slots, asked.unlearned) if usable else None,
         deployed=_deployed(resolution, usable, served) if usable and usable.spec.anchors else None,
         correctness=_correctness(workspace, bank, served, resolution),
         provenance=_provenance(workspace, resolution, executed, plan_index),
         attempt=plan.attempt,
+        measured=asked.measured,
+        unable=asked.unable,
+        spikes=asked.spikes,
     )
     findings = []
     for number, spec in enumerate(plan.checks):

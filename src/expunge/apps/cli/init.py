@@ -26,7 +26,8 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Make a workspace: keys, log, and one keyed leaf per record, all before anything is trained."""
-    from expunge.training.recipe import load_recipe
+    from expunge.training.precision import suited
+    from expunge.training.recipe import built_in_recipes, load_recipe
     from expunge.workflow.policy import DEFAULT
     from expunge.workflow.workspace import Workspace
 
@@ -41,20 +42,25 @@ def command(
     if owner:
         config["owner"] = {"name": owner}
     text = policy.read_text(encoding="utf-8") if policy else DEFAULT
-    with Workspace.create(folder, config=config, recipe=load_recipe(recipe), policy=text) as workspace:
+    chosen, changed = load_recipe(recipe), ""
+    if recipe in built_in_recipes():  # a file of the user's own is taken as it is
+        chosen, changed = suited(chosen)
+    with Workspace.create(folder, config=config, recipe=chosen, policy=text) as workspace:
         reference = workspace.book.data_ref(source)
         result = {
             "workspace": str(folder),
             "records": reference.present,
             "root": reference.root,
             "note": workspace.data.note,
+            "changed": changed,
         }
     emit(
         result,
         as_json,
         lambda console: console.print(
             f"workspace {folder}: {result['records']} records of {result['note']}, manifest {reference.root[:19]}…\n"
-            f"next: expunge train -w {folder}"
+            + (f"{changed}\n" if changed else "")
+            + f"next: expunge train -w {folder}"
         ),
     )
 

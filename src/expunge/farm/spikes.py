@@ -1,0 +1,45 @@
+"""Matrix spikes: the block is put back into an unlearned model at a known dose, and the attacks must see it.
+
+A method that only blinds the attacks shows no response; then a pass would mean nothing (VERDICTS section 3).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from expunge.core.protocols import FitJob, FitResult
+from expunge.farm.probing import ProbePlan
+
+DOSES = (1, 4, 16)
+"""Times the block is shown again."""
+_RATE = 0.25
+
+
+def spike(adapter: Any, job: FitJob, weights: Path, plan: ProbePlan, dose: int) -> FitResult:
+    """Continue from `weights` for `dose` epochs on the block and as many retained records of `job`'s own half.
+
+    The rate is a quarter of the recipe's peak, without warm-up: a dose is one more look at each record of the block.
+    """
+    company = _company(job, plan, len(plan.block))
+    shown = FitJob(
+        recipe=job.recipe,
+        seed=job.seed,
+        numerics=job.numerics,
+        data=job.data,
+        folder=job.folder,
+        universe=tuple(sorted({*plan.block, *company})),
+        keep_checkpoints=False,
+    )
+    settings = {"epochs": dose, "lr": _RATE * float(job.recipe["lr"]), "warmup": 0.0}
+    result: FitResult = adapter.tune(shown, weights, settings)
+    return result
+
+
+def _company(job: FitJob, plan: ProbePlan, count: int) -> list[int]:
+    """Retained records of the half, drawn with the plan's seed."""
+    outside = np.setdiff1d(np.array(job.universe, np.int64), np.array(plan.block, np.int64))
+    generator = np.random.Generator(np.random.Philox(plan.seed))
+    return [int(slot) for slot in generator.permutation(outside)[:count]]
