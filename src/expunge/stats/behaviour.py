@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from expunge.core.codec import decimal
-from expunge.core.finding import Condition, Finding, Interval, Verdict
-from expunge.core.protocols import CheckJob
+from expunge.core.finding import Condition, Finding, Guarantee, Interval, Verdict
+from expunge.core.protocols import Array, CheckJob, Measured
 from expunge.stats.arrays import Floats
 from expunge.stats.block import BlockScores
 from expunge.stats.bounds import MIDPOINT_GAP, SHARE_LIMIT, VARIANCE_BAND
@@ -30,6 +30,8 @@ FAMILY = 7
 """Behavioural checks that may each raise the alarm on one honest model: they share the alpha of failing."""
 LEAST_PAIRS = 6
 """The placebo control runs on half of them and needs three."""
+CANARY_POWER = 0.9
+"""Power on planted canaries below which a blind probe may not blame the block."""
 _HIGH_SHARE = 0.8  # of the rank's budget, for the side of the control; the rest watches the other side
 _SMALLEST = 1e-6
 _STATISTIC = "r = mean(X - O) / mean(C - O) over complement pairs, of the trait that speaks; C is its control"
@@ -74,20 +76,34 @@ def judge(inquiry: Inquiry, job: CheckJob) -> Finding:
 
     FAIL: on any trait that may fail, X is demonstrably on the control's side or beyond the other margin, or further
     than the absolute bound from O, or the served file lies beyond every OUT anchor; at alpha / (FAMILY · traits), at
-    every attempt. PASS: every deciding trait is equivalent at the alpha this attempt may spend, its control is caught
-    and its placebo is not. Without an X arm never PASS. UNVERIFIABLE: the pairs needed at the upper 95 % limit of the
+    every attempt. PASS, as `membership`: every deciding trait is equivalent at the alpha this attempt may spend and meets
+    the absolute bound, the variance band and the share of bad runs; its control is caught, its placebo is not, and for
+    EMPIRICAL a trait whose control is IN responds to the spikes. Without an X arm never PASS. UNVERIFIABLE: the pairs needed at the upper 95 % limit of the
     gap exceed the policy's largest bank. Otherwise INCONCLUSIVE.
     """
     measured = job.measured.get(f"checks/{inquiry.check}")
     if measured is None:
-        refused = f": {job.bank_refusal}" if job.bank_refusal is not None else ""
-        return _nothing(inquiry, f"nothing was measured: no bank, or the family lacks what the probe needs{refused}")
-    looked = Looked.of(measured)
+        return _nothing(inquiry, f"nothing was measured: {_unable(inquiry, job)}")
+    looked = Looked.of(measured, _spikes(inquiry, job, measured))
     if not looked.out and looked.candidate is None:
         return _nothing(inquiry, "no model was measured")
     scores = {trait.name: trait.scores(looked) for trait in inquiry.traits} if len(looked.out) >= LEAST_PAIRS else {}
     answers = [_answer(trait, looked, scores, inquiry, job) for trait in inquiry.traits]
     return _finding(inquiry, job, answers, len(looked.out), len(looked.anchors))
+
+
+def _unable(inquiry: Inquiry, job: CheckJob) -> str:
+    if job.bank_refusal is not None:
+        return f"the bank cannot judge this: {job.bank_refusal}"
+    return job.unable.get(f"checks/{inquiry.check}", "there are no IN and OUT models to compare with")
+
+
+def _spikes(inquiry: Inquiry, job: CheckJob, measured: Measured) -> list[tuple[int, Sequence[Mapping[str, Array]]]]:
+    """(dose, models) of the spikes that this probe was run on."""
+    if measured.unlearned is None:
+        return []
+    found = [(spike.dose, spike.measured.get(f"checks/{inquiry.check}", ())) for spike in job.spikes]
+    return [(dose, models) for dose, models in found if models]
 
 
 def _nothing(inquiry: Inquiry, reason: str) -> Finding:
@@ -112,7 +128,7 @@ def _answer(
     trait: Trait, looked: Looked, scores: Mapping[str, BlockScores], inquiry: Inquiry, job: CheckJob
 ) -> _Answer:
     level = fail_level(inquiry, job)
-    reading = _read(trait, scores, inquiry, job) if scores else None
+    reading = _read(trait, scores, looked.doses, inquiry, job) if scores else None
     place, original, alarms = None, None, 0
     if len(looked.anchors) >= MIN_ANCHORS and trait.ranks:
         anchors = trait.of(looked.anchors)
@@ -134,7 +150,9 @@ def _answer(
     )
 
 
-def _read(trait: Trait, scores: Mapping[str, BlockScores], inquiry: Inquiry, job: CheckJob) -> Reading:
+def _read(
+    trait: Trait, scores: Mapping[str, BlockScores], doses: Sequence[int], inquiry: Inquiry, job: CheckJob
+) -> Reading:
     deciding = [scores[t.name] for t in inquiry.traits if t.role is Role.DECIDES]
     rule = Rule(
         margin=job.limits.margin, alpha=spent_alpha(job.limits.alpha, job.attempt), fail_alpha=fail_level(inquiry, job)
@@ -145,7 +163,8 @@ def _read(trait: Trait, scores: Mapping[str, BlockScores], inquiry: Inquiry, job
         correlation=signal_correlation(deciding),
         seed=job.seed,
     )
-    return read_signal(trait.name, scores[trait.name], rule, planning)
+    block = scores[trait.name]
+    return read_signal(trait.name, block, rule, planning, doses if block.spiked else ())
 
 
 def _verdict(
@@ -161,9 +180,12 @@ def _verdict(
         if shown is not None:
             return Verdict.FAIL, shown
         if _equivalent(trait, reading.result, spent_alpha(job.limits.alpha, job.attempt)):
-            objection = _objection(trait, reading)
-            r = f"r = {_shown(reading.result.residual)}, margin {job.limits.margin:g}"
-            return (Verdict.PASS, r) if objection is None else (Verdict.INCONCLUSIVE, objection)
+            objection = _objection(trait, reading, job)
+            if objection is not None:
+                return Verdict.INCONCLUSIVE, objection
+            if reading.responses and not _responds(reading, job):
+                return Verdict.UNVERIFIABLE, "the block was put back and was not seen: the method has blinded the probe"
+            return Verdict.PASS, f"r = {_shown(reading.result.residual)}, margin {job.limits.margin:g}"
     return _blind_or_open(reading, job)
 
 
@@ -171,18 +193,14 @@ def _demonstrated(trait: Trait, reading: Reading, job: CheckJob) -> str | None:
     """What X was shown to be, beyond the margin on r or beyond the absolute bound; None when nothing was."""
     if reading.result is None or reading.further is None:
         return None
-    result, absolute, delta = reading.result, reading.further.absolute, float(job.limits.absolute_margin)
-    shown = f"r = {_shown(result.residual)}, margin {job.limits.margin:g}"
-    if result.outcome is Outcome.RESIDUE:
+    shown = f"r = {_shown(reading.result.residual)}, margin {job.limits.margin:g}"
+    if reading.result.outcome is Outcome.RESIDUE:
         return f"{trait.more}: {shown}"
-    if result.outcome is Outcome.OVER_UNLEARNED and not trait.harmless_below:
+    if reading.result.outcome is Outcome.OVER_UNLEARNED and not trait.harmless_below:
         return f"{trait.less}: {shown}"
-    shown = f"X - O = {_shown(absolute)} SD of O, beyond ±{delta:g}"
-    if absolute.low is not None and absolute.low > delta:
-        return f"{trait.more}: {shown}"
-    if absolute.high is not None and absolute.high < -delta and not trait.harmless_below:
-        return f"{trait.less}: {shown}"
-    return None
+    side = _breach(trait, reading, job)
+    shown = f"X - O = {_shown(reading.further.absolute)} SD of O, beyond ±{job.limits.absolute_margin:g}"
+    return None if side == 0 else f"{trait.more if side > 0 else trait.less}: {shown}"
 
 
 def _equivalent(trait: Trait, result: ThreeArm, alpha: float) -> bool:
@@ -212,17 +230,27 @@ def _blind_or_open(reading: Reading, job: CheckJob) -> tuple[Verdict, str]:
     what += f"; at the upper 95 % limit of the gap power {job.limits.power:g} takes {takes} bank models"
     if models is not None and models <= job.limits.max_bank:
         return Verdict.INCONCLUSIVE, what
-    return Verdict.UNVERIFIABLE, f"{what}; the policy's largest bank is {job.limits.max_bank}"
+    what += f"; the policy's largest bank is {job.limits.max_bank}"
+    if job.canary_power is not None and job.canary_power < CANARY_POWER:
+        return Verdict.INCONCLUSIVE, f"{what}; planted canaries were found at power {job.canary_power:g} only"
+    return Verdict.UNVERIFIABLE, what
 
 
-def _objection(trait: Trait, reading: Reading) -> str | None:
-    """Why an equivalent trait may still not pass: a control misbehaved, or a further condition is violated."""
+def _objection(trait: Trait, reading: Reading, job: CheckJob) -> str | None:
+    """Why an equivalent trait may still not pass: a control misbehaved, or a further condition is not met."""
     if reading.control.outcome is not Outcome.RESIDUE:
         return "the control was not caught, so equivalence shows nothing"
     if _flagged(trait, reading):
         return "the placebo (X = O of other pairs) was flagged, so the test is not calibrated here"
-    violated = [name for name, verdict, _, _ in _further(reading) if verdict is Verdict.FAIL]
-    return f"demonstrably violated: {', '.join(violated)}" if violated else None
+    if job.guarantee is Guarantee.EMPIRICAL and trait.rises_with_the_block and not reading.responses:
+        return "no spikes were run, so a method that blinds the probe would look the same"
+    missed = [name for name, verdict, _, _ in _further(trait, reading, job) if verdict is not Verdict.PASS]
+    return f"r is inside the margin, and not met: {', '.join(missed)}" if missed else None
+
+
+def _responds(reading: Reading, job: CheckJob) -> bool:
+    """Whether the largest dose was seen, at the policy's alpha."""
+    return bool(max(reading.responses, key=lambda item: item.dose).p <= job.limits.alpha)
 
 
 def _flagged(trait: Trait, reading: Reading) -> bool:
@@ -231,19 +259,33 @@ def _flagged(trait: Trait, reading: Reading) -> bool:
     return outcome is Outcome.RESIDUE or (outcome is Outcome.OVER_UNLEARNED and not trait.harmless_below)
 
 
-def _further(reading: Reading) -> list[tuple[str, Verdict, Bounds, float]]:
-    """Conditions whose demonstrated violation withholds the pass: share beyond the midpoint, variance."""
+def _further(trait: Trait, reading: Reading, job: CheckJob) -> list[tuple[str, Verdict, Bounds, float]]:
+    """Conditions of a pass beside r: absolute distance, variance, and where the gap allows it the share of bad runs."""
     if reading.further is None:
         return []
-    share, spread = reading.further.share, reading.further.variance
-    wide = (reading.gap.estimate or 0.0) >= MIDPOINT_GAP  # else honest runs cross the midpoint
-    few = wide and share.high is not None and share.high <= SHARE_LIMIT
-    many = wide and share.low is not None and share.low > SHARE_LIMIT
-    low, high = VARIANCE_BAND
-    return [
-        ("share of runs beyond the midpoint", _either(few, many), share, SHARE_LIMIT),
+    further, delta, (low, high) = reading.further, float(job.limits.absolute_margin), VARIANCE_BAND
+    near, spread, share = further.earned, further.variance, further.share
+    met = near.high is not None and near.high < delta if trait.harmless_below else near.inside(-delta, delta)
+    rows = [
+        ("absolute distance X - O, SD of O", _either(met, _breach(trait, reading, job) != 0), near, delta),
         ("variance ratio X/O", _either(spread.inside(low, high), spread.outside(low, high)), spread, high),
     ]
+    if (reading.gap.estimate or 0.0) >= MIDPOINT_GAP:  # else honest runs cross the midpoint: on average only
+        few = share.high is not None and share.high <= SHARE_LIMIT
+        many = share.low is not None and share.low > SHARE_LIMIT
+        rows.append(("share of runs beyond the midpoint", _either(few, many), share, SHARE_LIMIT))
+    return rows
+
+
+def _breach(trait: Trait, reading: Reading, job: CheckJob) -> int:
+    """1 or -1 where X is demonstrably further than the absolute bound above or below O, else 0."""
+    if reading.further is None:
+        return 0
+    absolute, delta = reading.further.absolute, float(job.limits.absolute_margin)
+    if absolute.low is not None and absolute.low > delta:
+        return 1
+    below = absolute.high is not None and absolute.high < -delta
+    return -1 if below and not trait.harmless_below else 0
 
 
 def _either(met: bool, violated: bool) -> Verdict:
@@ -336,15 +378,19 @@ def _controls(trait: Trait, reading: Reading, job: CheckJob) -> list[Condition]:
             note="the identical test with X = O of other pairs, on half the pairs, must not fail",
         ),
     ]
-    if reading.further is not None:
-        absolute, delta = reading.further.absolute, float(job.limits.absolute_margin)
-        outside = _demonstrated(trait, reading, job) is not None and absolute.outside(-delta, delta)
-        verdict = _either(absolute.inside(-delta, delta), outside)
-        further = [("absolute distance X - O, SD of O", verdict, absolute, delta), *_further(reading)]
-        rows += [
-            Condition(name=f"{name}: {what}", verdict=v, estimate=b.estimate, limit=limit, note=b.reason or _shown(b))
-            for what, v, b, limit in further
-        ]
+    rows += [
+        Condition(name=f"{name}: {what}", verdict=v, estimate=b.estimate, limit=limit, note=b.reason or _shown(b))
+        for what, v, b, limit in _further(trait, reading, job)
+    ]
+    rows += [
+        Condition(
+            name=f"{name}: spike, dose {item.dose}",
+            verdict=_either(item.p <= job.limits.alpha, False),
+            estimate=item.rise,
+            note=f"rise over X in SD of O when the block is shown {item.dose} more times; one-sided p = {item.p:.3g}",
+        )
+        for item in reading.responses
+    ]
     return rows
 
 

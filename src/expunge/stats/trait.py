@@ -54,6 +54,11 @@ class Trait:
         """Whether a served file may be ranked by it: its O must be a model's own number, as that of an anchor is."""
         return self.base is None and self.role is not Role.REPORTED
 
+    @property
+    def rises_with_the_block(self) -> bool:
+        """Whether the control is the IN model itself, so that putting the block back must raise the number."""
+        return self.base is None and self.control is None and self.role is Role.DECIDES
+
     def scores(self, looked: Looked) -> BlockScores:
         """O, C and X of every pair, (n,) each."""
         base = self.base or (lambda out, _: self.value(out))
@@ -63,6 +68,7 @@ class Trait:
             out=_column(f"{self.name} of OUT", [base(o, i) for o, i in pairs]),
             into=_column(f"{self.name} of the control", [control(o, i) for o, i in pairs]),
             unlearned=None if looked.unlearned is None else self.of(looked.unlearned),
+            spiked=tuple(self.of(models) for models in looked.spiked) if self.rises_with_the_block else (),
         )
 
     def of(self, models: Sequence[Model]) -> Floats:
@@ -86,7 +92,10 @@ class Inquiry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """`Measured`, checked: every model has the same arrays, finite and of the same shapes."""
+    """`Measured`, checked: every model has the same arrays, finite and of the same shapes.
+
+    `spiked` are X models that got the block back, n a dose, `doses` how often.
+    """
 
     out: tuple[Model, ...]
     into: tuple[Model, ...]
@@ -94,15 +103,18 @@ class Looked:
     candidate: Model | None
     original: Model | None
     anchors: tuple[Model, ...]
+    spiked: tuple[tuple[Model, ...], ...] = ()
+    doses: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, measured: Measured) -> Looked:
+    def of(cls, measured: Measured, spikes: Sequence[tuple[int, Sequence[Mapping[str, ArrayLike]]]] = ()) -> Looked:
         """Raises CheckBroken on NaN, missing or misshapen arrays, unpaired arms and a model that is there twice."""
         everyone = [*measured.out, *measured.into, *measured.out_anchors, *measured.in_anchors]
         first = next(iter(everyone), measured.candidate)
         shapes = {} if first is None else {name: np.shape(values) for name, values in first.items()}
         n = len(measured.out)
-        for arm, models in (("into", measured.into), ("unlearned", measured.unlearned)):
+        paired = [("into", measured.into), ("unlearned", measured.unlearned)]
+        for arm, models in [*paired, *((f"spike {dose}", models) for dose, models in spikes)]:
             if models is not None and len(models) != n:
                 raise CheckBroken(f"{arm} is not paired with out", expected=f"{n} models", got=str(len(models)))
 
@@ -124,6 +136,8 @@ class Looked:
             candidate=single("candidate", measured.candidate),
             original=single("original", measured.original),
             anchors=anchors,
+            spiked=tuple(checked(f"spike {dose}", models) for dose, models in spikes),
+            doses=tuple(dose for dose, _ in spikes),
         )
 
 

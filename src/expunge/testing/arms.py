@@ -12,6 +12,7 @@ import numpy as np
 from expunge.core.protocols import FitJob, Measured, ProbeJob
 from expunge.stats.pixels import nearest
 from expunge.testing.world import World
+from expunge.training.loop import numerics, numerics_of
 from expunge.training.rng import derive_seed
 
 Measurement = Mapping[str, Any]
@@ -37,7 +38,7 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """A world, its block, and the records that probes look at beside it. `keep` are the scratch folders' parent."""
+    """A world, its block, and the records that probes look at beside it."""
 
     world: World
     block: tuple[int, ...]
@@ -46,11 +47,25 @@ class Bench:
     seed: int = 7
 
     @classmethod
-    def of(cls, world: World, block: Sequence[int], *, neighbours: int, retained: int, seed: int = 7) -> Bench:
-        """The `neighbours` nearest records of each block record together, and a sample of the rest."""
+    def of(
+        cls,
+        world: World,
+        block: Sequence[int],
+        *,
+        neighbours: int,
+        retained: int,
+        same_label: bool = False,
+        seed: int = 7,
+    ) -> Bench:
+        """The `neighbours` nearest records of each block record together (of its label only, if `same_label`), and a
+        sample of the rest."""
         others = np.setdiff1d(np.arange(len(world.data.train)), np.array(block))
-        images = world.data.train.images
-        near = np.unique(others[nearest(images[list(block)], images[others], neighbours)])
+        images, labels = world.data.train.images, world.data.train.labels
+        pools = [others[labels[others] == labels[slot]] if same_label else others for slot in block]
+        found = [
+            pool[nearest(images[[slot]], images[pool], neighbours)] for slot, pool in zip(block, pools, strict=True)
+        ]
+        near = np.unique(np.concatenate(found))
         rest = np.setdiff1d(others, near)
         sample = np.random.default_rng(seed).choice(rest, min(retained, len(rest)), replace=False)
         return cls(
@@ -109,7 +124,8 @@ class Bench:
 
     def measure(self, plugin: Any, arm: Iterable[Standing], wrap: Wrap | None = None) -> list[Measurement]:
         """The probe on every model of an arm."""
-        return [plugin().measure(self.job(standing, wrap)) for standing in arm]
+        with numerics(numerics_of(self.world.adapter.recipe)):
+            return [plugin().measure(self.job(standing, wrap)) for standing in arm]
 
     def measured(self, plugin: Any, pairs: Sequence[Pair], unlearned: Sequence[Standing] | None = None) -> Measured:
         """The probe on O, I and X."""
