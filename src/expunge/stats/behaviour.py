@@ -76,10 +76,10 @@ def judge(inquiry: Inquiry, job: CheckJob) -> Finding:
 
     FAIL: on any trait that may fail, X is demonstrably on the control's side or beyond the other margin, or further
     than the absolute bound from O, or the served file lies beyond every OUT anchor; at alpha / (FAMILY · traits), at
-    every attempt. PASS, as `membership`: every deciding trait is equivalent at the alpha this attempt may spend and meets
-    the absolute bound, the variance band and the share of bad runs; its control is caught, its placebo is not, and for
-    EMPIRICAL a trait whose control is IN responds to the spikes. Without an X arm never PASS. UNVERIFIABLE: the pairs needed at the upper 95 % limit of the
-    gap exceed the policy's largest bank. Otherwise INCONCLUSIVE.
+    every attempt. PASS, as `membership`: every deciding trait is equivalent at the alpha this attempt may spend and
+    meets the absolute bound, the variance band and the share of bad runs; its control is caught, its placebo is not,
+    and for EMPIRICAL a trait whose control is IN responds to the spikes. Without an X arm never PASS. UNVERIFIABLE: the
+    pairs needed at the upper 95 % limit of the gap exceed the policy's largest bank. Otherwise INCONCLUSIVE.
     """
     measured = job.measured.get(f"checks/{inquiry.check}")
     if measured is None:

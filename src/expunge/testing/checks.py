@@ -22,6 +22,7 @@ from expunge.core.codec import canonical, encode
 from expunge.core.finding import Finding, Guarantee, Verdict
 from expunge.core.policy import Limits
 from expunge.core.protocols import Arms, CheckJob, Correctness, Deployed, FitJob, Measured, Provenance
+from expunge.data._records import Dataset, ImageRecords
 from expunge.testing.arms import Bench, Pair, Standing, retrained
 from expunge.testing.laws import Broken, Law, examine, has_card, require
 from expunge.testing.world import make_world, random_records, tree_digest
@@ -256,9 +257,9 @@ def the_zoo() -> Zoo:
     """A tiny bank of networks that memorise; trained once a process, its folder goes with the process."""
     folder = tempfile.TemporaryDirectory(prefix="expunge-testing-")
     _KEPT.append(folder)
-    data = random_records(120, (8, 8, 1), 4, seed=2)
+    data = _with_canaries()
     world = make_world(Path(folder.name), data=data, epochs=15, batch=16, introduce=(0.0,), model={"width": 32})
-    bench = Bench.of(world, range(6), neighbours=6, retained=80)
+    bench = Bench.of(world, range(_RECORDS), neighbours=6, retained=80)
     pairs = bench.pairs(_PROBE_PAIRS)
     return Zoo(
         bench=bench,
@@ -266,6 +267,21 @@ def the_zoo() -> Zoo:
         honest=bench.unlearned("honest", pairs, retrained(world.adapter)),
         garbage=bench.unlearned("garbage", pairs, _turned_round),
     )
+
+
+def _with_canaries() -> Dataset:
+    """120 training records, the first of them mislabelled, and 150 unseen ones of the same classes."""
+    data = random_records(270, (8, 8, 1), 4, seed=2)
+    labels = data.train.labels.copy()
+    labels[:_RECORDS] = (labels[:_RECORDS] + 1) % 4
+
+    def part(rows: slice) -> ImageRecords:
+        train = data.train
+        return ImageRecords(
+            ids=train.ids[rows], images=train.images[rows], labels=labels[rows], blocks=train.blocks[rows]
+        )
+
+    return replace(data, train=part(slice(0, 120)), test=part(slice(120, None)))
 
 
 _KEPT: list[tempfile.TemporaryDirectory[str]] = []
