@@ -1,9 +1,17 @@
-"""What every check must obey: a pass is earned with data, garbage never passes, and what is missing is said."""
+"""What every check must obey: a pass is earned with data, garbage never passes, and what is missing is said.
+
+A check that is a Probe is run on real models too: a tiny bank whose X arm was retrained (honest) or has its last layer
+turned round and blown up (garbage).
+"""
 
 from __future__ import annotations
 
 import copy
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,23 +21,42 @@ from expunge.core import registry
 from expunge.core.codec import canonical, encode
 from expunge.core.finding import Finding, Guarantee, Verdict
 from expunge.core.policy import Limits
-from expunge.core.protocols import Arms, CheckJob, Correctness, Deployed, Provenance
+from expunge.core.protocols import Arms, CheckJob, Correctness, Deployed, FitJob, Measured, Provenance
+from expunge.data._records import Dataset, ImageRecords
+from expunge.testing.arms import Bench, Pair, Standing, retrained
 from expunge.testing.laws import Broken, Law, examine, has_card, require
+from expunge.testing.world import make_world, random_records, tree_digest
+from expunge.training.checkpoint import load_tensors, save_tensors
 
 _RECORDS, _POPULATION, _PAIRS, _ANCHORS, _HOLDOUT = 8, 60, 24, 24, 3_000
 _GAP = 4.0
+_PROBE_PAIRS = 8
 _DIGEST = "sha256:" + "ab" * 32
 
 
 @dataclass(frozen=True, kw_only=True)
+class Zoo:
+    """Real models for probes: pairs, and the two X arms made from them."""
+
+    bench: Bench
+    pairs: list[Pair]
+    honest: list[Standing]
+    garbage: list[Standing]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A check with three jobs: nothing to look at, an honest candidate, and one that is wrong in every way."""
+    """A check with three jobs: nothing to look at, an honest candidate, and one that is wrong in every way.
+
+    `zoo` is there for a check that is a Probe.
+    """
 
     name: str
     plugin: type
     empty: CheckJob
     honest: CheckJob
     garbage: CheckJob
+    zoo: Zoo | None = None
 
     def run(self, job: CheckJob) -> Any:
         """What a fresh instance answers on a copy of the job: a Finding, if it keeps its promise."""
@@ -115,6 +142,53 @@ def inputs_are_not_changed(subject: Subject) -> str | None:
     return None
 
 
+def probe_requires_a_capability(subject: Subject) -> str | None:
+    """`requires` is a protocol that a registered family can meet."""
+    if subject.zoo is None:
+        return None
+    requires: Any = getattr(subject.plugin, "requires", None)
+    if not isinstance(requires, type):
+        return f"requires is {requires!r}"
+    return None if isinstance(subject.zoo.bench.world.adapter, requires) else f"no model has {requires.__name__}"
+
+
+def probe_measures_the_same_of_every_model(subject: Subject) -> str | None:
+    """Finite float arrays, the same names and shapes on OUT, IN and X."""
+    if subject.zoo is None:
+        return None
+    zoo, seen = subject.zoo, set()
+    for standing in (zoo.pairs[0].out, zoo.pairs[0].into, zoo.honest[0], zoo.garbage[0]):
+        found = zoo.bench.measure(subject.plugin, [standing])[0]
+        arrays = {name: np.asarray(values) for name, values in found.items()}
+        wrong = [name for name, a in arrays.items() if a.dtype.kind != "f" or not np.isfinite(a).all() or not a.size]
+        if wrong or not arrays:
+            return f"not finite floats: {', '.join(wrong) or 'nothing'}"
+        seen.add(tuple(sorted((name, a.shape) for name, a in arrays.items())))
+    return None if len(seen) == 1 else f"names or shapes differ between models: {sorted(seen)}"
+
+
+def probe_is_a_function_of_its_job(subject: Subject) -> str | None:
+    """All randomness comes from the job's seed, so that every arm is asked the same."""
+    if subject.zoo is None:
+        return None
+    first, second = (subject.zoo.bench.measure(subject.plugin, [subject.zoo.pairs[0].into])[0] for _ in range(2))
+    same = all(np.array_equal(first[name], second[name]) for name in first)
+    return None if same else "two measurements of one model differ"
+
+
+def probe_changes_nothing(subject: Subject) -> str | None:
+    """Neither the model nor a file outside the scratch folder; and the scratch folder is left empty."""
+    if subject.zoo is None:
+        return None
+    bench, standing = subject.zoo.bench, subject.zoo.pairs[0].into
+    job, images = bench.job(standing), bench.world.data.test.images
+    files, answers = tree_digest(bench.world.folder), bench.world.adapter.outputs(job.model, images)
+    subject.plugin().measure(job)
+    if not np.array_equal(answers, bench.world.adapter.outputs(job.model, images)):
+        return "the model answers otherwise after the probe"
+    return None if tree_digest(bench.world.folder) == files else "files were changed or left behind"
+
+
 CHECK_LAWS: tuple[Law[Subject], ...] = (
     asks_one_question,
     finding_is_valid_and_named,
@@ -125,6 +199,10 @@ CHECK_LAWS: tuple[Law[Subject], ...] = (
     pass_shows_its_controls,
     same_job_gives_the_same_finding,
     inputs_are_not_changed,
+    probe_requires_a_capability,
+    probe_measures_the_same_of_every_model,
+    probe_is_a_function_of_its_job,
+    probe_changes_nothing,
 )
 
 
@@ -133,8 +211,12 @@ def check_check(name: str) -> None:
     require("checks", name, examine_check(registry.load("checks", name), name=name))
 
 
-def examine_check(plugin: Any, *, name: str = "") -> tuple[Broken, ...]:
-    """The broken laws of a check's class."""
+def examine_check(plugin: Any, *, name: str = "", laws: Sequence[Law[Subject]] = CHECK_LAWS) -> tuple[Broken, ...]:
+    """The broken laws of a check's class; those of a Probe on real models too."""
+    return examine(laws, _subject(plugin, name or plugin.__name__.lower()))
+
+
+def _subject(plugin: Any, name: str) -> Subject:
     empty = CheckJob(limits=Limits(), guarantee=Guarantee.EXACT, seed=7)
     signals = registry.names("attacks")
     honest = replace(
@@ -153,8 +235,67 @@ def examine_check(plugin: Any, *, name: str = "") -> tuple[Broken, ...]:
         correctness=_correctness(lost=0.5),
         provenance=replace(provenance_example(), candidate=provenance_example().original),
     )
-    name = name or plugin.__name__.lower()
-    return examine(CHECK_LAWS, Subject(name=name, plugin=plugin, empty=empty, honest=honest, garbage=garbage))
+    zoo = the_zoo() if hasattr(plugin, "measure") else None
+    if zoo is not None and _can_measure(plugin, zoo):
+        looked = zoo.bench.measured(plugin, zoo.pairs)
+        honest = replace(honest, measured={f"checks/{name}": _with(zoo, plugin, looked, zoo.honest)})
+        garbage = replace(garbage, measured={f"checks/{name}": _with(zoo, plugin, looked, zoo.garbage)})
+    return Subject(name=name, plugin=plugin, empty=empty, honest=honest, garbage=garbage, zoo=zoo)
+
+
+def _can_measure(plugin: Any, zoo: Zoo) -> bool:
+    requires = getattr(plugin, "requires", None)
+    return isinstance(requires, type) and isinstance(zoo.bench.world.adapter, requires)
+
+
+def _with(zoo: Zoo, plugin: Any, looked: Measured, arm: list[Standing]) -> Measured:
+    return replace(looked, unlearned=zoo.bench.measure(plugin, arm))
+
+
+@cache
+def the_zoo() -> Zoo:
+    """A tiny bank of networks that memorise; trained once a process, its folder goes with the process."""
+    folder = tempfile.TemporaryDirectory(prefix="expunge-testing-")
+    _KEPT.append(folder)
+    data = _with_canaries()
+    world = make_world(Path(folder.name), data=data, epochs=15, batch=16, introduce=(0.0,), model={"width": 32})
+    bench = Bench.of(world, range(_RECORDS), neighbours=6, retained=80)
+    pairs = bench.pairs(_PROBE_PAIRS)
+    return Zoo(
+        bench=bench,
+        pairs=pairs,
+        honest=bench.unlearned("honest", pairs, retrained(world.adapter)),
+        garbage=bench.unlearned("garbage", pairs, _turned_round),
+    )
+
+
+def _with_canaries() -> Dataset:
+    """120 training records, the first of them mislabelled, and 150 unseen ones of the same classes."""
+    data = random_records(270, (8, 8, 1), 4, seed=2)
+    labels = data.train.labels.copy()
+    labels[:_RECORDS] = (labels[:_RECORDS] + 1) % 4
+
+    def part(rows: slice) -> ImageRecords:
+        train = data.train
+        return ImageRecords(
+            ids=train.ids[rows], images=train.images[rows], labels=labels[rows], blocks=train.blocks[rows]
+        )
+
+    return replace(data, train=part(slice(0, 120)), test=part(slice(120, None)))
+
+
+_KEPT: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def _turned_round(job: FitJob, start: Path) -> Path:
+    """The IN model with its last layer turned round and blown up: over-unlearned, useless, and damaged."""
+    tensors, metadata = load_tensors(start)
+    last = list(tensors)[-1].rpartition(".")[0]
+    job.folder.mkdir(parents=True, exist_ok=True)
+    target = job.folder / "model.safetensors"
+    changed = {name: -8 * t if name.rpartition(".")[0] == last else t for name, t in tensors.items()}
+    save_tensors(target, changed, metadata)
+    return target
 
 
 def _log_p(logits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -243,6 +384,10 @@ def provenance_example() -> Provenance:
 def _same(left: Any, right: Any) -> bool:
     if isinstance(left, np.ndarray):
         return np.array_equal(left, right)
+    if isinstance(left, Mapping):
+        return left.keys() == right.keys() and all(_same(value, right[key]) for key, value in left.items())
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(_same(a, b) for a, b in zip(left, right, strict=True))
     if hasattr(left, "__dataclass_fields__"):
         return all(_same(getattr(left, name), getattr(right, name)) for name in left.__dataclass_fields__)
     return bool(left == right)
