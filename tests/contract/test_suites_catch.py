@@ -28,6 +28,7 @@ from expunge.training.checkpoint import load_tensors, save_tensors
 Retrain = registry.load("methods", "retrain")
 Finetune = registry.load("methods", "finetune")
 Lira = registry.load("attacks", "lira")
+GradientNorm = registry.load("attacks", "gradient_norm")
 Utility = registry.load("checks", "utility")
 Mlp = registry.load("models", "mlp")
 
@@ -220,6 +221,66 @@ def unused_mask(values, job):
     return job.target - job.reference.mean(0)
 
 
+def probe(change):
+    """The gradient-norm attack whose measurement goes through `change(measured, job)`."""
+
+    def measure(self, job):
+        return change(dict(GradientNorm().measure(job)), job)
+
+    return type("GradientNorm", (GradientNorm,), {"__doc__": "A probe.", "measure": measure})
+
+
+def of_block(change):
+    return probe(lambda found, job: {**found, "block": change(found["block"], job)})
+
+
+def trains_on(found, job):
+    with torch.no_grad():
+        next(job.model[0].parameters()).add_(1e-6)
+    return found
+
+
+def backward(found, job):
+    pixels = torch.zeros(1, job.adapter.shape[2], *job.adapter.shape[:2])
+    job.model[0](pixels).sum().backward()
+    return found
+
+
+def writes_beside_the_weights(found, job):
+    (job.weights.parent / "mark").write_text("x")
+    return found
+
+
+class Incapable(GradientNorm):
+    """A probe that needs what no family has."""
+
+    requires = int
+
+
+PROBES = {
+    "measures_block_and_population": [
+        probe(lambda found, job: {"block": found["block"]}),
+        probe(lambda found, job: {**found, "extra": found["block"]}),
+        of_block(lambda v, job: v[:, None]),
+        of_block(lambda v, job: np.where(v > v.mean(), np.nan, v)),
+        Incapable,
+    ],
+    "seed_alone_decides_the_measurement": [
+        of_block(lambda v, job: v + torch.rand(1).numpy()),
+        of_block(lambda v, job: v + np.random.default_rng().random()),
+    ],
+    "measuring_leaves_the_model_alone": [
+        probe(trains_on),
+        probe(backward),
+        probe(writes_beside_the_weights),
+        of_block(lambda v, job: v + 0 * torch.rand(1).numpy()),
+    ],
+    "order_of_the_block_plays_no_part": [
+        of_block(lambda v, job: v + np.arange(len(v))),
+        probe(lambda found, job: {**found, "population": found["population"] + found["block"][0]}),
+    ],
+    "members_measure_higher": [of_block(lambda v, job: -v), of_block(lambda v, job: np.cos(1e4 * v))],
+}
 ATTACKS = {
     "says_what_it_is": [attack(scored(lambda v, j: v), doc="")],
     "scores_carry_their_name_and_unit": [
@@ -245,12 +306,13 @@ ATTACKS = {
     "same_job_gives_the_same_scores": [
         attack(scored(lambda v, j: v + 1e-6 * np.random.default_rng().standard_normal(v.shape)))
     ],
+    **PROBES,
 }
 
 
 @pytest.mark.parametrize(("law", "plugin"), [(law, plugin) for law, plugins in ATTACKS.items() for plugin in plugins])
 def test_attack_that_breaks_a_law_is_caught_by_it(law, plugin):
-    assert law in broken(examine_attack(plugin, name="lira"))
+    assert law in broken(examine_attack(plugin, name="gradient_norm" if law in PROBES else "lira"))
 
 
 # ------------------------------------------------------------------------------------------------------------- checks
@@ -318,6 +380,7 @@ def test_control_an_unchanged_variant_of_each_kind_obeys():
     """The variants above break what they are meant to break, and not their suite's patience."""
     assert broken(examine_unlearner(method())) == set()
     assert broken(examine_attack(attack(scored(lambda v, j: v)), name="lira")) == set()
+    assert broken(examine_attack(probe(lambda found, job: found), name="gradient_norm")) == set()
     assert broken(examine_check(check(lambda f, j: f), name="utility")) == set()
     assert broken(examine_adapter(type("Mlp", (Mlp,), {"__doc__": "An MLP."}), name="mlp")) == set()
 
@@ -403,6 +466,29 @@ def centred_outputs(self, model, images):
     return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 
 
+def unseeded_curvatures(self, model, images, labels, **options):
+    found = Mlp.curvatures(self, model, images, labels, **options)
+    return found + 1e-3 * np.random.default_rng().random(found.shape).astype(np.float32)
+
+
+def biased_projection(self, model, images, labels, *, project=0, seed=0):
+    found = Mlp.gradients(self, model, images, labels)
+    return found[:, :project] if project else found
+
+
+def looks_in_training_mode(self, model, images):
+    found = Mlp.features(self, model, images)
+    for module in model:
+        module.train()
+    return found
+
+
+def leaves_gradients(self, model, images, labels):
+    pixels = torch.zeros(1, self.shape[2], *self.shape[:2])
+    model[0](pixels).sum().backward()
+    return Mlp.gradient_norms(self, model, images, labels)
+
+
 ADAPTERS = {
     "is_an_adapter_of_its_name": [family(family_name="x", __doc__=""), family(derived_state=None, outputs=None)],
     "same_job_gives_the_same_weights": [family(module=global_noise), family(fit=ignores_the_seed)],
@@ -418,6 +504,21 @@ ADAPTERS = {
     "global_state_is_left_alone": [family(fit=keeps_threads), family(fit=draws_globally)],
     "one_present_row_or_none_trains": [family(fit=refuses_small_batches)],
     "absent_record_leaves_the_schedule": [family(first_use=shifted_schedule)],
+    "gradients_are_the_slope_of_the_loss": [
+        family(gradients=lambda self, m, x, y, **k: -Mlp.gradients(self, m, x, y, **k)),
+        family(flat_weights=lambda self, m: Mlp.flat_weights(self, m)[::-1]),
+    ],
+    "readings_of_the_inside_agree": [
+        family(gradient_norms=lambda self, m, x, y: Mlp.gradient_norms(self, m, x, y) ** 2),
+        family(features=lambda self, m, x: Mlp.features(self, m, x) + len(x)),
+        family(curvatures=lambda self, m, x, y, **k: Mlp.curvatures(self, m, x, y, **k)[:-1]),
+        family(curvatures=unseeded_curvatures),
+        family(gradients=biased_projection),
+    ],
+    "looking_inside_changes_nothing": [
+        family(features=looks_in_training_mode),
+        family(gradient_norms=leaves_gradients),
+    ],
     "derived_state_is_named": [family(derived_state=lambda self: ()), family(derived_state=lambda self: "weights")],
 }
 

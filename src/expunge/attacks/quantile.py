@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import optimize
 
 from expunge.core.errors import CheckBroken
 from expunge.core.finding import MembershipScores
@@ -13,8 +14,6 @@ from expunge.stats.arrays import Floats
 from expunge.stats.likelihood import Side, logit_scaled, outside_only, over_targets, population_side, table
 
 _LEAST_POPULATION = 20
-_ROUNDS = 300
-_SMOOTHING = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,9 +23,8 @@ class Quantile:
     Bertran et al. 2023 (arXiv 2307.03694), section 3: a quantile regressor q(x), fitted with the pinball loss to the
     target's scores on unseen records, gives a threshold per record; score = φ(x) − q(x), φ = log p − log(1 − p).
     Deviations: the features of a record are 1, the mean and the standard deviation of its φ over the references that did
-    not train on it (the paper feeds the record to a network and needs no reference), and q is linear in them; one level,
-    .9 by default; the pinball loss is smoothed within 10⁻³ SD of the residuals, so that the fit is unique (majorise and
-    minimise, Hunter and Lange 2000).
+    not train on it (the paper feeds the record to a network and needs no reference), and q is linear in them, fitted
+    exactly as a linear programme (Koenker and Bassett 1978); one level, .9 by default.
 
     Fitted anew on each target, so a target that is sharper on everything is not taken for a member. Linear in φ, all
     records in one unit. log p is clipped to [−50, −10⁻⁶]. Unit: logits. Needs at least 2 OUT references a record and 20
@@ -60,16 +58,11 @@ def _features(side: Side) -> Floats:
 
 
 def _fit(features: Floats, phi: Floats, level: float) -> Floats:
-    """Coefficients (3,) that minimise the smoothed pinball loss of phi (Z,).
-
-    |r| is bounded by a parabola that touches it at the current residual, so each round is one weighted least squares.
-    """
-    width = _SMOOTHING * max(float(phi.std()), 1e-6)
-    pull = (2 * level - 1) * features.sum(axis=0)
-    found = np.linalg.lstsq(features, phi, rcond=None)[0]
-    for _ in range(_ROUNDS):
-        weighted = features / (width + np.abs(phi - features @ found))[:, None]
-        before, found = found, np.linalg.lstsq(weighted.T @ features, weighted.T @ phi + pull, rcond=None)[0]
-        if np.abs(features @ (found - before)).max() < width / 1000:
-            break
-    return np.asarray(found, dtype=np.float64)
+    """Coefficients (3,) that minimise the pinball loss of phi (Z,): the dual linear programme of Koenker and Bassett
+    1978 (section 3), which has 3 constraints; the coefficients are their prices."""
+    found = optimize.linprog(
+        -phi, A_eq=features.T, b_eq=(1 - level) * features.sum(axis=0), bounds=(0, 1), method="highs-ds"
+    )
+    if not found.success:
+        raise CheckBroken("quantile: the regression on the population failed", got=str(found.message)[:120])
+    return np.asarray(-found.eqlin.marginals, dtype=np.float64)

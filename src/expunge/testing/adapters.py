@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,8 @@ import torch
 
 from expunge.core import registry
 from expunge.core.errors import IntegrityError
-from expunge.core.protocols import FitResult, HasTranscript, ModelAdapter
+from expunge.core.protocols import FitResult, HasTranscript, HasWhiteBox, ModelAdapter
+from expunge.data._records import ImageRecords
 from expunge.testing.laws import Broken, Law, examine, has_card, require
 from expunge.testing.world import World, make_world, random_records
 from expunge.training.checkpoint import load_tensors, save_tensors
@@ -186,6 +187,95 @@ def derived_state_is_named(subject: Subject) -> str | None:
     return None
 
 
+def gradients_are_the_slope_of_the_loss(subject: Subject) -> str | None:
+    """Where the inside can be read: weights and gradients are in one order, and a small step along a record's gradient
+    changes its loss by the gradient's length."""
+    adapter, model, test = _opened(subject)
+    if not isinstance(adapter, HasWhiteBox):
+        return None
+    answers: Callable[..., Any] = subject.world.adapter.outputs
+    images, labels = test.images[:1], test.labels[:1]
+    weights = [p for module in _modules(model) for p in module.parameters() if p.requires_grad]
+    flat = adapter.flat_weights(model)
+    if not np.array_equal(flat, torch.cat([p.detach().flatten() for p in weights]).numpy()):
+        return "flat_weights are not the trainable parameters in the model's order"
+    gradient = adapter.gradients(model, images, labels)[0]
+    if gradient.shape != flat.shape:
+        return f"a gradient of {gradient.shape} for {flat.shape} weights"
+    length, step, losses = float(np.linalg.norm(gradient)), 1e-2, []
+    for sign in (1, -1):
+        moved = torch.from_numpy((flat + sign * step * gradient / length).astype(np.float32))
+        with torch.no_grad():
+            torch.nn.utils.vector_to_parameters(moved, weights)
+        losses.append(-float(answers(model, images)[0, labels[0]]))
+    slope = (losses[0] - losses[1]) / (2 * step)
+    return None if abs(slope - length) < 0.1 * length else f"slope {slope:.4g} along a gradient of length {length:.4g}"
+
+
+def readings_of_the_inside_agree(subject: Subject) -> str | None:
+    """Norms are those of the gradients, projections keep inner products on average, a record alone reads the same,
+    everything is finite float32 and decided by the seed."""
+    adapter, model, test = _opened(subject)
+    if not isinstance(adapter, HasWhiteBox):
+        return None
+    images, labels = test.images, test.labels
+    gradients = adapter.gradients(model, images, labels).astype(np.float64)
+    if not np.allclose(adapter.gradient_norms(model, images, labels), np.linalg.norm(gradients, axis=1), rtol=1e-3):
+        return "gradient_norms are not the norms of gradients"
+    sketches = [adapter.gradients(model, images[:2], labels[:2], project=32, seed=seed) for seed in range(20)]
+    ratio = np.mean([np.square(s, dtype=np.float64).sum(1) for s in sketches], axis=0) / np.square(gradients[:2]).sum(1)
+    if abs(float(ratio.mean()) - 1) > 0.25:
+        return f"projections keep squared lengths {ratio.mean():.2f} times, expected 1"
+    for name, read in _readings(adapter, model).items():
+        whole, again, alone = read(images, labels), read(images, labels), read(images[:1], labels[:1])
+        if whole.shape[0] != len(images) or whole.dtype != np.float32 or not np.isfinite(whole).all():
+            return f"{name}: shape {whole.shape}, {whole.dtype}, or not finite"
+        if not np.array_equal(whole, again):
+            return f"{name}: two readings with one seed differ"
+        if not np.allclose(alone, whole[:1], rtol=1e-2, atol=1e-4):
+            return f"{name}: a reading depends on the other records"
+    return None
+
+
+def looking_inside_changes_nothing(subject: Subject) -> str | None:
+    """Weights, buffers, modes, gradients, torch's generator and settings are as they were."""
+    adapter, model, test = _opened(subject)
+    if not isinstance(adapter, HasWhiteBox):
+        return None
+
+    def state() -> tuple[Any, ...]:
+        modules = _modules(model)
+        return (
+            [t.numpy().tobytes() for module in modules for t in module.state_dict().values()],
+            [layer.training for module in modules for layer in module.modules()],
+            [(p.requires_grad, p.grad is None) for module in modules for p in module.parameters()],
+            torch.get_rng_state().numpy().tobytes(),
+            (torch.get_num_threads(), torch.is_grad_enabled()),
+        )
+
+    before, changed = state(), []
+    for name, read in _readings(adapter, model).items():
+        read(test.images, test.labels)
+        if state() != before:
+            changed.append(name)
+    return f"changed something: {', '.join(changed)}" if changed else None
+
+
+def _opened(subject: Subject) -> tuple[Any, Any, ImageRecords]:
+    """The adapter, its first model loaded anew, and the unseen records."""
+    adapter = subject.world.adapter
+    return adapter, adapter.load(subject.first.model), subject.world.data.test
+
+
+def _readings(adapter: Any, model: Any) -> dict[str, Callable[[Any, Any], Any]]:
+    return {
+        "features": lambda images, _: adapter.features(model, images),
+        "gradients": lambda images, labels: adapter.gradients(model, images, labels, project=8, seed=1),
+        "gradient_norms": lambda images, labels: adapter.gradient_norms(model, images, labels),
+        "curvatures": lambda images, labels: adapter.curvatures(model, images, labels, probes=2, seed=1),
+    }
+
+
 ADAPTER_LAWS: tuple[Law[Subject], ...] = (
     is_an_adapter_of_its_name,
     same_job_gives_the_same_weights,
@@ -198,6 +288,9 @@ ADAPTER_LAWS: tuple[Law[Subject], ...] = (
     one_present_row_or_none_trains,
     absent_record_leaves_the_schedule,
     derived_state_is_named,
+    gradients_are_the_slope_of_the_loss,
+    readings_of_the_inside_agree,
+    looking_inside_changes_nothing,
 )
 
 

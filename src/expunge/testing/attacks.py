@@ -241,7 +241,7 @@ def measuring_leaves_the_model_alone(subject: Subject) -> str | None:
     """Weights, buffers, gradients, hooks, files, records, torch's generator and settings are as they were."""
     if not subject.looks:
         return None
-    job = subject.pair[0]
+    job, _ = probe_pair(subject.folder / "untouched")
 
     def state() -> dict[str, Any]:
         return {
@@ -249,7 +249,7 @@ def measuring_leaves_the_model_alone(subject: Subject) -> str | None:
             "gradients": [(p.grad is None, p.requires_grad) for module in job.model for p in module.parameters()],
             "modes": [layer.training for module in job.model for layer in module.modules()],
             "hooks": [len(layer._forward_hooks) for module in job.model for layer in module.modules()],
-            "files": {k: v for k, v in tree_digest(subject.folder).items() if not k.startswith("scratch-")},
+            "files": {k: v for k, v in tree_digest(subject.folder).items() if "/scratch-" not in k},
             "records": job.data.train.images.tobytes() + job.data.test.images.tobytes(),
             "generator": torch.get_rng_state().numpy().tobytes(),
             "settings": (torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype()),
