@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from expunge.core.errors import CheckBroken
 from expunge.core.finding import MembershipScores
 from expunge.core.protocols import AttackJob
-from expunge.stats.arrays import Floats, booleans, log_probabilities
+from expunge.stats.arrays import Floats, log_probabilities
+from expunge.stats.likelihood import over_targets, reference_spans, spans, table
 
 _LEAST_POPULATION = 20
 
@@ -27,7 +28,8 @@ class Rmia:
     correction, by default, which treats x and z alike.
 
     The probability is a count: ratios of z are sorted once and x is looked up, O((R + Z)·log Z) a target and no
-    (R, Z) table. Unit: probability, resolved to 1/Z. Needs an OUT reference for each record and at least 20 records
+    (R, Z) table; references are streamed. Saturates at 0 and 1, so block statistics average its empirical logit. Unit:
+    probability, resolved to 1/Z. Needs an OUT reference for each record and at least 20 records
     z; otherwise CheckBroken.
     """
 
@@ -36,34 +38,50 @@ class Rmia:
 
     def score(self, job: AttackJob) -> MembershipScores:
         """Scores (T, R); higher = more likely a member."""
-        target = log_probabilities("target", job.target, (None, None))
-        count, records = target.shape
-        reference = log_probabilities("reference", job.reference, (None, records))
-        member = booleans("member", job.member, (reference.shape[0], records))
-        target_z = log_probabilities("target_population", job.target_population, (count, None))
-        reference_z = log_probabilities(
-            "reference_population", job.reference_population, (reference.shape[0], target_z.shape[1])
-        )
-        self._enough(member, target_z.shape[1])
-        ratio_x = target - self._marginal(_log_mean(reference, ~member)) - math.log(self.gamma)
-        ratio_z = np.sort(target_z - self._marginal(_log_mean(reference_z, np.ones(reference_z.shape, bool))), axis=1)
-        values = np.stack([np.searchsorted(z, x, side="right") for x, z in zip(ratio_x, ratio_z, strict=True)])
-        return MembershipScores(attack="rmia", values=values / target_z.shape[1], unit="probability")
+        target = table("target", job.target, (None, None))
+        log_out = self._marginal(_log_out(job, target.shape[1]))
+        sorted_z = np.sort(self._population_ratios(job, len(target)), axis=1)
 
-    def _enough(self, member: NDArray[np.bool_], population: int) -> None:
-        out = (~member).sum(axis=0)
-        if not out.size or out.min() < 1:
-            raise CheckBroken("rmia: a record has no OUT reference", expected="at least 1 a record")
-        if population < _LEAST_POPULATION:
+        def share(log_p: Floats, span: slice) -> Floats:
+            ratio_x = log_p - log_out[span] - math.log(self.gamma)
+            hits = [np.searchsorted(z, x, side="right") for x, z in zip(ratio_x, sorted_z, strict=True)]
+            return np.asarray(np.stack(hits) / sorted_z.shape[1], dtype=np.float64)
+
+        values = over_targets("target", target, log_probabilities, share)
+        return MembershipScores(attack="rmia", values=values, unit="probability")
+
+    def _population_ratios(self, job: AttackJob, targets: int) -> Floats:
+        """log p(z|θ) − log p(z), (T, Z)."""
+        target_z = log_probabilities("target_population", job.target_population, (targets, None))
+        count = target_z.shape[1]
+        if count < _LEAST_POPULATION:
             raise CheckBroken(
-                "rmia: too few never-trained records", expected=f"at least {_LEAST_POPULATION}", got=str(population)
+                "rmia: too few never-trained records", expected=f"at least {_LEAST_POPULATION}", got=str(count)
             )
+        reference = table("reference_population", job.reference_population, (len(job.reference), count))
+        means = []
+        for span in spans(count, len(reference)):
+            log_p = log_probabilities("reference_population", reference[:, span], (len(reference), None))
+            means.append(_log_mean(log_p, np.ones(log_p.shape, np.bool_)))
+        return np.asarray(target_z - self._marginal(np.concatenate(means)), dtype=np.float64)
 
     def _marginal(self, log_out: Floats) -> Floats:
         """log p(·) from log p_out (eq. 10); exact for a = 1."""
         if self.offline_a == 1.0:
             return log_out
         return np.asarray(np.log(((1 + self.offline_a) * np.exp(log_out) + (1 - self.offline_a)) / 2), dtype=np.float64)
+
+
+def _log_out(job: AttackJob, records: int) -> Floats:
+    """log of the mean probability of each record over the references that did not train on it, (R,)."""
+    parts = []
+    for log_p, member in reference_spans(job, log_probabilities):
+        if (~member).sum(axis=0).min() < 1:
+            raise CheckBroken("rmia: a record has no OUT reference", expected="at least 1 a record")
+        parts.append(_log_mean(log_p, ~member))
+    if not parts:
+        raise CheckBroken("rmia: there is no record", expected="at least 1")
+    return np.concatenate(parts)
 
 
 def _log_mean(log_p: Floats, use: NDArray[np.bool_]) -> Floats:

@@ -30,8 +30,8 @@ class Sensitivity:
     pair's IN model), negated, so that 0 = no weight was moved against the record. It cannot decide: O and IN start
     from different seeds, a retrain of the IN half from the same one, so an honest X is no draw of O's cosine
     (benchmarks/behaviour measures how far apart they are).
-    Source: issue 3 of the project; the feature residual is ours, the gradient side follows the influence view of
-    Golatkar et al. 2020 (arXiv 1911.04933).
+    Source: the feature residual is ours; the gradient side follows the influence view of Golatkar et al. 2020
+    (arXiv 1911.04933).
     Blind where a record is an average of its neighbours: then there is no residual, and the check says so.
     """
 

@@ -27,6 +27,13 @@ guarantees:
     membership: must_pass
     utility: must_pass
     deployed: must_pass_if_seen
+    sensitivity: must_not_fail      # reaction to the features that set the records apart
+    neighbourhood: must_not_fail    # perturbed copies
+    output_filter: must_not_fail    # an answer that was papered over
+    representation: must_not_fail   # what a linear probe reads from the features
+    relearning: must_not_fail       # coming back on retained records alone
+    neighbours: must_not_fail       # the nearest retained records
+    retained_harm: must_not_fail    # exposure of those who stay
 attacks: [gradient_norm, lira, rmia]  # the signals; every one of them must pass
 limits:
   alpha: 0.025          # per side
