@@ -1,7 +1,7 @@
 """Which behavioural check sees what: digits, a block of 20 mislabelled canaries, complement pairs of half models.
 
 Arms O, I and X: an honest retrain, and saboteurs (no-op, fine-tuning, over-training on the retained records, learning
-the block with other wrong labels, the same with the last layer only, an output filter for the exact records). And 24
+the block under other labels, the IN body under a new last layer, an output filter for the exact records). And 24
 full-size anchors that never saw the block, with files ranked among them: 4 honest retrains, the original, and an
 original behind the filter.
 
@@ -66,7 +66,7 @@ def relabelled(bench: Bench) -> Any:
         labels[list(bench.block)] = (labels[list(bench.block)] + 3) % 10
         changed = replace(data, train=replace(data.train, labels=labels))
         tuned = replace(job, data=changed, absent=frozenset())
-        return bench.world.adapter.tune(tuned, start, {"epochs": 3, "lr": 0.04}).model
+        return bench.world.adapter.tune(tuned, start, {"epochs": 16, "lr": 0.08}).model
 
     return make
 

@@ -1,6 +1,7 @@
 """Negative controls: for every law of every suite, a plug-in that breaks it is caught by that law."""
 
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ Retrain = registry.load("methods", "retrain")
 Finetune = registry.load("methods", "finetune")
 Lira = registry.load("attacks", "lira")
 GradientNorm = registry.load("attacks", "gradient_norm")
+Neighbourhood = registry.load("checks", "neighbourhood")
 Utility = registry.load("checks", "utility")
 Mlp = registry.load("models", "mlp")
 
@@ -341,6 +343,36 @@ def broken_type(finding, job):
     return {"check": "utility", "verdict": "PASS"}
 
 
+class HasCrossAttention(Protocol):
+    """A capability that no classifier has."""
+
+    def attention(self):
+        """Maps."""
+
+
+HasCrossAttention = runtime_checkable(HasCrossAttention)
+
+
+def probe(change=lambda found, job: found, **members):
+    """The neighbourhood check whose measurements go through `change(found, job)`."""
+
+    def measure(self, job):
+        return change(dict(Neighbourhood.measure(self, job)), job)
+
+    return type("Neighbourhood", (Neighbourhood,), {"__doc__": "A probe.", "measure": measure, **members})
+
+
+def trains_the_model(found, job):
+    with torch.no_grad():
+        next(job.model[0].parameters()).add_(0.1)
+    return found
+
+
+def leaves_a_file(found, job):
+    (job.weights.parent / "note").write_text(str(next(CALLS)))
+    return found
+
+
 CALLS = iter(range(10**6))
 CHECKS = {
     "asks_one_question": [
@@ -368,12 +400,22 @@ CHECKS = {
     "pass_shows_its_controls": [check(lambda f, j: replace(f, original=None))],
     "same_job_gives_the_same_finding": [check(lambda f, j: replace(f, mde=float(next(CALLS))))],
     "inputs_are_not_changed": [check(spoils)],
+    "probe_requires_a_capability": [probe(requires=None), probe(requires=HasCrossAttention)],
+    "probe_measures_the_same_of_every_model": [
+        probe(lambda found, job: {}),
+        probe(lambda found, job: {**found, "flip": np.full(8, np.nan)}),
+        probe(lambda found, job: {name: values > 0 for name, values in found.items()}),
+        probe(lambda found, job: {name: values[values > 0] for name, values in found.items()}),
+        probe(lambda found, job: {**found, job.weights.parent.name: found["noise"]}),
+    ],
+    "probe_is_a_function_of_its_job": [probe(lambda found, job: {**found, "noise": found["noise"] + next(CALLS)})],
+    "probe_changes_nothing": [probe(trains_the_model), probe(leaves_a_file)],
 }
 
 
 @pytest.mark.parametrize(("law", "plugin"), [(law, plugin) for law, plugins in CHECKS.items() for plugin in plugins])
 def test_check_that_breaks_a_law_is_caught_by_it(law, plugin):
-    assert law in broken(examine_check(plugin, name="utility"))
+    assert law in broken(examine_check(plugin, name=plugin.__name__.lower(), laws=only(CHECK_LAWS, law)))
 
 
 def test_control_an_unchanged_variant_of_each_kind_obeys():

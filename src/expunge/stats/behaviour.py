@@ -266,10 +266,10 @@ def _further(trait: Trait, reading: Reading, job: CheckJob) -> list[tuple[str, V
     further, delta, (low, high) = reading.further, float(job.limits.absolute_margin), VARIANCE_BAND
     near, spread, share = further.earned, further.variance, further.share
     met = near.high is not None and near.high < delta if trait.harmless_below else near.inside(-delta, delta)
-    rows = [
-        ("absolute distance X - O, SD of O", _either(met, _breach(trait, reading, job) != 0), near, delta),
-        ("variance ratio X/O", _either(spread.inside(low, high), spread.outside(low, high)), spread, high),
-    ]
+    rows = [("absolute distance X - O, SD of O", _either(met, _breach(trait, reading, job) != 0), near, delta)]
+    if not trait.harmless_below:  # non-inferiority does not ask X to vary as its comparator does
+        varies = _either(spread.inside(low, high), spread.outside(low, high))
+        rows.append(("variance ratio X/O", varies, spread, high))
     if (reading.gap.estimate or 0.0) >= MIDPOINT_GAP:  # else honest runs cross the midpoint: on average only
         few = share.high is not None and share.high <= SHARE_LIMIT
         many = share.low is not None and share.low > SHARE_LIMIT
