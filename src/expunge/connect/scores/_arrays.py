@@ -6,7 +6,7 @@ have, or one that is too large are problems; so are NaN, infinity and duplicates
 
 from __future__ import annotations
 
-import io
+import ast
 import json
 import math
 import stat
@@ -197,17 +197,28 @@ def _header(stream: IO[bytes]) -> tuple[int, np.dtype[Any], tuple[int, ...], boo
     length = int(struct.unpack(form, length_bytes)[0])
     if length > MAX_HEADER:
         raise ValueError(f"a header of {length} bytes")
-    body = io.BytesIO(length_bytes + stream.read(length))
-    read = np.lib.format.read_array_header_1_0 if width == 2 else np.lib.format.read_array_header_2_0
-    try:
-        shape, fortran, dtype = read(body)
-    except (TypeError, SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError("the header is malformed") from error
+    dtype, shape, fortran = _described(stream.read(length))
     if dtype.kind not in "biuf" or dtype.itemsize > 8 or dtype.shape:
         raise ValueError(f"numbers or booleans expected, got dtype {str(dtype)[:60]} (objects are never unpickled)")
     if len(shape) > 4 or any(length < 0 for length in shape):
         raise ValueError(f"up to 4 dimensions expected, got {shape}")
     return 8 + width + length, dtype, shape, fortran
+
+
+def _described(header: bytes) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
+    """The literal dict of the format (NEP 1), parsed here: numpy's own parser tokenises old headers and may raise
+    anything."""
+    try:
+        found = ast.literal_eval(header.decode("latin-1").strip())
+        descr, shape, fortran = (found[key] for key in ("descr", "shape", "fortran_order"))
+        dtype = np.dtype(descr if isinstance(descr, str) else object)  # a structure is refused like an object
+    except (ValueError, TypeError, SyntaxError, KeyError, RecursionError, MemoryError) as error:
+        raise ValueError("the header is malformed") from error
+    if len(found) != 3 or not (isinstance(shape, tuple) and isinstance(fortran, bool)):
+        raise ValueError("the header is malformed")
+    if not all(type(length) is int for length in shape):
+        raise ValueError("the header is malformed")
+    return dtype, shape, fortran
 
 
 def _no_constant(word: str) -> float:

@@ -34,13 +34,16 @@ def methods(source):
                 raise AttributeError(name)
             return StandIn(name)
 
-    for name in ("torch", "torch.utils", "torch.utils.data", "attacks", "visualize", "modules", "modules.ramia"):
-        sys.modules[name] = StandIn(name)
-    sys.modules["modules.ramia.ramia_scores"] = StandIn("modules.ramia.ramia_scores")
+    import scipy.stats  # noqa: F401 - audit.py says `import scipy` and uses scipy.stats
+
+    absent = ("torch", "torch.utils", "torch.utils.data", "attacks", "visualize")
+    absent += ("modules", "modules.ramia", "modules.ramia.ramia_scores")
+    sys.modules.update({name: StandIn(name) for name in absent})
     spec = importlib.util.spec_from_file_location("pm_audit", Path(source) / "audit.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    import scipy.stats  # noqa: F401 - audit.py says `import scipy` and uses scipy.stats
+    for name in absent:
+        del sys.modules[name]  # scipy asks a loaded torch what its tensors are
 
     def best(scores, coins, seed):
         return module.compute_abstain_attack_results(scores, coins)["eps_opt"] > 0
