@@ -36,7 +36,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """Mean of IN − OUT over records, in SD within record and side, t over M models; one-sided p-values as in `shift`."""
+    """Mean of IN − OUT over records, in SD within record and side; t over `n` pairs or models; one-sided p-values."""
 
     gap: Bounds
     above: float
@@ -78,7 +78,7 @@ def per_record_p_values(values: ArrayLike, member: ArrayLike) -> tuple[Floats, F
     own = np.where(out, -centred / n, 0.0)  # how the mean moves when the cell's own value leaves
     left = np.maximum(squares - np.where(out, centred**2 * total / n, 0.0), 0.0)
     apart, spread = centred - own, np.sqrt(left / (n - 1))
-    flat = spread <= 1e-12 * np.maximum(1.0, np.abs(table))
+    flat = (left <= 1e-10 * squares) | (spread <= 1e-12 * np.maximum(1.0, np.abs(table)))  # nothing but rounding
     with np.errstate(divide="ignore", invalid="ignore"):
         t = special.stdtr(n - 1, -apart / (spread * np.sqrt(1 + 1 / n)))
         plug = special.ndtr(-apart / np.sqrt(left / n))
@@ -99,30 +99,31 @@ def _at_least(table: Floats, out: Bools) -> Floats:
 
 def membership_gap(values: ArrayLike, member: ArrayLike) -> Gap:
     """Per model, records it saw minus records it did not, each measured from the middle of the record's IN and OUT
-    means; then one-sample t over the M models. Records without an IN or without 2 OUT models raise CheckBroken."""
+    means; then Student's one-sample t.
+
+    Where all models are in complement pairs the unit is the pair: the middle cancels in it, pairs are independent and
+    the test has its size. Otherwise the unit is the model, and the common middle makes models depend a little: p-values
+    are then doubled. Fewer than 3 units, or a record without an IN or without 3 OUT models, raises CheckBroken.
+    """
     table, mask = _bank(values, member)
     inside = mask.sum(axis=0)
     if inside.min() < 1:
         raise CheckBroken("a record has no IN model", expected="at least 1")
     means = [(table * side).sum(axis=0) / side.sum(axis=0) for side in (mask, ~mask)]
-    squares = float(((table - np.where(mask, *means)) ** 2).sum())
-    unit = math.sqrt(squares / max(1, table.size - 2 * table.shape[1]))
-    apart = table - (means[0] + means[1]) / 2
-    both_sides = mask.any(axis=1) & (~mask).any(axis=1)
-    per_model = np.array(
-        [row[m].mean() - row[~m].mean() for row, m in zip(apart, mask, strict=True) if m.any() and not m.all()]
-    )
-    if both_sides.sum() < 3 or unit <= 0:
-        raise CheckBroken("at least 3 models with records on both sides, and signals that vary, expected")
-    per_model = per_model / unit
-    t = float(per_model.mean() / (per_model.std(ddof=1) / math.sqrt(per_model.size)))
-    freedom = per_model.size - 1
-    return Gap(
-        gap=over_models(per_model),
-        above=float(special.stdtr(freedom, -t)),
-        below=float(special.stdtr(freedom, t)),
-        n=per_model.size,
-    )
+    unit = math.sqrt(float(((table - np.where(mask, *means)) ** 2).sum()) / max(1, table.size - 2 * table.shape[1]))
+    apart, pairs = table - (means[0] + means[1]) / 2, complement_pairs(mask)
+    sided = [k for k, row in enumerate(mask) if row.any() and not row.all()]
+    per_model = {k: float(apart[k][mask[k]].mean() - apart[k][~mask[k]].mean()) for k in sided}
+    paired = 2 * len(pairs) == len(per_model) == len(mask)
+    units = [(per_model[a] + per_model[b]) / 2 for a, b in pairs] if paired else list(per_model.values())
+    if len(units) < 3 or unit <= 0 or np.ptp(units) == 0:
+        raise CheckBroken("at least 3 pairs or models, and signals that vary, expected", got=str(len(units)))
+    scaled = np.array(units) / unit
+    t = float(scaled.mean() / (scaled.std(ddof=1) / math.sqrt(scaled.size)))
+    above, below = (float(special.stdtr(scaled.size - 1, side)) for side in (-t, t))
+    extra = 1 if paired else 2
+    gap = over_models(scaled, unit="complement pairs" if paired else "models")
+    return Gap(gap=gap, above=min(1.0, extra * above), below=min(1.0, extra * below), n=scaled.size)
 
 
 def complement_pairs(member: ArrayLike) -> tuple[tuple[int, int], ...]:
@@ -152,15 +153,15 @@ def pair_correlation(values: ArrayLike, member: ArrayLike, pairs: tuple[tuple[in
     return float((first * second).sum()) / product if product > 0 else None
 
 
-def over_models(shares: ArrayLike, level: float = 0.95) -> Bounds:
-    """Mean over models with Student's interval; limits None and a reason for fewer than 2 models."""
+def over_models(shares: ArrayLike, level: float = 0.95, unit: str = "models") -> Bounds:
+    """Mean over models (or pairs) with Student's interval; limits None and a reason for fewer than 2 of them."""
     values = finite("shares", shares, (None,))
     if values.size < 2:
         estimate = float(values.mean()) if values.size else None
-        return Bounds(estimate=estimate, low=None, high=None, level=level, method="t", reason="fewer than 2 models")
+        return Bounds(estimate=estimate, low=None, high=None, level=level, method="t", reason=f"fewer than 2 {unit}")
     half = float(special.stdtrit(values.size - 1, (1 + level) / 2) * values.std(ddof=1) / math.sqrt(values.size))
     mean = float(values.mean())
-    return Bounds(estimate=mean, low=mean - half, high=mean + half, level=level, method=f"t over {values.size} models")
+    return Bounds(estimate=mean, low=mean - half, high=mean + half, level=level, method=f"t over {values.size} {unit}")
 
 
 def _share(hit: Bools, where: Bools) -> Bounds:
