@@ -12,7 +12,7 @@ from expunge.connect.scores import ModelSignals
 from expunge.core import registry
 from expunge.core.errors import CheckBroken
 from expunge.core.finding import Finding, Verdict
-from expunge.core.protocols import AttackJob
+from expunge.core.protocols import Attack, AttackJob, Probe
 from expunge.stats.arrays import Floats
 from expunge.stats.bank_rates import (
     MIN_OUT,
@@ -130,11 +130,13 @@ def _pairs_row(phi: Floats, given: ModelSignals, pairs: tuple[tuple[int, int], .
 
 def _attack_rows(attack: str, given: ModelSignals, pairs: dict[int, int]) -> tuple[Row, ...]:
     """AUC and TPR of the attack on up to 8 models in turn, each scored by all models but itself and its complement."""
-    models = len(given.log_p)
+    plugin, models = registry.load("attacks", attack)(), len(given.log_p)
+    if isinstance(plugin, Probe):
+        return (Row(what=f"{attack}: AUC", estimate=None, note="not run: this attack looks at models, not at arrays"),)
     partner = pairs | {second: first for first, second in pairs.items()}
     targets = np.unique(np.linspace(0, models - 1, min(TARGETS, models)).astype(np.int64))
     try:
-        scored = [_scores(attack, given, int(target), partner.get(int(target))) for target in targets]
+        scored = [_scores(plugin, given, int(target), partner.get(int(target))) for target in targets]
     except CheckBroken as broken:
         return (Row(what=f"{attack}: AUC", estimate=None, note=f"not run: {broken.message}"),)
     both = [(row[mask], row[~mask]) for row, mask in zip(scored, given.member[targets], strict=True)]
@@ -149,7 +151,7 @@ def _attack_rows(attack: str, given: ModelSignals, pairs: dict[int, int]) -> tup
     return tuple(rows)
 
 
-def _scores(attack: str, given: ModelSignals, target: int, partner: int | None) -> Floats:
+def _scores(attack: Attack, given: ModelSignals, target: int, partner: int | None) -> Floats:
     """(N,) scores of one model."""
     others = np.array([model for model in range(len(given.log_p)) if model not in (target, partner)], dtype=np.int64)
     unseen = np.zeros((len(given.log_p), 0)) if given.population is None else given.population
@@ -160,5 +162,5 @@ def _scores(attack: str, given: ModelSignals, target: int, partner: int | None) 
         target_population=unseen[[target]],
         reference_population=unseen[others],
     )
-    values: Floats = np.asarray(registry.load("attacks", attack)().score(job).values, dtype=np.float64)
+    values: Floats = np.asarray(attack.score(job).values, dtype=np.float64)
     return np.asarray(values[0], dtype=np.float64)
