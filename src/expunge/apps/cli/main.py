@@ -24,14 +24,14 @@ class _Verbs(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """Verbs in the order of a case, then anything else by name."""
         found = [info.name for info in pkgutil.iter_modules([str(Path(__file__).parent)])]
-        verbs = [name for name in found if name != "main" and not name.startswith("_")]
+        verbs = [name.replace("_", "-") for name in found if name != "main" and not name.startswith("_")]
         return sorted(verbs, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The verb's function as a command."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        module = importlib.import_module(f"expunge.apps.cli.{cmd_name}")
+        module = importlib.import_module(f"expunge.apps.cli.{cmd_name.replace('-', '_')}")
         if hasattr(module, "app"):
             return typer.main.get_command(module.app)
         verb = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")

@@ -1,0 +1,1 @@
+"""Verdicts on runs of other tools, from the arrays they leave behind."""
