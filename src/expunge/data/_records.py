@@ -67,14 +67,34 @@ class ImageRecords:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CoinRecords:
+    """m deletion canaries in the order of their slots. images (m, H, W, C) uint8, labels (m,) as they are taught.
+
+    `trained` (m,) bool is the coin: heads are training records too, tails are nowhere else. For scoring only.
+    """
+
+    ids: tuple[str, ...]
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    trained: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Train and test records with the class names (K of them). `note` is printed beside every result."""
+    """Train and test records with the class names (K of them). `note` is printed beside every result.
+
+    `coins` are planted canaries, heads and tails; None where none were asked for.
+    """
 
     source: str
     note: str
     classes: tuple[str, ...]
     train: ImageRecords
     test: ImageRecords
+    coins: CoinRecords | None = None
 
 
 def check_records(records: ImageRecords, classes: int, what: str) -> ImageRecords:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from expunge.core.errors import DataError, InputError
+from expunge.data._coins import check_coin_options, plant_coins
 from expunge.data._python_batches import ARCHIVE, TEST_FILE, TRAIN_FILES, Batch, holds_batches, read_batches
 from expunge.data._records import Dataset, ImageRecords, check_records
 
@@ -32,15 +33,26 @@ class Cifar10:
     (`data_batch_1..5`, `test_batch`, or `cifar-10-batches-py` with them), or their tar.gz, none of which is unpickled;
     without a path the archive is downloaded once (170 MB) and checked. limit: use the first `limit` training images of
     a fixed keyed order, equal per class. split: `standard`, or `tune` = train on 45,000 and test on the 5,000 training
-    images reserved for tuning, so that the test set judges and never tunes.
+    images reserved for tuning, so that the test set judges and never tunes. coins: plant this many canaries among the
+    training images, half of which a secret coin withholds (heads in the block `coins`); coins_key: its hex key.
     """
 
-    def __init__(self, *, path: str | None = None, limit: int | None = None, split: str = "standard") -> None:
+    def __init__(
+        self,
+        *,
+        path: str | None = None,
+        limit: int | None = None,
+        split: str = "standard",
+        coins: int = 0,
+        coins_key: str | None = None,
+    ) -> None:
         if split not in ("standard", "tune"):
             raise InputError("unknown split", expected="standard or tune", got=split)
         if limit is not None and not 100 <= limit <= 50_000:
             raise InputError("limit out of range", expected="100..50000", got=str(limit))
+        check_coin_options(coins, coins_key)
         self.path, self.limit, self.split = path, limit, split
+        self.coins, self.coins_key = coins, coins_key
 
     def open(self) -> Dataset:
         """The data set as uint8 images; raises DataError on anything that is not CIFAR-10."""
@@ -51,7 +63,9 @@ class Cifar10:
             train = _take(train, _balanced(train, self.limit))
         note = "CIFAR-10" + (" (JPEG re-encoding)" if jpeg else "") + (f", first {self.limit}" if self.limit else "")
         note += " [tuning split]" if self.split == "tune" else ""
-        return Dataset(source="cifar10", note=note, classes=CLASSES, train=train, test=test)
+        note += f" with {self.coins} coins" if self.coins else ""
+        train, coins = plant_coins(train, coins=self.coins, key=self.coins_key, classes=len(CLASSES))
+        return Dataset(source="cifar10", note=note, classes=CLASSES, train=train, test=test, coins=coins)
 
 
 def _read(path: Path) -> tuple[ImageRecords, ImageRecords, bool]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from expunge.core.errors import InputError
+from expunge.data._coins import check_coin_options, plant_coins
 from expunge.data._records import Dataset, ImageRecords, check_records
 
 
@@ -16,16 +17,27 @@ class Digits:
 
     Every fifth record is the test split. `canaries` of the training records are given a wrong label and put into the
     block `canary`: they are what a model can only know by memorising, which is ground truth for the verifier.
-    Options: canaries (default 20; 0 to 200), canary_blocks (default 1).
+    Options: canaries (default 20; 0 to 200), canary_blocks (default 1), coins (default 0; canaries whose presence a
+    secret coin decides, heads in the block `coins`) and coins_key (hex).
     """
 
-    def __init__(self, *, path: str | None = None, canaries: int = 20, canary_blocks: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        path: str | None = None,
+        canaries: int = 20,
+        canary_blocks: int = 1,
+        coins: int = 0,
+        coins_key: str | None = None,
+    ) -> None:
         if path is not None:
             raise InputError("digits are embedded and take no path", got=path)
         if not 0 <= canaries <= 200 or not 1 <= canary_blocks <= 10:
             raise InputError(
                 "canaries out of range", expected="0..200 in 1..10 blocks", got=f"{canaries}, {canary_blocks}"
             )
+        check_coin_options(coins, coins_key)
+        self.coins, self.coins_key = coins, coins_key
         self.canaries = canaries
         self.canary_blocks = canary_blocks
 
@@ -39,13 +51,20 @@ class Digits:
         rows = np.arange(len(labels))
         test = rows % 5 == 4
         train = self._plant(_records("train", rows[~test], images, labels))
+        train, coins = plant_coins(train, coins=self.coins, key=self.coins_key, classes=10)
         return Dataset(
             source="digits",
-            note="scikit-learn digits (8x8)" + (f" with {self.canaries} planted canaries" if self.canaries else ""),
+            note=self._note(),
             classes=tuple(str(k) for k in range(10)),
             train=check_records(train, 10, "digits train"),
             test=check_records(_records("test", rows[test], images, labels), 10, "digits test"),
+            coins=coins,
         )
+
+    def _note(self) -> str:
+        planted = [f"{self.canaries} planted canaries"] if self.canaries else []
+        planted += [f"{self.coins} coins"] if self.coins else []
+        return "scikit-learn digits (8x8)" + (f" with {' and '.join(planted)}" if planted else "")
 
     def _plant(self, records: ImageRecords) -> ImageRecords:
         """Mislabel every (N/canaries)-th record: label + 1 + slot mod 9, never the true one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -96,6 +97,15 @@ def parse_config(plain: Mapping[str, Any]) -> Config:
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
         raise InputProblems("expunge.toml", problems, code="config") from error
+
+
+def drawn(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A new workspace's config with what it must not share with any other: the training seed, and the coins' key."""
+    data = dict(plain.get("data", {}))
+    options = dict(data.get("options", {}))
+    if options.get("coins") and "coins_key" not in options:
+        data["options"] = {**options, "coins_key": secrets.token_hex(32)}
+    return {**plain, "data": data, "model": {"seed": secrets.token_hex(16), **plain.get("model", {})}}
 
 
 def origin_of(config: Config) -> str:

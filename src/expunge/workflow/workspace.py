@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -32,7 +31,8 @@ from expunge.evidence.signers.file import FileSigner
 from expunge.farm.member import adapter_for, open_data
 from expunge.training.loop import numerics_of
 from expunge.training.recipe import Recipe, parse_recipe
-from expunge.workflow.config import Config, config_text, origin_of, parse_config, read_config
+from expunge.workflow.coins import coins_commitment
+from expunge.workflow.config import Config, config_text, drawn, origin_of, parse_config, read_config
 from expunge.workflow.policy import DEFAULT, parse_policy, policy_digest, read_policy
 from expunge.workflow.slots import SlotBook
 from expunge.workflow.state import ModelRecord, State
@@ -71,8 +71,7 @@ class Workspace:
         root = Path(root)
         if root.exists() and any(root.iterdir()):
             raise InputError(f"{root} is not empty", expected="a new or empty folder")
-        plain = {**config, "model": {"seed": secrets.token_hex(16), **config.get("model", {})}}
-        parsed = parse_config(plain)
+        parsed = parse_config(drawn(config))
         parse_policy(policy)
         open_data(parsed.data.named(root))  # before anything is written: bad data leaves no half workspace
         with storage_errors(root, "create workspace in"):
@@ -103,7 +102,12 @@ class Workspace:
         reference = book.data_ref(raw.source)
         self.log.append(
             "workspace.created",
-            {"policy": policy_digest(self.policy), "recipe": self.recipe.digest, "origin": self.origin},
+            {
+                "policy": policy_digest(self.policy),
+                "recipe": self.recipe.digest,
+                "origin": self.origin,
+                **coins_commitment(self),
+            },
         )
         self.log.append("data.ingested", {"data": encode(reference)})
         self.log.checkpoint()
