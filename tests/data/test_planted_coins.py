@@ -47,7 +47,7 @@ def test_every_other_record_is_left_as_it_was():
 def test_the_same_key_plants_the_same_and_another_key_other_coins():
     _, first, coins = planted()
     _, again, same = planted()
-    _, other, different = planted(key="c1" * 32)
+    _, _, different = planted(key="c1" * 32)
     assert (first.ids, coins.ids) == (again.ids, same.ids)
     assert np.array_equal(coins.trained, same.trained)
     assert different.ids != coins.ids

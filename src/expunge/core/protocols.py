@@ -340,12 +340,14 @@ class Linkage:
 
     `inside` travel with the block, `outside` belong to other people's retained records (never deleted by closure).
     `recall` is (found, planted) of re-encodes and crops planted to measure the search. `thresholds` are recorded.
+    `test` counts near-duplicates in the test split: nothing is trained on them, but they are the person's pictures.
     """
 
     inside: int
     outside: int
     recall: tuple[int, int]
     thresholds: Mapping[str, str]
+    test: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from expunge.core.refs import ForgetSplit
 from expunge.core.request import DeletionRequest, Selector
 from expunge.evidence.commitment import KeyFile, commit, keyed, open_commitment
 from expunge.evidence.durable import destroy_file, write_file
+from expunge.workflow.linkage import log_links
 
 if TYPE_CHECKING:
     from expunge.workflow.workspace import Workspace
@@ -58,6 +59,7 @@ class OpenCase:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
     """A request as exact slots. `copies` are slots outside it with the same content: listed, never deleted by closure.
+    `test_copies` are rows of the test split with the same content: nothing is trained on them, so they hold no case.
 
     `commitment` is the keyed commitment to the split; `subjects` are the records' keyed handles under which attempts are
     counted, so that a re-filed or overlapping request starts no new count.
@@ -69,6 +71,7 @@ class Resolution:
     copies: tuple[int, ...]
     commitment: str
     subjects: tuple[str, ...]
+    test_copies: tuple[int, ...] = ()
 
 
 def receive(
@@ -209,6 +212,7 @@ def resolve(workspace: Workspace, case: OpenCase) -> Resolution:
         copies=tuple(_copies(workspace, slots)),
         commitment=commit(case.key(), {"forget": sorted(split.forget), "data": encode(reference)}),
         subjects=subjects,
+        test_copies=tuple(_test_copies(workspace, slots)),
     )
 
 
@@ -223,12 +227,21 @@ def _copies(workspace: Workspace, slots: list[int]) -> list[int]:
     ]
 
 
+def _test_copies(workspace: Workspace, slots: list[int]) -> list[int]:
+    """Rows of the test split with the very same pixels as a record of the request."""
+    train, test = workspace.data.train.images, workspace.data.test.images
+    wanted = {train[slot].tobytes() for slot in slots}
+    return [row for row in range(len(test)) if test[row].tobytes() in wanted]
+
+
 def log_resolution(workspace: Workspace, case: OpenCase, resolution: Resolution) -> Any:
-    """Log what the request was resolved to: commitments and counts."""
+    """Search near-duplicates, and log what the request was resolved to: commitments and counts."""
     payload = {
         "split": resolution.commitment,
         "forget": len(resolution.slots),
         "copies_outside_request": len(resolution.copies),
+        "copies_in_test": len(resolution.test_copies),
+        **log_links(workspace, case, resolution),
         "data": encode(workspace.book.data_ref(workspace.config.data.source)),
     }
     return workspace.log.append("request.resolved", payload, case=case.handle)

@@ -1,0 +1,219 @@
+"""Near-duplicates of a request's records, searched before it is resolved: among all present records and the test split.
+
+Nothing is deleted by closure. What is found outside the request belongs to somebody until a person has looked at it:
+certificates count it, and the case's private folder names it for that person.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from expunge.core.codec import canonical, decimal, digest_of
+from expunge.core.errors import IntegrityError
+from expunge.core.protocols import HasWhiteBox, Linkage
+from expunge.data._near import PIXELS, Index, Rule, Wanted, indexed, matches, thumbnails, unit, wanted
+from expunge.data._twins import TWINS
+from expunge.evidence.commitment import keyed
+from expunge.evidence.durable import write_file
+from expunge.farm.bank import read_arrays, write_sketch
+
+if TYPE_CHECKING:
+    from expunge.workflow.intake import OpenCase, Resolution
+    from expunge.workflow.workspace import Workspace
+
+FEATURES = "features"  # of the served model, where its family lets them be read
+FEATURE_RATE = 1e-4  # share of pairs of different records whose features agree; the cosine is measured on the model
+FILE = "near.npz"
+PLANTED = 60  # twins: all of them found bounds the recall below by .95
+_VERSION = 1
+_SAMPLE = 256
+_SMALLEST = 8  # pixels a side: the hash needs 8 frequencies in either direction
+
+# From benchmarks/linkage/result.json: cosines and bits at which few pairs of different records are linked, by side.
+# `false_links` is the share of records that are linked with a different picture (upper 95 % limit), all of them searched.
+ORDINARY = Rule(hash_agree=8, hash_alone=0, agree={PIXELS: 0.95}, alone={PIXELS: 0.98})
+SMALL = Rule(hash_agree=10, hash_alone=0, agree={PIXELS: 0.985}, alone={PIXELS: 0.99})
+SMALL_SIDE = 16
+FALSE_LINKS = {"ordinary": "0.02", "small": "0.05"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Links:
+    """Found for one request, as slots and rows: other records of it, retained records outside it, and test records."""
+
+    inside: tuple[int, ...]
+    outside: tuple[int, ...]
+    test: tuple[int, ...]
+    recall: tuple[int, int]
+    thresholds: Mapping[str, str]
+
+    @property
+    def counted(self) -> Linkage:
+        """What may be published."""
+        return Linkage(
+            inside=len(self.inside),
+            outside=len(self.outside),
+            test=len(self.test),
+            recall=self.recall,
+            thresholds=self.thresholds,
+        )
+
+
+def linkage_of(workspace: Workspace, resolution: Resolution) -> Linkage | None:
+    """Counts for the check; None where the records are no pictures that can be searched. The same request, data and
+    served model always give the same counts."""
+    links = search(workspace, resolution)
+    return None if links is None else links.counted
+
+
+def log_links(workspace: Workspace, case: OpenCase, resolution: Resolution) -> dict[str, Any]:
+    """What the log says of the search; the slots themselves go to the case's private folder, for a person to look at."""
+    links = search(workspace, resolution)
+    if links is None:
+        return {"linkage": None}
+    ids, test = workspace.book.ids, workspace.data.test.ids
+    named = {
+        "inside": [ids[slot] for slot in links.inside],
+        "outside": [ids[slot] for slot in links.outside],
+        "test": [test[row] for row in links.test],
+    }
+    write_file(case.private / "near-duplicates.json", canonical(named), mode=0o600)
+    found = {"inside": len(links.inside), "outside": len(links.outside), "test": len(links.test)}
+    return {"linkage": {**found, "recall": list(links.recall), "thresholds": dict(links.thresholds)}}
+
+
+def search(workspace: Workspace, resolution: Resolution) -> Links | None:
+    """Look every record of the request up, then plant twins of them and count how many the same search would find."""
+    train = workspace.data.train
+    if min(train.images.shape[1:3]) < _SMALLEST or train.images.shape[3] not in (1, 3):
+        return None
+    searcher = _Searcher.of(workspace)
+    mine, split = set(resolution.slots), len(train)
+    ones = {slot: wanted(train.images[slot], searcher.embed) for slot in resolution.slots}
+    pairs = [(slot, int(row)) for slot, one in ones.items() for row in matches(searcher.index, one, searcher.rule)]
+    others = {row for slot, row in pairs if row != slot}
+    seed = keyed(workspace.secret("linkage"), resolution.commitment.encode())
+    return Links(
+        inside=tuple(sorted(others & mine)),
+        outside=tuple(sorted(row for row in others - mine if row < split)),
+        test=tuple(sorted(row - split for row in others if row >= split)),
+        recall=_recall(searcher, train.images, ones, int.from_bytes(seed[:8], "big")),
+        thresholds=searcher.thresholds,
+    )
+
+
+def _recall(searcher: _Searcher, images: Any, ones: Mapping[int, Wanted], seed: int) -> tuple[int, int]:
+    """(found, planted): every kind of twin in turn, of a record drawn from the request, with drawn strength."""
+    generator = np.random.Generator(np.random.Philox(seed))
+    kinds, slots = list(TWINS.values()), list(ones)
+    drawn = [slots[int(generator.integers(len(slots)))] for _ in range(PLANTED)]
+    twins = np.stack([kinds[k % len(kinds)](images[slot], generator) for k, slot in enumerate(drawn)])
+    planted = indexed(twins, searcher.embed)
+    found = sum(
+        k in matches(replace(planted, present=np.arange(PLANTED) == k), ones[slot], searcher.rule)
+        for k, slot in enumerate(drawn)
+    )
+    return found, PLANTED
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Searcher:
+    """Index over training slots, then test rows; how to embed a picture; and when two are the same."""
+
+    index: Index
+    embed: Mapping[str, Callable[[Any], Any]]
+    rule: Rule
+    thresholds: Mapping[str, str]
+
+    @classmethod
+    def of(cls, workspace: Workspace) -> _Searcher:
+        """Over what is present now. The index file lies in the served model's folder and is destroyed with it."""
+        embed = _embeddings(workspace)
+        index = _index(workspace, embed)
+        small = min(workspace.data.train.images.shape[1:3]) < SMALL_SIDE
+        rule, rate = (SMALL, FALSE_LINKS["small"]) if small else (ORDINARY, FALSE_LINKS["ordinary"])
+        if FEATURES in embed:
+            rule = replace(rule, agree={**rule.agree, FEATURES: _feature_cosine(index)})
+        return cls(index=index, embed=embed, rule=rule, thresholds=_recorded(rule, rate))
+
+
+def _embeddings(workspace: Workspace) -> dict[str, Callable[[Any], Any]]:
+    adapter = workspace.adapter
+    found: dict[str, Callable[[Any], Any]] = {PIXELS: thumbnails}
+    if isinstance(adapter, HasWhiteBox):
+        model = workspace.adapter.load(workspace.root / workspace.served().run / "model.safetensors")
+        found[FEATURES] = lambda images: unit(np.asarray(adapter.features(model, images), np.float32))
+    return found
+
+
+def _index(workspace: Workspace, embed: Mapping[str, Callable[[Any], Any]]) -> Index:
+    """The cached index if it is of this model, this data and this code; otherwise a new one. 0600: a hash of a picture
+    says which picture it was. Erased slots are blank and may not be found."""
+    data, file = workspace.data, workspace.root / workspace.served().run / FILE
+    present = np.array([name is not None for name in workspace.book.ids] + [True] * len(data.test))
+    key = _key(workspace, embed)
+    cached = _read(file, key)
+    if cached is None:
+        workspace.progress("near-duplicate index", 0, 1)
+        cached = indexed(np.concatenate([data.train.images, data.test.images]), embed)
+        arrays = {f"of {name}": table.astype(np.float16) for name, table in cached.embeddings.items()}
+        write_sketch(file, {"key": np.array(key), "hashes": cached.hashes, **arrays})
+        cached = _read(file, key) or cached  # rounded like every later reading of it
+    return replace(cached, present=present)
+
+
+def _key(workspace: Workspace, embed: Mapping[str, Any]) -> str:
+    """Content address of an index."""
+    test = hashlib.sha256(np.ascontiguousarray(workspace.data.test.images).tobytes()).hexdigest()
+    return digest_of(
+        {
+            "version": _VERSION,
+            "model": workspace.served().digest,
+            "train": hashlib.sha256("|".join(digest or "" for digest in workspace.book.digests).encode()).hexdigest(),
+            "test": test,
+            "embeddings": sorted(embed),
+        }
+    )
+
+
+def _read(file: Path, key: str) -> Index | None:
+    """An index file, or None if there is none with this key; a damaged one is made again."""
+    if not file.exists():
+        return None
+    try:
+        arrays = read_arrays(file)
+    except IntegrityError:
+        return None
+    if str(arrays.get("key")) != key:
+        return None
+    tables = {name[3:]: unit(table.astype(np.float32)) for name, table in arrays.items() if name.startswith("of ")}
+    hashes = arrays["hashes"]
+    return Index(hashes=hashes, embeddings=tables, present=np.ones(len(hashes), bool))
+
+
+def _feature_cosine(index: Index) -> float:
+    """The cosine that `FEATURE_RATE` of the pairs of different present records exceed; real near-duplicates are far too
+    few among all pairs to move it. The sample is every k-th record, so that the same index gives the same threshold."""
+    rows = np.flatnonzero(index.present)
+    table = index.embeddings[FEATURES][rows]
+    sample = np.unique(np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).round().astype(int))
+    cosines = table[sample] @ table.T
+    cosines[np.arange(len(sample)), sample] = -1.0
+    beyond = max(1, int(FEATURE_RATE * cosines.size))
+    return float(np.partition(cosines.ravel(), cosines.size - beyond)[cosines.size - beyond])
+
+
+def _recorded(rule: Rule, rate: str) -> dict[str, str]:
+    """All thresholds as decimals."""
+    numbers: dict[str, float] = {"hash_agree": rule.hash_agree, "hash_alone": rule.hash_alone}
+    numbers |= {f"{name}_agree": value for name, value in rule.agree.items()}
+    numbers |= {f"{name}_alone": value for name, value in rule.alone.items()}
+    if FEATURES in rule.agree:
+        numbers["features_rate"] = FEATURE_RATE
+    return {**{name: decimal(float(f"{value:.4g}")) for name, value in numbers.items()}, "false_links": rate}
