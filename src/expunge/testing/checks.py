@@ -21,14 +21,14 @@ from expunge.core import registry
 from expunge.core.codec import canonical, encode
 from expunge.core.finding import Finding, Guarantee, Verdict
 from expunge.core.policy import Limits
-from expunge.core.protocols import Arms, CheckJob, Correctness, Deployed, FitJob, Measured, Provenance
+from expunge.core.protocols import Arms, CheckJob, Coins, Correctness, Deployed, FitJob, Linkage, Measured, Provenance
 from expunge.data._records import Dataset, ImageRecords
 from expunge.testing.arms import Bench, Pair, Standing, retrained
 from expunge.testing.laws import Broken, Law, examine, has_card, require
 from expunge.testing.world import make_world, random_records, tree_digest
 from expunge.training.checkpoint import load_tensors, save_tensors
 
-_RECORDS, _POPULATION, _PAIRS, _ANCHORS, _HOLDOUT = 8, 60, 24, 24, 3_000
+_RECORDS, _POPULATION, _PAIRS, _ANCHORS, _HOLDOUT, _COINS = 8, 60, 24, 24, 3_000, 162
 _GAP = 4.0
 _PROBE_PAIRS = 8
 _DIGEST = "sha256:" + "ab" * 32
@@ -226,6 +226,8 @@ def _subject(plugin: Any, name: str) -> Subject:
         deployed=_deployed(moved=0.0),
         correctness=_correctness(lost=0.0),
         provenance=provenance_example(),
+        linkage=_linkage(outside=0),
+        coins=_coins(left=0.0),
     )
     garbage = replace(
         empty,
@@ -234,6 +236,8 @@ def _subject(plugin: Any, name: str) -> Subject:
         deployed=_deployed(moved=-12.0),
         correctness=_correctness(lost=0.5),
         provenance=replace(provenance_example(), candidate=provenance_example().original),
+        linkage=_linkage(outside=3),
+        coins=_coins(left=_GAP),
     )
     zoo = the_zoo() if hasattr(plugin, "measure") else None
     if zoo is not None and _can_measure(plugin, zoo):
@@ -354,6 +358,18 @@ def _correctness(lost: float) -> Correctness:
         references=generator.random((4, _HOLDOUT)) < 0.9,
         classes=("a", "b"),
     )
+
+
+def _linkage(outside: int) -> Linkage:
+    return Linkage(inside=0, outside=outside, recall=(59, 60), thresholds={"hash_agree": "8", "false_links": "0.01"})
+
+
+def _coins(left: float) -> Coins:
+    """162 canaries; the original scores heads `_GAP` SD above tails, the candidate `left`."""
+    generator = np.random.Generator(np.random.Philox(6))
+    trained = np.arange(_COINS) % 2 == 0
+    draw = generator.standard_normal((2, _COINS))
+    return Coins(trained=trained, candidate=draw[0] + left * trained, original=draw[1] + _GAP * trained)
 
 
 def provenance_example() -> Provenance:
