@@ -366,7 +366,7 @@ def _linkage(outside: int) -> Linkage:
 
 def _coins(left: float) -> Coins:
     """162 canaries; the original scores heads `_GAP` SD above tails, the candidate `left`."""
-    generator = np.random.Generator(np.random.Philox(6))
+    generator = np.random.Generator(np.random.Philox(8))
     trained = np.arange(_COINS) % 2 == 0
     draw = generator.standard_normal((2, _COINS))
     return Coins(trained=trained, candidate=draw[0] + left * trained, original=draw[1] + _GAP * trained)
