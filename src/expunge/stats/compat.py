@@ -56,6 +56,8 @@ def _against_shuffles(
     o = finite("never", never, (None, x.shape[1]))
     if min(len(x), len(o)) < _LEAST or not x.shape[1]:
         raise CheckBroken(f"at least {_LEAST} models an arm and a record expected", got=f"{len(x)} and {len(o)}")
+    if runs < 1:
+        raise CheckBroken("at least one exchange of the arms expected", got=str(runs))
     rng, stack = np.random.default_rng(seed), np.concatenate([x, o])
     value, null = statistic(x, o), np.empty(runs)
     for run in range(runs):

@@ -13,6 +13,7 @@ from expunge.stats.bounds import absolute_distance, midpoint_share, variance_rat
 from expunge.stats.intervals import Bounds, constant
 from expunge.stats.power import Design, measured, minimum_detectable, needed_pairs, out_draw
 from expunge.stats.threearm import PairArms, Rule, ThreeArm, no_op, placebo, three_arm
+from expunge.stats.verdict import Further, SignalVerdict, judge
 
 ASSUMED_CORRELATION = 0.5
 """Between signals, for planning, where only one was run."""
@@ -20,17 +21,24 @@ ASSUMED_CORRELATION = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planning:
-    """What a plan is held to: power, number of signals that must all pass, their correlation, and the seed."""
+    """What a plan is held to: power, number of signals that must all pass, their correlation, and the seed.
+
+    `further` are the conditions beside r that a pass needs: planned for, and judged in `Reading.full`; None = r alone.
+    """
 
     power: float
     signals: int
     correlation: float
     seed: int
+    further: Further | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FurtherBounds:
-    """The conditions of VERDICTS section 3 beside r: |X − O| in SD of O, share beyond the midpoint, var(X)/var(O)."""
+    """The conditions of VERDICTS section 3 beside r: |X − O| in SD of O, share beyond the midpoint, var(X)/var(O).
+
+    `absolute` is at the level at which a breach fails; `Reading.full` has it at the alpha that a pass may spend.
+    """
 
     absolute: Bounds
     share: Bounds
@@ -39,7 +47,7 @@ class FurtherBounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One signal on n pairs. `result` and `further` are None when no X arm was run.
+    """One signal on n pairs. `result`, `further` and `full` (the whole verdict) are None when no X arm was run.
 
     `control` is the no-op (X = I), `sham` the placebo (X = O of other pairs, n // 2 pairs). `needed` is the number of
     pairs at the upper 95 % limit of the gap (None: beyond the search, or no positive gap is compatible with the data);
@@ -54,6 +62,7 @@ class Reading:
     needed: int | None
     detectable: float | None
     correlations: tuple[float | None, float | None, float | None]
+    full: SignalVerdict | None = None
 
     @property
     def gap(self) -> Bounds:
@@ -78,6 +87,7 @@ def read_signal(name: str, scores: BlockScores, rule: Rule, planning: Planning) 
         needed=needed,
         detectable=detectable,
         correlations=_correlations(scores),
+        full=None if real is None else judge(real, rule, planning.further or Further()),
     )
 
 
@@ -102,6 +112,7 @@ def _plan(scores: BlockScores, rule: Rule, planning: Planning, gap: Bounds) -> t
         correlation=planning.correlation,
         covariance=covariance,
         fail_alpha=rule.fail_alpha,
+        further=planning.further,
     )
     pairs = scores.out.size
     needed = needed_pairs(design, gap=gap.high, seed=planning.seed)
