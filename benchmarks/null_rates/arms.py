@@ -14,6 +14,7 @@ from expunge.stats.threearm import Outcome, PairArms, Rule, three_arm
 
 GRID = (-0.6, -0.3, 0.0, 0.3, 0.6, 0.9)
 SIGNAL_CORRELATION = 0.5
+TRIPLE_OF_A_BANK = (0.0, -0.3, -0.3)
 SHAPES = ("gaussian", "t3", "lognormal .5", "lognormal 1", "X lognormal .5", "X lognormal 1", "X t3")
 SPREADS = {"equal": (1.0, 1.0, 1.0), "X twice": (1.0, 1.0, 2.0), "X half": (1.0, 1.0, 0.5), "I twice": (1.0, 2.0, 1.0)}
 

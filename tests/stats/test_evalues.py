@@ -62,7 +62,7 @@ def test_evidence_grows_where_there_is_an_effect():
 
 
 def test_an_overwhelming_effect_is_a_large_number_and_no_overflow():
-    values = np.random.default_rng(5).normal(50, 1, 200)
+    values = np.random.default_rng(5).normal(50, 1, 400)
     assert t_e_value(values, 10.0) > 1e300
     assert np.isfinite(e_process([values, values], 10.0)).all()
 

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import special
 
 from expunge.stats.arrays import Bools, Floats
+from expunge.stats.threearm import GAP_ALPHA
 from expunge.stats.verdict import Further
 
 
@@ -79,17 +80,18 @@ def shown(
 
     `gap` is E(I − O) in SD of O, `residual` the true r.
     """
-    n, t = drawn.pairs, margin
+    t = margin
     means = drawn.means + np.array([0.0, gap, residual * gap])
     right = _beyond(drawn, means, np.array([-1.0, 1.0, 0.0]), alphas[1], None)
     right &= _beyond(drawn, means, -np.array([t - 1, -t, 1.0]), alphas[0], -drawn.skew[..., 0])
     right &= _beyond(drawn, means, np.array([-1 - t, t, 1.0]), alphas[0], drawn.skew[..., 1])
     if further is None:
         return right
-    right &= _close(drawn, means, further.absolute, float(special.stdtrit(n - 1, 1 - alphas[0])))
+    right &= _close(drawn, means, further.absolute, float(special.ndtri(1 - alphas[0])))
     right &= _varies_alike(drawn, further)
-    wide = means[..., 1] - means[..., 0] >= further.midpoint_gap * np.sqrt(drawn.covariances[..., 0, 0])
-    return np.asarray(right & (_few(drawn, gap, residual, further) | ~wide), dtype=np.bool_)
+    distance, half = _standardised(drawn, means, 1, float(special.ndtri(1 - GAP_ALPHA)))
+    narrow = distance + half < further.midpoint_gap
+    return np.asarray(right & (_few(drawn, gap, residual, further) | narrow), dtype=np.bool_)
 
 
 def _beyond(drawn: Draws, means: Floats, weights: Floats, alpha: float, skew: Floats | None) -> Bools:
@@ -105,13 +107,18 @@ def _beyond(drawn: Draws, means: Floats, weights: Floats, alpha: float, skew: Fl
 
 
 def _close(drawn: Draws, means: Floats, bound: float, bar: float) -> Bools:
-    """|X − O| < bound SD of O by the normal limit of the non-central t, with Student's quantile."""
+    """|X − O| < bound SD of O."""
+    distance, half = _standardised(drawn, means, 2, bar)
+    return np.asarray((distance - half > -bound) & (distance + half < bound), dtype=np.bool_)
+
+
+def _standardised(drawn: Draws, means: Floats, arm: int, bar: float) -> tuple[Floats, Floats]:
+    """(arm − O) in SD of O and half its interval: the normal limit of the non-central t, exact at a distance of 0."""
     c, n = drawn.covariances, drawn.pairs
     unit = c[..., 0, 0]
-    distance = (means[..., 2] - means[..., 0]) / np.sqrt(unit)
-    spread = np.maximum(c[..., 0, 0] + c[..., 2, 2] - 2 * c[..., 0, 2], 0.0) / unit
-    half = bar * np.sqrt(spread / n + distance**2 / (2 * (n - 1)))
-    return np.asarray((distance - half > -bound) & (distance + half < bound), dtype=np.bool_)
+    distance = (means[..., arm] - means[..., 0]) / np.sqrt(unit)
+    spread = np.maximum(unit + c[..., arm, arm] - 2 * c[..., 0, arm], 0.0) / unit
+    return distance, bar * np.sqrt(spread / n + distance**2 / (2 * (n - 1)))
 
 
 def _varies_alike(drawn: Draws, further: Further) -> Bools:

@@ -25,8 +25,9 @@ from expunge.stats.threearm import Outcome, PairArms, Rule, ThreeArm, three_arm
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Further:
     """What a pass needs beside r. `absolute`: bound on |X − O| in SD of O, tested at the alpha of the rule. `share`:
-    largest upper limit, at `level`, of the share of runs beyond the IN/OUT midpoint; asked for where the gap is at
-    least `midpoint_gap` SD. `band`: what the `level` interval of var(X)/var(O) must lie in.
+    largest upper limit, at `level`, of the share of runs beyond the IN/OUT midpoint; asked for wherever the
+    upper 95 % limit of the gap reaches `midpoint_gap` SD (at the estimate, half of all failures next to it would escape
+    by luck). `band`: what the `level` interval of var(X)/var(O) must lie in.
     """
 
     absolute: float = 1.0
@@ -67,7 +68,7 @@ def judge(arms: PairArms, rule: Rule, further: Further) -> SignalVerdict:
     test = three_arm(arms, rule)
     absolute = absolute_distance(arms, rule.alpha)
     share, variance = midpoint_share(arms, further.level), variance_ratio(arms, further.level)
-    wide = test.gap.estimate is not None and test.gap.estimate >= further.midpoint_gap
+    wide = test.gap.high is not None and test.gap.high >= further.midpoint_gap
     few = share.high is not None and share.high <= further.share
     shown = {
         "equivalence": test.outcome is Outcome.EQUIVALENT,
