@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from expunge.core.errors import CheckBroken
 from expunge.stats.arrays import Floats, finite
+from expunge.stats.intervals import constant
 
 _BINS = 20
 _LEAST = 8
@@ -72,6 +73,8 @@ def _against_shuffles(
 def _klom(x: Floats, o: Floats) -> float:
     total = 0.0
     for left, right in zip(x.T, o.T, strict=True):
+        if constant(np.concatenate([left, right])):
+            continue  # nothing to tell apart: a divergence of 0
         edges = np.histogram_bin_edges(np.concatenate([left, right]), bins=_BINS)
         p, q = (np.histogram(side, bins=edges)[0] + _PSEUDO for side in (left, right))
         p, q = p / p.sum(), q / q.sum()

@@ -155,8 +155,8 @@ def standardised_mean(values: ArrayLike, unit: ArrayLike, *, alpha: float) -> Bo
 
 
 def constant(values: Floats) -> bool:
-    """Whether the spread is nothing but rounding."""
-    return bool(np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())))
+    """Whether the spread is nothing but rounding; no values at all do not vary either."""
+    return not values.size or bool(np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())))
 
 
 def by_score(values: Floats, seed: int) -> NDArray[np.intp]:

@@ -6,7 +6,7 @@ signals at once, and the further conditions of VERDICTS section 3 more again. `s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +21,7 @@ from expunge.stats.verdict import Further
 RUNS = 4000
 MAX_PAIRS = 1_000_000
 """Where the search for n stops; needing more is reported as None."""
-_STEP = 1.15
-_GAPS = 0.02 * _STEP ** np.arange(78)  # up to about 950 SD
+_SMALLEST_GAP, _LARGEST_GAP, _STEP = 0.02, 1000.0, 1.15
 _LEAST_PAIRS = 3
 
 
@@ -127,14 +126,22 @@ def minimum_detectable(design: Design, *, pairs: int, seed: int, runs: int = RUN
     def enough(gap: float) -> bool:
         return _pass_share(design, drawn, gap, 0.0) >= design.power
 
-    high = next((float(gap) for gap in _GAPS if enough(float(gap))), None)
+    step = 2.0 if design.further is None else _STEP
+    high = next((gap for gap in _gaps(step) if enough(gap)), None)
     if high is None:
         return None
-    low = high / _STEP
-    for _ in range(12):
+    low = high / step
+    for _ in range(16):
         middle = (low + high) / 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
+
+
+def _gaps(step: float) -> Iterator[float]:
+    gap = _SMALLEST_GAP
+    while gap <= _LARGEST_GAP:
+        yield gap
+        gap *= step
 
 
 def _draw(design: Design, pairs: int, seed: int, runs: int) -> Draws:

@@ -198,6 +198,10 @@ def uniformity(
 
 def uniform_distance(p_values: Floats, anchors: int) -> float:
     """Kolmogorov-Smirnov distance of p-values from the uniform law on {1, …, n + 1}/(n + 1)."""
+    if not p_values.size or anchors < 1 or p_values.min() < 0 or p_values.max() > 1:
+        raise CheckBroken(
+            "p-values in [0, 1] of at least one anchor expected", got=f"{p_values.size}, {anchors} anchors"
+        )
     cells = anchors + 1
     counts = np.bincount(np.rint(p_values * cells).astype(np.int64), minlength=cells + 1)[1 : cells + 1]
     return float(np.abs(counts.cumsum() / p_values.size - np.arange(1, cells + 1) / cells).max())

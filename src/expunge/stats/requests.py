@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from expunge.core.errors import CheckBroken
 from expunge.core.finding import Finding
+from expunge.stats.arrays import finite
 from expunge.stats.evalues import calibrated
 from expunge.stats.multiplicity import e_bh, holm
 
@@ -37,7 +36,7 @@ class Family:
 def over_requests(p_values: Mapping[str, float], alpha: float) -> Family:
     """Holm and e-BH over requests on one bank; p-values by request. Raises CheckBroken when there is none."""
     names = tuple(p_values)
-    column = np.array([p_values[name] for name in names], dtype=np.float64)
+    column = finite("p-values", [p_values[name] for name in names], (None,))
     adjusted = holm(column)
     found = e_bh([calibrated(float(p)) for p in column], alpha)
     return Family(

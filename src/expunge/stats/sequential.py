@@ -72,7 +72,7 @@ def sequential_three_arm(arms: PairArms, rule: Rule, plan: SequentialPlan) -> Se
     outcome, stop = _first_decision(paths, rule, count)
     read = slice(0, stop * plan.chunk)
     seen = PairArms(out=arms.out[read], into=arms.into[read], unlearned=arms.unlearned[read])
-    if outcome is Outcome.EQUIVALENT and (constant(seen.out) or copied(seen)):
+    if outcome is Outcome.EQUIVALENT and (constant(seen.out) or copied(seen) or copied(arms)):
         outcome = Outcome.OPEN  # as in `three_arm`: such arms may fail a method and cannot earn a pass
     assay, below, above, residue, over = (path[:stop] for path in paths)
     return Sequential(
