@@ -87,21 +87,6 @@ def unpaired_equivalence(out, into, unlearned, margin, alpha):
     return ok
 
 
-def power(design, pairs, gap, residual, rng, runs):
-    """Pass share by drawing every pair of every signal and testing with scipy."""
-    between = np.full((design.signals, design.signals), design.correlation)
-    np.fill_diagonal(between, 1)
-    covariance, passed = np.kron(between, design.covariance), 0
-    for _ in range(runs):
-        drawn = rng.multivariate_normal(np.zeros(len(covariance)), covariance, size=pairs)
-        good = True
-        for s in range(design.signals):
-            o, i, x = drawn[:, 3 * s], drawn[:, 3 * s + 1] + gap, drawn[:, 3 * s + 2] + residual * gap
-            good = good and equivalence(o, i, x, design.margin, design.alpha)
-        passed += good
-    return passed / runs
-
-
 def auc(members, nonmembers):
     """Share of pairs that are in order, ties a half."""
     return float(np.mean([(m > n) + 0.5 * (m == n) for m in members for n in nonmembers]))

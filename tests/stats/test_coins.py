@@ -43,9 +43,33 @@ def test_a_deletion_that_did_nothing_is_seen():
 
 
 def test_constant_scores_are_no_evidence_of_anything():
+    """A blind score would "show" an accuracy near ½ on any deletion, a no-op included."""
     coins = np.random.default_rng(2).uniform(size=200) < 0.5
-    found = audit_coins(np.zeros(200), coins)
-    assert found.low < 0.5 < found.high
+    with pytest.raises(CheckBroken, match="vary"):
+        audit_coins(np.zeros(200), coins)
+
+
+def test_tied_scores_in_the_order_of_the_coins_do_not_steer_the_guess():
+    """The attack: canaries listed trained first (or last) and scores that tie: position would know the coin."""
+    coins, scores = np.arange(400) < 200, np.zeros(400)
+    scores[0] = 1.0
+    for trained in (coins, ~coins):
+        found = [audit_coins(scores, trained, seed=s).accuracy for s in range(20)]
+        assert 0.45 < np.mean(found) < 0.55
+
+
+def test_guesses_that_are_always_wrong_leak_as_much_as_those_that_are_right():
+    coins = np.random.default_rng(3).uniform(size=200) < 0.5
+    assert audit_coins(-1.0 * coins, coins).worst > 0.9
+    assert audit_coins(1.0 * coins, coins).worst > 0.9
+    assert audit_coins(np.random.default_rng(4).normal(size=200), coins).worst < 0.62
+
+
+def test_the_count_is_the_slow_one():
+    rng = np.random.default_rng(5)
+    scores, coins = rng.normal(size=31), rng.uniform(size=31) < 0.5
+    cut = sorted(scores)[31 // 2]
+    assert audit_coins(scores, coins).correct == sum((s >= cut) == c for s, c in zip(scores, coins, strict=True))
 
 
 @pytest.mark.parametrize("accuracy", [0.5, 1.0, 0.50001, float("nan")])

@@ -3,7 +3,7 @@ import pytest
 
 from expunge.core.errors import CheckBroken
 from expunge.stats.compat import klom, u_lira
-from oracle import definitions
+from oracle import definitions, verdicts
 from oracle.naive import at_most
 
 
@@ -33,6 +33,12 @@ def test_u_lira_is_the_leave_one_out_loop():
     rng = np.random.default_rng(3)
     x, o = rng.normal(0.5, 1, (9, 3)), rng.normal(size=(11, 3))
     assert u_lira(x, o, seed=0, runs=19).value == pytest.approx(definitions.u_lira_accuracy(x, o))
+
+
+def test_klom_is_the_histogram_loop():
+    rng = np.random.default_rng(4)
+    x, o = rng.normal(0.5, 1, (9, 3)), rng.normal(size=(11, 3))
+    assert klom(x, o, seed=0, runs=19).value == pytest.approx(verdicts.klom(x, o))
 
 
 @pytest.mark.parametrize("metric", [klom, u_lira])

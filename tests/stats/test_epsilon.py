@@ -5,7 +5,7 @@ import pytest
 
 from expunge.core.errors import CheckBroken
 from expunge.stats.epsilon import epsilon_lower_bound, one_run_epsilon, one_run_p_value
-from oracle import definitions
+from oracle import definitions, verdicts
 from oracle.naive import at_most
 
 
@@ -42,6 +42,21 @@ def test_the_bound_stays_below_a_known_epsilon(thresholds, delta):
         above += found > 1
     assert at_most(above, 200, 0.05)
     assert np.median(values) > 0.3
+
+
+def test_one_threshold_is_the_two_inequalities_written_out():
+    from expunge.stats.epsilon import _at
+
+    rng = np.random.default_rng(3)
+    for shift, delta in ((0.0, 0.0), (1.5, 0.01), (-2.0, 0.0)):
+        high, low = rng.normal(shift, 1, 60), rng.normal(size=80)
+        assert _at(high, low, 0.4, delta, 0.975) == pytest.approx(verdicts.epsilon_at(high, low, 0.4, delta, 0.025))
+
+
+def test_tied_scores_in_the_order_of_the_coins_give_no_epsilon():
+    """The attack: all scores equal and the trained canaries listed last; position would guess every coin."""
+    found = [one_run_epsilon(np.zeros(400), np.arange(400) >= 200, guesses=200, seed=s).epsilon for s in range(20)]
+    assert sum(e > 0 for e in found) <= 4
 
 
 def test_separated_scores_give_what_the_counts_allow():

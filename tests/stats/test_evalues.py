@@ -5,7 +5,7 @@ import pytest
 from scipy import integrate
 
 from expunge.core.errors import CheckBroken
-from expunge.stats.evalues import MIXED, calibrated, e_process, t_e_value
+from expunge.stats.evalues import MIXED, calibrated, e_process, p_value_of, t_e_value
 from oracle import definitions
 
 
@@ -59,6 +59,19 @@ def test_evidence_grows_where_there_is_an_effect():
     path = e_process(chunks, 0.5)
     assert path[-1] > 1e6
     assert path.shape == (10,)
+
+
+def test_an_overwhelming_effect_is_a_large_number_and_no_overflow():
+    values = np.random.default_rng(5).normal(50, 1, 400)
+    assert t_e_value(values, 10.0) > 1e300
+    assert np.isfinite(e_process([values, values], 10.0)).all()
+
+
+def test_a_p_value_from_an_e_value_is_its_inverse():
+    assert [p_value_of(e) for e in (0.0, 0.5, 1.0, 20.0, math.inf)] == [1, 1, 1, 0.05, 0]
+    for bad in (-1.0, math.nan):
+        with pytest.raises(CheckBroken):
+            p_value_of(bad)
 
 
 def test_values_without_spread_say_nothing():

@@ -34,7 +34,7 @@ def test_the_run_counts_of_the_verdict_page():
 
 @pytest.mark.parametrize(("hits", "trials"), [(1, 0), (-1, 5), (6, 5)])
 def test_an_impossible_count_is_refused(hits, trials):
-    with pytest.raises(CheckBroken, match="share"):
+    with pytest.raises(CheckBroken, match="hits"):
         clopper_pearson(hits, trials)
 
 

@@ -2,12 +2,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.core.errors import CheckBroken
 from expunge.stats.multiplicity import ELond, e_bh, holm
-from oracle import definitions
+from oracle import definitions, verdicts
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 E_VALUES = st.lists(st.floats(0, 1e6), min_size=1, max_size=12)
@@ -54,6 +54,16 @@ def test_e_lond_spends_by_position_and_earns_by_rejecting():
     hit, state = state.after(1.0)
     assert not hit
     assert (state.seen, state.rejected) == (2, 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0, 1e4), min_size=1, max_size=12))
+def test_e_lond_is_its_definition(e_values):
+    state, hits = ELond(alpha=0.1), []
+    for e in e_values:
+        hit, state = state.after(e)
+        hits.append(hit)
+    assert hits == verdicts.e_lond(e_values, 0.1)
 
 
 def test_all_levels_of_e_lond_without_rejections_sum_to_alpha():

@@ -6,7 +6,8 @@ import pytest
 from expunge.core.errors import CheckBroken
 from expunge.stats.power import Design, measured, minimum_detectable, needed_pairs, out_draw, power_at
 from expunge.stats.threearm import Outcome, PairArms, Rule, three_arm
-from oracle import naive
+from expunge.stats.verdict import Further, judge
+from oracle import naive, verdicts
 from oracle.banks import three_draws
 
 
@@ -19,11 +20,42 @@ def paired(correlation):
     return np.array([[1.0, correlation, correlation], [correlation, 1.0, 0.0], [correlation, 0.0, 1.0]])
 
 
-@pytest.mark.parametrize(("pairs", "gap", "signals"), [(24, 4.5, 1), (30, 5.0, 2), (5, 15.0, 3)])
+@pytest.mark.parametrize(("pairs", "gap", "signals"), [(24, 4.5, 1), (30, 5.0, 2), (10, 9.0, 3)])
 def test_power_agrees_with_drawing_every_pair(pairs, gap, signals):
     plan = design(signals=signals, covariance=paired(-0.3))
-    slow = naive.power(plan, pairs, gap, 0.0, np.random.default_rng(1), 250)
-    assert naive.within(round(slow * 250), 250, power_at(plan, pairs=pairs, gap=gap, seed=2))
+
+    def slow(out, into, left):
+        return verdicts.equivalence(out, into, left, plan.margin, plan.alpha)
+
+    passed = verdicts.power(plan, pairs, gap, 0.0, np.random.default_rng(1), 200, slow)
+    assert naive.within(passed, 200, power_at(plan, pairs=pairs, gap=gap, seed=2))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "gap", "margin", "residual"),
+    [(56, 3.9, 0.2, 0.0), (30, 3.9, 0.3, 0.0), (32, 7.8, 0.2, 0.05), (20, 6.0, 0.4, 0.0)],
+)
+def test_power_of_the_whole_rule_agrees_with_judging_every_drawn_pair(pairs, gap, margin, residual):
+    plan = design(margin=margin, signals=2, covariance=paired(-0.3), further=Further())
+    rule = Rule(margin=margin, alpha=plan.alpha, fail_alpha=plan.alpha)
+
+    def slow(out, into, left):
+        return judge(PairArms.of(out, into, left), rule, plan.further).passed
+
+    passed = verdicts.power(plan, pairs, gap, residual, np.random.default_rng(4), 250, slow)
+    found = power_at(plan, pairs=pairs, gap=gap, seed=2, residual=residual)
+    assert naive.within(passed, 250, found)
+    assert 0.02 < found < 0.98
+
+
+def test_the_further_conditions_cost_pairs_and_are_planned_for():
+    bare, whole = (
+        design(signals=3, covariance=paired(-0.3)),
+        design(signals=3, covariance=paired(-0.3), further=Further()),
+    )
+    assert needed_pairs(bare, gap=7.8, seed=0) < 25 < needed_pairs(whole, gap=7.8, seed=0)
+    assert minimum_detectable(whole, pairs=16, seed=0) is None  # 0 of 16 runs bound their share at .17
+    assert power_at(whole, pairs=60, gap=6.0, seed=0, residual=0.2) < 0.025
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,15 @@ from expunge.stats.rank import (
     leave_one_out,
     population_p_value,
     prediction_p_value,
+    rank_e_value,
     rank_p_value,
     rank_p_values,
     ranked,
+    ranked_p_values,
     uniform_distance,
     uniformity,
 )
-from oracle import naive
+from oracle import naive, verdicts
 
 
 @settings(max_examples=80, deadline=None)
@@ -79,6 +81,41 @@ def test_the_detectable_shift_falls_with_anchors_and_grows_as_alpha_shrinks():
     few, many = (detectable_shift(n, alpha=0.0125, power=0.8, seed=0) for n in (19, 200))
     assert 3.0 < many < few
     assert detectable_shift(19, alpha=0.001, power=0.8, seed=0) > few
+
+
+@pytest.mark.parametrize("alpha", [0.0125, 0.05, 0.1])
+def test_the_detectable_shift_has_its_power_at_any_alpha(alpha):
+    rng, runs = np.random.default_rng(8), 2000
+    shift = detectable_shift(39, alpha=alpha, power=0.8, seed=0)
+    p = ranked_p_values(rng.normal(size=runs) + shift, rng.normal(size=(runs, 39)))
+    assert naive.within((p <= alpha).sum(), runs, 0.8)
+
+
+@pytest.mark.parametrize("side", ["above", "below"])
+def test_the_deciding_p_value_is_its_slow_twin_and_the_table_is_the_single_one(side):
+    rng = np.random.default_rng(9)
+    values, anchors = rng.normal(0, 2, 60), rng.standard_t(3, (60, 12))
+    found = ranked_p_values(values, anchors, side)
+    for value, row, p in zip(values, anchors, found, strict=True):
+        assert p == pytest.approx(verdicts.deciding_p_value(value, row, side))
+        assert p == pytest.approx(ranked(float(value), row, side).p)
+    assert ranked_p_values([1.0], [[0.0] * 19])[0] == pytest.approx(0.05)
+
+
+def test_the_rank_e_value_is_a_share_of_weights_with_mean_one():
+    rng, runs = np.random.default_rng(10), 4000
+    anchors = rng.standard_t(3, 20)
+    assert rank_e_value(1.3, anchors) == pytest.approx(verdicts.rank_e_value(1.3, anchors, 2.0))
+    assert rank_e_value(-1.3, -anchors, "below") == pytest.approx(rank_e_value(1.3, anchors))
+    found = np.array([rank_e_value(float(rng.standard_cauchy()), rng.standard_cauchy(12)) for _ in range(runs)])
+    assert found.mean() == pytest.approx(1, abs=4 * found.std() / np.sqrt(runs))
+    assert 15 < rank_e_value(100.0, anchors, tilt=20.0) <= 21
+    assert rank_e_value(1.0, [1.0, 1.0]) == 1
+
+
+def test_saturated_scores_that_all_tie_do_not_single_out_the_candidate():
+    """Float32 confidences end at exactly 1: a tie broken by position would put the candidate last everywhere."""
+    assert population_p_value(np.zeros(50), np.zeros((39, 50))) == 1.0
 
 
 def test_constant_anchors_leave_only_the_rank():

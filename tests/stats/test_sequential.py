@@ -4,6 +4,7 @@ import pytest
 from expunge.core.errors import CheckBroken
 from expunge.stats.sequential import SequentialPlan, sequential_three_arm
 from expunge.stats.threearm import Outcome, PairArms, Rule
+from oracle import definitions, verdicts
 from oracle.banks import three_draws
 
 RULE = Rule(margin=0.3, alpha=0.025, fail_alpha=0.025)
@@ -47,6 +48,18 @@ def test_a_blind_assay_never_passes():
     found = {run(rng, unlearned=0.0, gap=0.0).outcome for _ in range(40)}
     assert Outcome.EQUIVALENT not in found
     assert Outcome.BLIND in found
+
+
+def test_reading_is_the_slow_loop_over_chunks():
+    rng, seen = np.random.default_rng(7), set()
+    for unlearned in (0.0, 0.0, 0.15, 0.5, 1.0, -1.0):
+        arms = PairArms.of(*three_draws(rng, 48, gap=5.0, correlation=-0.2, unlearned=unlearned))
+        found = sequential_three_arm(arms, RULE, PLAN)
+        slow, chunks = verdicts.sequential_pass(arms.out, arms.into, arms.unlearned, RULE, PLAN, definitions.t_e_value)
+        mine = {Outcome.EQUIVALENT: "pass", Outcome.RESIDUE: "fail", Outcome.OVER_UNLEARNED: "fail"}
+        assert (mine.get(found.outcome, "open"), found.chunks) == (slow, chunks)
+        seen.add(slow)
+    assert {"fail", "pass"} <= seen
 
 
 def test_pairs_after_the_stop_are_not_read():

@@ -11,7 +11,7 @@ from expunge.core.finding import Condition, Finding, Guarantee, Interval, Verdic
 from expunge.core.policy import EMPIRICAL_SIGNALS
 from expunge.core.protocols import CheckJob
 from expunge.stats.block import arms_of, inputs_of, pair_scores, spiked_arms
-from expunge.stats.bounds import MIDPOINT_GAP, SHARE_LIMIT, VARIANCE_BAND
+from expunge.stats.bounds import SHARE_LIMIT, VARIANCE_BAND
 from expunge.stats.intervals import Bounds
 from expunge.stats.margins import margin_units
 from expunge.stats.multiplicity import ELond
@@ -19,6 +19,7 @@ from expunge.stats.power import MAX_PAIRS
 from expunge.stats.signal import Planning, Reading, read_signal, signal_correlation
 from expunge.stats.spending import spent_alpha
 from expunge.stats.threearm import Outcome, Rule
+from expunge.stats.verdict import Further
 
 _LEAST_PAIRS = 6  # the placebo control is run on half of them and needs three
 _CANARY_POWER = 0.9
@@ -159,7 +160,13 @@ def _read(job: CheckJob) -> tuple[list[Reading], float]:
     correlation = signal_correlation(list(scores.values()))
     spent, shared = spent_alpha(job.limits.alpha, job.attempt), job.limits.alpha / len(job.signals)
     rule = Rule(margin=job.limits.margin, alpha=spent, fail_alpha=shared)
-    planning = Planning(power=job.limits.power, signals=_wanted_signals(job), correlation=correlation, seed=job.seed)
+    planning = Planning(
+        power=job.limits.power,
+        signals=_wanted_signals(job),
+        correlation=correlation,
+        seed=job.seed,
+        further=Further(absolute=float(job.limits.absolute_margin)),
+    )
     doses = [spike.dose for spike in job.spikes]
     return [read_signal(name, block, rule, planning, doses) for name, block in scores.items()], correlation
 
@@ -251,34 +258,22 @@ def _conditions(reading: Reading, job: CheckJob) -> list[Condition]:
 
 
 def _further_conditions(reading: Reading, job: CheckJob) -> list[Condition]:
-    """Absolute bound, variance band, spikes, and where the gap allows it the share of bad runs."""
-    further, delta = reading.further, float(job.limits.absolute_margin)
-    if further is None:
+    """Absolute bound, variance band, and where the gap may reach 4 SD the share of bad runs: all to be shown."""
+    further, full = reading.further, reading.full
+    if further is None or full is None:
         return []
-    low, high = VARIANCE_BAND
-    spread = further.variance
+    delta = float(job.limits.absolute_margin)
     rows = [
-        _needed(
-            f"{reading.name}: absolute distance X - O, SD of O",
-            further.earned,
-            delta,
-            further.earned.inside(-delta, delta),
-            _outside(further.absolute, job),
-        ),
-        _needed(
-            f"{reading.name}: variance ratio X/O",
-            spread,
-            high,
-            spread.inside(low, high),
-            spread.outside(low, high),
-        ),
+        ("absolute", "absolute distance X - O, SD of O", full.absolute, delta, _outside(further.absolute, job)),
+        ("variance", "variance ratio X/O", full.variance, VARIANCE_BAND[1], full.variance.outside(*VARIANCE_BAND)),
     ]
-    if (reading.gap.estimate or 0.0) >= MIDPOINT_GAP:  # else honest runs cross the midpoint: on average only
-        share = further.share
-        few = share.high is not None and share.high <= SHARE_LIMIT
-        many = share.low is not None and share.low > SHARE_LIMIT
-        rows.append(_needed(f"{reading.name}: share of runs beyond the midpoint", share, SHARE_LIMIT, few, many))
-    return rows
+    if full.per_run or "share" in full.missing:  # elsewhere the words are "on average over retrainings"
+        many = full.share.low is not None and full.share.low > SHARE_LIMIT
+        rows.append(("share", "share of runs beyond the midpoint", full.share, SHARE_LIMIT, many))
+    return [
+        _needed(f"{reading.name}: {words}", bounds, limit, name not in full.missing, violated)
+        for name, words, bounds, limit, violated in rows
+    ]
 
 
 def _needed(name: str, bounds: Bounds, limit: float, met: bool, violated: bool) -> Condition:

@@ -261,10 +261,10 @@ def _flagged(trait: Trait, reading: Reading) -> bool:
 
 def _further(trait: Trait, reading: Reading, job: CheckJob) -> list[tuple[str, Verdict, Bounds, float]]:
     """Conditions of a pass beside r: absolute distance, variance, and where the gap allows it the share of bad runs."""
-    if reading.further is None:
+    full, delta, (low, high) = reading.full, float(job.limits.absolute_margin), VARIANCE_BAND
+    if full is None:
         return []
-    further, delta, (low, high) = reading.further, float(job.limits.absolute_margin), VARIANCE_BAND
-    near, spread, share = further.earned, further.variance, further.share
+    near, spread, share = full.absolute, full.variance, full.share
     met = near.high is not None and near.high < delta if trait.harmless_below else near.inside(-delta, delta)
     rows = [("absolute distance X - O, SD of O", _either(met, _breach(trait, reading, job) != 0), near, delta)]
     if not trait.harmless_below:  # non-inferiority does not ask X to vary as its comparator does

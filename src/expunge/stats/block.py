@@ -95,9 +95,14 @@ def arms_of(arms: Arms) -> tuple[Models, Models, Models | None]:
 def pair_scores(score: Score, arms: Arms, spikes: Sequence[tuple[ArrayLike, ArrayLike]] = ()) -> BlockScores:
     """O_k, I_k and X_k, fitted on both models of all other pairs; 2(n − 1) references each.
 
-    `spikes` are (block, population) of further X models, one a pair, that are scored the same way.
+    `spikes` are (block, population) of further X models, one a pair, that are scored the same way. An arm whose models
+    all answer alike on the block gets one number: what its scores would still vary by is their references, not the
+    models, and must not pass for a spread. Raises CheckBroken when a model appears twice in an arm.
     """
     out, into, unlearned = arms_of(arms)
+    for name, arm in (("out", out), ("into", into), ("unlearned", unlearned)):
+        if arm is not None:
+            _distinct(name, arm)
     n = len(out)
     bank, member = out + into, np.repeat([False, True], n)
     groups = [out, into, *([] if unlearned is None else [unlearned])]
@@ -108,6 +113,9 @@ def pair_scores(score: Score, arms: Arms, spikes: Sequence[tuple[ArrayLike, Arra
     for k in range(n):
         others = np.arange(2 * n) % n != k
         rows[k] = block_means(score, judged.take(np.arange(k, len(judged), n)), bank.take(others), member[others])
+    for column, arm in enumerate((out, into, unlearned)):
+        if arm is not None and n and not np.ptp(arm.block, axis=0).any():
+            rows[:, column] = rows[:, column].mean()
     columns = [np.asarray(column, dtype=np.float64) for column in rows.T]
     first = 2 if unlearned is None else 3
     return BlockScores(
@@ -185,6 +193,13 @@ def _paired(name: str, arm: Models, n: int) -> Models:
     if len(arm) != n:
         raise CheckBroken(f"{name} is not paired with out", expected=f"{n} models", got=str(len(arm)))
     return arm
+
+
+def _distinct(name: str, arm: Models) -> None:
+    """No two models give the same answer to every record of block and population: n copies are not n retrainings."""
+    answers = np.concatenate([arm.block, arm.population], axis=1)
+    if len(np.unique(answers, axis=0)) < len(answers) and np.ptp(answers, axis=1).any():
+        raise CheckBroken(f"{name} holds the same model twice", expected=f"{len(answers)} different models")
 
 
 def among_peers(score: Score, target: Models, peers: Models, others: Models, *, peers_are_members: bool) -> Floats:

@@ -26,12 +26,12 @@ def absolute_distance(arms: PairArms, alpha: float) -> Bounds:
 def midpoint_share(arms: PairArms, level: float = 0.95) -> Bounds:
     """Share of runs whose X lies beyond the midpoint of IN and OUT, fitted on the other pairs.
 
-    `low` and `high` are one-sided exact limits at `level` each (Clopper–Pearson).
+    `low` and `high` are one-sided exact limits at `level` each (Clopper–Pearson). A run at the midpoint counts as beyond.
     """
     n = arms.out.size
     middle = (arms.out + arms.into) / 2
     of_others = (middle.sum() - middle) / (n - 1)
-    hits = int((arms.unlearned > of_others).sum())
+    hits = int((arms.unlearned >= of_others).sum())
     low, high = share_at_least(hits, n, level), share_at_most(hits, n, level)
     method = "Clopper-Pearson, one-sided"
     return Bounds(estimate=clopper_pearson(hits, n).estimate, low=low, high=high, level=level, method=method)

@@ -14,7 +14,7 @@ from scipy import special
 
 from expunge.core.errors import CheckBroken
 from expunge.stats.arrays import booleans, finite
-from expunge.stats.intervals import share_at_least, share_at_most
+from expunge.stats.intervals import by_score, constant, share_at_least, share_at_most
 
 MAX_COINS = 1_000_000
 
@@ -34,19 +34,29 @@ class CoinAudit:
         """Share of correct guesses; .5 is what a coin gets."""
         return self.correct / self.coins
 
+    @property
+    def worst(self) -> float:
+        """Upper limit for whoever reads the score either way round: guesses that are wrong too often leak as much.
 
-def audit_coins(scores: ArrayLike, trained: ArrayLike, level: float = 0.95) -> CoinAudit:
+        It holds at 2·level − 1 (both one-sided limits)."""
+        return max(self.high, 1 - self.low)
+
+
+def audit_coins(scores: ArrayLike, trained: ArrayLike, level: float = 0.95, seed: int = 0) -> CoinAudit:
     """Guess "trained" for the upper half of the scores (m,), and count.
 
     The cut is the median of all scores: it looks at no coin, so with nothing left every guess is right with
-    probability ½, independently, and the limits are exact. Ties at the cut go by position.
+    probability ½, independently, and the limits are exact. Ties at the cut go by a seeded draw and not by position, which
+    may follow the coin. Scores that do not vary guess nothing and break the check.
     """
     values = finite("scores", scores, (None,))
     coins = booleans("trained", trained, (values.size,))
     if values.size < 2:
         raise CheckBroken("at least 2 canaries expected", got=str(values.size))
+    if constant(values):
+        raise CheckBroken("the scores do not vary, so nothing was guessed", got=f"{values.size} equal scores")
     guess = np.zeros(values.size, bool)
-    guess[np.argsort(values, kind="stable")[values.size // 2 :]] = True
+    guess[by_score(values, seed)[values.size // 2 :]] = True
     correct, m = int((guess == coins).sum()), int(values.size)
     low, high = share_at_least(correct, m, level), share_at_most(correct, m, level)
     return CoinAudit(correct=correct, coins=m, low=low, high=high, level=level)

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from expunge.core.errors import CheckBroken
 from expunge.stats.arrays import Floats, finite
+from expunge.stats.intervals import constant
 
 _BINS = 20
 _LEAST = 8
@@ -56,6 +57,8 @@ def _against_shuffles(
     o = finite("never", never, (None, x.shape[1]))
     if min(len(x), len(o)) < _LEAST or not x.shape[1]:
         raise CheckBroken(f"at least {_LEAST} models an arm and a record expected", got=f"{len(x)} and {len(o)}")
+    if runs < 1:
+        raise CheckBroken("at least one exchange of the arms expected", got=str(runs))
     rng, stack = np.random.default_rng(seed), np.concatenate([x, o])
     value, null = statistic(x, o), np.empty(runs)
     for run in range(runs):
@@ -70,6 +73,8 @@ def _against_shuffles(
 def _klom(x: Floats, o: Floats) -> float:
     total = 0.0
     for left, right in zip(x.T, o.T, strict=True):
+        if constant(np.concatenate([left, right])):
+            continue  # nothing to tell apart: a divergence of 0
         edges = np.histogram_bin_edges(np.concatenate([left, right]), bins=_BINS)
         p, q = (np.histogram(side, bins=edges)[0] + _PSEUDO for side in (left, right))
         p, q = p / p.sum(), q / q.sum()

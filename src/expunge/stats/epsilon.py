@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from expunge.core.errors import CheckBroken
 from expunge.stats.arrays import Bools, Floats, booleans, finite
-from expunge.stats.intervals import share_at_least, share_at_most
+from expunge.stats.intervals import by_score
 
+Counts = NDArray[np.int64]
 _LEAST = 20
 _LARGEST = 60.0
 
@@ -75,39 +76,53 @@ def _cuts(high: Floats, low: Floats, count: int, delta: float) -> list[float]:
     if count > 1:
         return [float(cut) for cut in np.unique(np.quantile(pooled, (np.arange(count) + 0.5) / count))]
     candidates = np.unique(pooled)
-    return [max((float(cut) for cut in candidates), key=lambda cut: _at(high, low, cut, delta, 0.9))]
+    return [float(candidates[np.argmax(_on_all(high, low, candidates, delta, 0.9))])]
 
 
 def _at(high: Floats, low: Floats, cut: float, delta: float, level: float) -> float:
     """The better of the two inequalities at one threshold, each limit one-sided at `level`."""
-    hits, alarms = int((high > cut).sum()), int((low > cut).sum())
-    return max(
-        _log_ratio(share_at_least(hits, high.size, level) - delta, share_at_most(alarms, low.size, level)),
-        _log_ratio(
-            share_at_least(low.size - alarms, low.size, level) - delta,
-            share_at_most(high.size - hits, high.size, level),
-        ),
-    )
+    return float(_on_all(high, low, np.array([cut]), delta, level)[0])
 
 
-def _log_ratio(top: float, bottom: float) -> float:
-    return max(0.0, math.log(top / bottom)) if top > 0 else 0.0
+def _on_all(high: Floats, low: Floats, cuts: Floats, delta: float, level: float) -> Floats:
+    """The same at every threshold, (C,)."""
+    hits = high.size - np.searchsorted(np.sort(high), cuts, side="right")
+    alarms = low.size - np.searchsorted(np.sort(low), cuts, side="right")
+    members = _least(hits, high.size, level) - delta, _most(alarms, low.size, level)
+    others = _least(low.size - alarms, low.size, level) - delta, _most(high.size - hits, high.size, level)
+    return np.maximum(_log_ratio(*members), _log_ratio(*others))
+
+
+def _least(hits: Counts, trials: int, level: float) -> Floats:
+    """One-sided Clopper-Pearson lower limits, as `share_at_least`."""
+    return np.where(hits == 0, 0.0, special.betaincinv(np.maximum(hits, 1), trials - hits + 1, 1 - level))
+
+
+def _most(hits: Counts, trials: int, level: float) -> Floats:
+    """One-sided Clopper-Pearson upper limits, as `share_at_most`."""
+    return np.where(hits == trials, 1.0, special.betaincinv(hits + 1, np.maximum(trials - hits, 1), level))
+
+
+def _log_ratio(top: Floats, bottom: Floats) -> Floats:
+    ratio = np.where(top > 0, top, bottom) / bottom
+    return np.asarray(np.maximum(np.log(ratio), 0.0), dtype=np.float64)
 
 
 def one_run_epsilon(
-    scores: ArrayLike, trained: ArrayLike, *, guesses: int, delta: float = 0.0, level: float = 0.95
+    scores: ArrayLike, trained: ArrayLike, *, guesses: int, delta: float = 0.0, level: float = 0.95, seed: int = 0
 ) -> EpsilonBound:
     """One training, m independent fair coins (Steinke, Nasr and Jagielski 2023, Thm 5.2).
 
     The `guesses`/2 highest scores (m,) are guessed trained, the lowest not trained, the rest is not guessed; how many
-    are guessed is fixed beforehand. `trained` (m,) bool are the coins. Ties are broken by position, not by coin.
+    are guessed is fixed beforehand. `trained` (m,) bool are the coins. Ties are broken by a seeded draw, not by coin
+    nor by position, which may follow the coin.
     """
     values = finite("scores", scores, (None,))
     coins = booleans("trained", trained, (values.size,))
     if not 2 <= guesses <= values.size or guesses % 2:
         raise CheckBroken("an even number of guesses, at most the canaries, expected", got=f"{guesses}")
     _rates(delta, level)
-    correct = _correct(values, coins, guesses // 2)
+    correct = _correct(values, coins, guesses // 2, seed)
 
     def rejected(epsilon: float) -> bool:
         return one_run_p_value(correct, guesses, values.size, epsilon, delta) <= 1 - level
@@ -117,8 +132,8 @@ def one_run_epsilon(
     )
 
 
-def _correct(values: Floats, coins: Bools, each: int) -> int:
-    order = np.argsort(values, kind="stable")
+def _correct(values: Floats, coins: Bools, each: int, seed: int) -> int:
+    order = by_score(values, seed)
     return int(coins[order[-each:]].sum() + (~coins[order[:each]]).sum())
 
 
@@ -127,6 +142,8 @@ def one_run_p_value(correct: int, guesses: int, canaries: int, epsilon: float, d
 
     W ~ Binomial(guesses, e^ε/(1 + e^ε)), β = Pr[W ≥ v].
     """
+    if not (0 <= correct <= guesses <= canaries and math.isfinite(epsilon) and epsilon >= 0 and 0 <= delta < 1):
+        raise CheckBroken("0 <= correct <= guesses <= canaries, epsilon >= 0 and delta in [0, 1) expected")
     q = float(special.expit(epsilon))
     at_least = float(special.bdtrc(correct - 1, guesses, q)) if correct > 0 else 1.0
     if not delta or not correct:

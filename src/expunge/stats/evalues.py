@@ -18,7 +18,9 @@ from expunge.stats.arrays import Floats, finite
 from expunge.stats.intervals import constant
 
 MIXED = 0.0
+_LARGEST_EFFECT = 1000.0
 _LEAST = 2
+_LARGEST_LOG = 700.0
 
 
 def calibrated(p: float, kappa: float = MIXED) -> float:
@@ -46,13 +48,24 @@ def t_e_value(values: ArrayLike, effect: float) -> float:
     Raises CheckBroken on fewer than 2 values or an effect that is not positive.
     """
     column = finite("values", values, (None,))
-    if column.size < _LEAST or not (math.isfinite(effect) and effect > 0):
-        raise CheckBroken("a t e-value needs 2 values and a positive effect", got=f"{column.size} and {effect}")
+    if column.size < _LEAST or not 0 < effect <= _LARGEST_EFFECT:
+        raise CheckBroken("a t e-value needs 2 values and an effect in (0, 1000]", got=f"{column.size} and {effect}")
     if constant(column):
         return 1.0
+    return math.exp(min(_log_t_e_value(column, effect), _LARGEST_LOG))
+
+
+def p_value_of(e: float) -> float:
+    """min(1, 1/e): the only admissible p-value from an e-value (Vovk and Wang 2021, proposition 2.2)."""
+    if math.isnan(e) or e < 0:
+        raise CheckBroken("an e-value is at least 0", got=str(e))
+    return 1.0 if e <= 1 else 1 / e
+
+
+def _log_t_e_value(column: Floats, effect: float) -> float:
     n = column.size
     t = float(column.mean()) / (float(column.std(ddof=1)) / math.sqrt(n))
-    return math.exp(_log_ratio(t, n - 1, math.sqrt(n) * effect))
+    return _log_ratio(t, n - 1, math.sqrt(n) * effect)
 
 
 def _log_ratio(t: float, freedom: int, shift: float) -> float:
@@ -85,7 +98,7 @@ def e_process(chunks: Sequence[ArrayLike], effect: float) -> Floats:
         total += math.log(max(t_e_value(column, _bet(past, effect)), 1e-300))
         path.append(total)
         past = np.concatenate([past, column])
-    return np.asarray(np.exp(np.minimum(np.array(path), 700.0)), dtype=np.float64)
+    return np.asarray(np.exp(np.minimum(np.array(path), _LARGEST_LOG)), dtype=np.float64)
 
 
 def _bet(past: Floats, effect: float) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from expunge.core.errors import CheckBroken
@@ -48,7 +48,7 @@ def clopper_pearson(hits: int, trials: int, level: float = 0.95) -> Bounds:
 
     Raises CheckBroken unless 0 <= hits <= trials and trials >= 1.
     """
-    _counts(hits, trials)
+    _counts(hits, trials, level)
     tail = (1 - level) / 2
     low = 0.0 if hits == 0 else float(special.betaincinv(hits, trials - hits + 1, tail))
     high = 1.0 if hits == trials else float(special.betaincinv(hits + 1, trials - hits, 1 - tail))
@@ -57,19 +57,21 @@ def clopper_pearson(hits: int, trials: int, level: float = 0.95) -> Bounds:
 
 def share_at_most(hits: int, trials: int, level: float = 0.95) -> float:
     """One-sided exact upper bound of a share: 0 of 20 gives .139, 1 of 32 gives .140 at 95 %."""
-    _counts(hits, trials)
+    _counts(hits, trials, level)
     return 1.0 if hits == trials else float(special.betaincinv(hits + 1, trials - hits, level))
 
 
 def share_at_least(hits: int, trials: int, level: float = 0.95) -> float:
     """One-sided exact lower bound of a share."""
-    _counts(hits, trials)
+    _counts(hits, trials, level)
     return 0.0 if hits == 0 else float(special.betaincinv(hits, trials - hits + 1, 1 - level))
 
 
-def _counts(hits: int, trials: int) -> None:
-    if not (trials >= 1 and 0 <= hits <= trials):
-        raise CheckBroken("a share needs 0 <= hits <= trials and a trial", got=f"{hits} of {trials}")
+def _counts(hits: int, trials: int, level: float) -> None:
+    if not (trials >= 1 and 0 <= hits <= trials and 0 < level < 1):
+        raise CheckBroken(
+            "0 <= hits <= trials, a trial and a level in (0, 1) expected", got=f"{hits} of {trials}, {level}"
+        )
 
 
 def paired_bootstrap(
@@ -87,8 +89,10 @@ def paired_bootstrap(
     Raises CheckBroken on fewer than 2 differences.
     """
     values = finite("differences", differences, (None,))
-    if values.size < 2:
-        raise CheckBroken("a bootstrap needs at least 2 pairs", got=str(values.size))
+    if values.size < 2 or resamples < 1 or not 0 < level < 1:
+        raise CheckBroken(
+            "a bootstrap needs 2 pairs, a resample and a level in (0, 1)", got=f"{values.size}, {resamples}, {level}"
+        )
     mean = float(values.mean())
     means = _resampled_means(values, resamples, np.random.default_rng(seed))
     tails = np.array([(1 - level) / 2, 1 - (1 - level) / 2])
@@ -119,7 +123,8 @@ def _bca_tails(values: Floats, mean: float, means: Floats, tails: Floats) -> Flo
     acceleration = float((centred**3).sum() / (6 * (centred**2).sum() ** 1.5))
     bias = special.ndtri(below)
     shifted = bias + special.ndtri(tails)
-    return np.asarray(special.ndtr(bias + shifted / (1 - acceleration * shifted)), dtype=np.float64)
+    slope = np.maximum(1 - acceleration * shifted, 1e-3)  # beyond its pole the transform would turn the interval round
+    return np.asarray(special.ndtr(bias + shifted / slope), dtype=np.float64)
 
 
 def standardised_mean(values: ArrayLike, unit: ArrayLike, *, alpha: float) -> Bounds:
@@ -131,8 +136,8 @@ def standardised_mean(values: ArrayLike, unit: ArrayLike, *, alpha: float) -> Bo
     """
     mean_of, sd_of = finite("values", values, (None,)), finite("unit", unit, (None,))
     n, level, method = mean_of.size, 1 - 2 * alpha, "non-central t"
-    if n < 2 or sd_of.size != n:
-        raise CheckBroken("a standardised mean needs at least 2 pairs", got=f"{n} and {sd_of.size}")
+    if n < 2 or sd_of.size != n or not 0 < alpha < 0.5:
+        raise CheckBroken("2 pairs and an alpha in (0, .5) expected", got=f"{n} and {sd_of.size} pairs, {alpha}")
     spread, scale = float(sd_of.std(ddof=1)), float(mean_of.std(ddof=1))
     if constant(sd_of):
         reason = "the unit does not vary, so nothing can be measured in it"
@@ -143,12 +148,21 @@ def standardised_mean(values: ArrayLike, unit: ArrayLike, *, alpha: float) -> Bo
     ratio = scale / spread
     root = math.sqrt(n)
     low, high = (_noncentrality(n - 1, p, root * estimate / ratio) * ratio / root for p in (1 - alpha, alpha))
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        reason = "the non-central t could not be inverted for these values"
+        return Bounds(estimate=estimate, low=None, high=None, level=level, method=method, reason=reason)
     return Bounds(estimate=estimate, low=low, high=high, level=level, method=method)
 
 
 def constant(values: Floats) -> bool:
-    """Whether the spread is nothing but rounding."""
-    return bool(np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())))
+    """Whether the spread is nothing but rounding; no values at all do not vary either."""
+    return not values.size or bool(np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())))
+
+
+def by_score(values: Floats, seed: int) -> NDArray[np.intp]:
+    """Indices from the lowest to the highest value; equal values in an order drawn with the seed."""
+    mixed = np.random.default_rng(seed).permutation(values.size)
+    return np.asarray(mixed[np.argsort(values[mixed], kind="stable")], dtype=np.intp)
 
 
 def _noncentrality(freedom: int, probability: float, t: float) -> float:

@@ -9,6 +9,8 @@ from scipy import optimize, special
 
 from expunge.core.errors import CheckBroken
 
+_LARGEST_SD = 1e4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Margin:
@@ -63,8 +65,12 @@ def gaussian_epsilon(sd: float, delta: float) -> float:
         right = math.exp(epsilon + float(special.log_ndtr(-epsilon / sd - sd / 2)))
         return float(left) - right - delta
 
+    if not (math.isfinite(sd) and sd >= 0 and 0 < delta < 1):
+        raise CheckBroken("a distance of at least 0 SD and a delta in (0, 1) expected", got=f"{sd} and {delta}")
     if sd == 0 or excess(0.0) <= 0:
         return 0.0
+    if sd > _LARGEST_SD:
+        raise CheckBroken(f"a distance beyond {_LARGEST_SD:g} SD has no epsilon in float64", got=f"{sd:g}")
     high = 1.0
     while excess(high) > 0:
         high *= 2

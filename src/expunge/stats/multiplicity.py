@@ -78,7 +78,10 @@ def _p_values(values: ArrayLike) -> Floats:
 
 
 def _e_values(values: ArrayLike) -> Floats:
-    e = np.asarray(values, dtype=np.float64)
+    try:
+        e = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise CheckBroken("e-values are numbers", got=str(error)[:120]) from error
     if e.ndim != 1 or not e.size or np.isnan(e).any() or e.min() < 0:
         raise CheckBroken("e-values are at least 0, infinity allowed", got=f"shape {e.shape}")
     return e

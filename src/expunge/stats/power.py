@@ -1,27 +1,28 @@
 """How many complement pairs a verdict needs, by simulation with the pilot's covariance and the number of signals.
 
 A closed form on one contrast under-sizes by a third or more, because passing needs both contrasts, the assay and all
-signals at once. Only means and covariances of the contrasts enter a t-test, so a run of any n is drawn at once: the
-mean from its Gaussian and the covariance from its Wishart law (Bartlett 1933), not n pairs one by one.
+signals at once, and the further conditions of VERDICTS section 3 more again. `stats.draws` draws whole runs of any n.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 from expunge.core.errors import CheckBroken
 from expunge.stats.arrays import Floats, finite
+from expunge.stats.draws import Draws, draw_runs, shown
 from expunge.stats.intervals import constant
+from expunge.stats.verdict import Further
 
 RUNS = 4000
 MAX_PAIRS = 1_000_000
 """Where the search for n stops; needing more is reported as None."""
-_LARGEST_GAP = 1000.0
+_SMALLEST_GAP, _LARGEST_GAP, _STEP = 0.02, 1000.0, 1.15
+_LEAST_PAIRS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class Design:
     margin: t, share of the gap. alpha: per side, and for the assay. fail_alpha: level at which the no-op control must
     be refused; for the assay the smaller of the two decides. power: wanted probability that an exact unlearner passes
     all signals. signals S, and the mean correlation of their pair contrasts. covariance (3, 3): of O, I, X within a
-    pair, in units of var(O).
+    pair, in units of var(O). further: the conditions beside r that a pass also needs; None plans for r alone.
     """
 
     margin: float
@@ -41,8 +42,12 @@ class Design:
     correlation: float
     covariance: Floats
     fail_alpha: float | None = None
+    further: Further | None = None
 
     def __post_init__(self) -> None:
+        finite("design covariance", self.covariance, (3, 3))
+        if not np.isfinite(self.correlation):
+            raise CheckBroken("a correlation between signals expected", got=str(self.correlation))
         if not (0 < self.margin < 1 and 0 < self.alpha < 0.5 and 0 < self.power < 1 and self.signals >= 1):
             raise CheckBroken("a design needs margin, alpha and power in (0, 1) and a signal", got=str(self)[:120])
 
@@ -83,6 +88,8 @@ def power_at(design: Design, *, pairs: int, gap: float, seed: int, residual: flo
 
     `gap` is E(I − O) in SD of O; residual 0 is an exact unlearner, 1 a no-op.
     """
+    if not (np.isfinite(gap) and np.isfinite(residual)):
+        raise CheckBroken("a finite gap and residual expected", got=f"{gap} and {residual}")
     return _pass_share(design, _draw(design, pairs, seed, runs), gap, residual)
 
 
@@ -94,7 +101,7 @@ def needed_pairs(design: Design, *, gap: float, seed: int, most: int = MAX_PAIRS
     def enough(n: int) -> bool:
         return power_at(design, pairs=n, gap=gap, seed=seed, runs=runs) >= design.power
 
-    low, high = 2, 4
+    low, high = _LEAST_PAIRS - 1, 4
     while not enough(high):
         if high >= most:
             return None
@@ -110,77 +117,44 @@ def _bisect_pairs(enough: Callable[[int], bool], low: int, high: int) -> int:
 
 
 def minimum_detectable(design: Design, *, pairs: int, seed: int, runs: int = RUNS) -> float | None:
-    """Smallest gap, in SD of O, that n pairs decide with the wanted power; None when no gap is large enough."""
+    """Smallest gap, in SD of O, that n pairs decide with the wanted power; None when no gap is large enough.
+
+    Power need not grow with the gap once the share of bad runs is asked for (from 4 SD on), so a grid is walked.
+    """
     drawn = _draw(design, pairs, seed, runs)
 
     def enough(gap: float) -> bool:
         return _pass_share(design, drawn, gap, 0.0) >= design.power
 
-    low, high = 0.0, 1.0
-    while not enough(high):
-        if high > _LARGEST_GAP:
-            return None
-        low, high = high, 2 * high
-    for _ in range(24):
+    step = 2.0 if design.further is None else _STEP
+    high = next((gap for gap in _gaps(step) if enough(gap)), None)
+    if high is None:
+        return None
+    low = high / step
+    for _ in range(16):
         middle = (low + high) / 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
 
 
-@dataclass(frozen=True, slots=True)
-class _Drawn:
-    """Simulated samples of A = X − O and D = I − O: means (runs, S, 2) and covariances (runs, S, 3) as AA, AD, DD."""
-
-    means: Floats
-    covariances: Floats
-    pairs: int
+def _gaps(step: float) -> Iterator[float]:
+    gap = _SMALLEST_GAP
+    while gap <= _LARGEST_GAP:
+        yield gap
+        gap *= step
 
 
-def _draw(design: Design, pairs: int, seed: int, runs: int) -> _Drawn:
-    if pairs < 2:
-        raise CheckBroken("power needs at least 2 pairs", got=str(pairs))
-    factor, rng = _factor(design), np.random.default_rng(seed)
-    size = factor.shape[0]
-    means = rng.standard_normal((runs, size)) @ factor.T / np.sqrt(pairs)
-    scatter = factor @ _wishart_root(size, pairs - 1, runs, rng)
-    paired = scatter.reshape(runs, design.signals, 2, -1)
-    cross = np.einsum("rsac,rsbc->rsab", paired, paired) / (pairs - 1)
-    covariances = np.stack([cross[..., 0, 0], cross[..., 0, 1], cross[..., 1, 1]], axis=-1)
-    return _Drawn(means.reshape(runs, design.signals, 2), covariances, pairs)
-
-
-def _factor(design: Design) -> Floats:
-    """(2S, 2S) root of the covariance of (A₁, D₁, A₂, D₂, …): equal signals that correlate by one number."""
-    to_differences = np.array([[-1.0, 0.0, 1.0], [-1.0, 1.0, 0.0]])
-    within = to_differences @ np.asarray(design.covariance, dtype=np.float64) @ to_differences.T
-    floor = -1 / (design.signals - 1) if design.signals > 1 else 0.0
-    rho = float(np.clip(design.correlation, floor, 1.0))
-    between = np.full((design.signals, design.signals), rho)
-    np.fill_diagonal(between, 1.0)
-    values, vectors = np.linalg.eigh(np.kron(between, within))
-    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)), dtype=np.float64)
-
-
-def _wishart_root(size: int, freedom: int, runs: int, rng: np.random.Generator) -> Floats:
-    """(runs, size, ·) roots of Wishart(freedom, 1) matrices: Bartlett triangles, or plain draws at small freedom."""
-    if freedom < size:
-        return rng.standard_normal((runs, size, freedom))
-    root = np.tril(rng.standard_normal((runs, size, size)), -1)
-    diagonal = np.arange(size)
-    root[:, diagonal, diagonal] = np.sqrt(rng.chisquare(freedom - diagonal, size=(runs, size)))
-    return root
-
-
-def _pass_share(design: Design, drawn: _Drawn, gap: float, residual: float) -> float:
-    """Share of simulated runs in which assay, both contrasts and the no-op control come out right on all signals."""
-    t, n = design.margin, drawn.pairs
-    a, d = drawn.means[..., 0] + residual * gap, drawn.means[..., 1] + gap
-    aa, ad, dd = (drawn.covariances[..., k] for k in range(3))
-    pass_bar = float(special.stdtrit(n - 1, 1 - design.alpha))
-    assay_bar = float(special.stdtrit(n - 1, 1 - min(design.fail_alpha or design.alpha, design.alpha)))
-    minus_error = np.sqrt(np.maximum(aa - 2 * t * ad + t * t * dd, 0.0) / n)
-    plus_error = np.sqrt(np.maximum(aa + 2 * t * ad + t * t * dd, 0.0) / n)
-    right = (
-        (d > assay_bar * np.sqrt(dd / n)) & (a - t * d < -pass_bar * minus_error) & (a + t * d > pass_bar * plus_error)
+def _draw(design: Design, pairs: int, seed: int, runs: int) -> Draws:
+    if pairs < _LEAST_PAIRS:
+        raise CheckBroken(f"power needs at least {_LEAST_PAIRS} pairs", got=str(pairs))
+    covariance = np.asarray(design.covariance, dtype=np.float64)
+    return draw_runs(
+        covariance, signals=design.signals, correlation=design.correlation, pairs=pairs, seed=seed, runs=runs
     )
+
+
+def _pass_share(design: Design, drawn: Draws, gap: float, residual: float) -> float:
+    """Share of simulated runs in which everything comes out right on all signals."""
+    alphas = (design.alpha, min(design.fail_alpha or design.alpha, design.alpha))
+    right = shown(drawn, margin=design.margin, alphas=alphas, gap=gap, residual=residual, further=design.further)
     return float(right.all(axis=1).mean())

@@ -16,6 +16,7 @@ from expunge.core.errors import CheckBroken
 from expunge.stats.arrays import Floats, finite
 from expunge.stats.intervals import Bounds, clopper_pearson
 
+_RESOLUTION = 1e-12
 MIN_IN_BIN = 20
 """Records a figure's bin must hold: an axis coordinate is a score, and a bin of one is somebody's score."""
 
@@ -59,6 +60,8 @@ class RocBand:
 def roc_band(members: ArrayLike, nonmembers: ArrayLike, level: float = 0.95, points: int = 201) -> RocBand:
     """Simultaneous distribution-free band (Campbell 1994): both empirical survival functions may be off by their
     Dvoretzky-Kiefer-Wolfowitz distance, sqrt(ln(2/a)/(2n)) with Massart's constant and (1 - a)^2 = level."""
+    if not 0 < level < 1 or points < 2:
+        raise CheckBroken("a level in (0, 1) and at least 2 points expected", got=f"{level} and {points}")
     high, low = _both(members, nonmembers)
     log_tail = math.log(2 / (1 - math.sqrt(level)))
     up, aside = (math.sqrt(log_tail / (2 * side.size)) for side in (high, low))
@@ -77,6 +80,8 @@ def auc(members: ArrayLike, nonmembers: ArrayLike, level: float = 0.95) -> Bound
 
     When the two sets are wholly separated that variance is 0: the limits are then None with a reason.
     """
+    if not 0 < level < 1:
+        raise CheckBroken("a level in (0, 1) expected", got=str(level))
     high, low = _both(members, nonmembers)
     ranks = stats.rankdata(np.concatenate([high, low]))
     wins_of_members = (ranks[: high.size] - stats.rankdata(high)) / low.size
@@ -110,9 +115,11 @@ def tpr_at_fpr(members: ArrayLike, nonmembers: ArrayLike, fpr: float, level: flo
 def histogram(scores: ArrayLike, *, bins: int = 30, least: int = MIN_IN_BIN) -> Histogram | None:
     """Counts on a round grid, neighbours merged until each bin holds at least `least`; None below `least` records."""
     values = finite("scores", scores, (None,))
+    if bins < 1 or least < 1:
+        raise CheckBroken("at least one bin and one record a bin expected", got=f"{bins} and {least}")
     if values.size < least:
         return None
-    step = _round_step(float(np.ptp(values)) / bins)
+    step = _round_step(max(float(np.ptp(values)) / bins, _RESOLUTION * float(np.abs(values).max())))
     first = math.floor(float(values.min()) / step)
     last = max(first + 1, math.ceil(float(values.max()) / step + 1e-9))
     grid: Floats = np.arange(first, last + 1, dtype=np.float64) * step

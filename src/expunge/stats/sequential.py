@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from expunge.core.errors import CheckBroken
 from expunge.stats.arrays import Floats
 from expunge.stats.evalues import e_process
-from expunge.stats.threearm import Outcome, PairArms, Rule, contrasts
+from expunge.stats.intervals import constant
+from expunge.stats.threearm import Outcome, PairArms, Rule, contrasts, copied
 
 LEAST_CHUNK = 4
+_LARGEST_GAP = 1000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +28,7 @@ class SequentialPlan:
     gap: float
 
     def __post_init__(self) -> None:
-        if self.chunk < LEAST_CHUNK or self.most < 1 or not self.gap > 0:
+        if self.chunk < LEAST_CHUNK or self.most < 1 or not 0 < self.gap < _LARGEST_GAP:
             raise CheckBroken(f"chunks of at least {LEAST_CHUNK} pairs and a positive gap expected", got=str(self))
 
 
@@ -68,6 +70,10 @@ def sequential_three_arm(arms: PairArms, rule: Rule, plan: SequentialPlan) -> Se
         )
     ]
     outcome, stop = _first_decision(paths, rule, count)
+    read = slice(0, stop * plan.chunk)
+    seen = PairArms(out=arms.out[read], into=arms.into[read], unlearned=arms.unlearned[read])
+    if outcome is Outcome.EQUIVALENT and (constant(seen.out) or copied(seen) or copied(arms)):
+        outcome = Outcome.OPEN  # as in `three_arm`: such arms may fail a method and cannot earn a pass
     assay, below, above, residue, over = (path[:stop] for path in paths)
     return Sequential(
         outcome=outcome,

@@ -15,6 +15,7 @@ from expunge.stats.intervals import Bounds, constant
 from expunge.stats.power import Design, measured, minimum_detectable, needed_pairs, out_draw
 from expunge.stats.ratio import LikelihoodRatio, typical_ratio
 from expunge.stats.threearm import PairArms, Rule, ThreeArm, contrast_test, no_op, placebo, three_arm
+from expunge.stats.verdict import Further, SignalVerdict, judge
 
 ASSUMED_CORRELATION = 0.5
 """Between signals, for planning, where only one was run."""
@@ -22,23 +23,26 @@ ASSUMED_CORRELATION = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planning:
-    """What a plan is held to: power, number of signals that must all pass, their correlation, and the seed."""
+    """What a plan is held to: power, number of signals that must all pass, their correlation, and the seed.
+
+    `further` are the conditions beside r that a pass needs: planned for, and judged in `Reading.full`; None = r alone.
+    """
 
     power: float
     signals: int
     correlation: float
     seed: int
+    further: Further | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FurtherBounds:
     """The conditions of VERDICTS section 3 beside r: |X − O| in SD of O, share beyond the midpoint, var(X)/var(O).
 
-    `absolute` is at the level at which a breach is claimed, `earned` the same at the level at which a pass is.
+    `absolute` is at the level at which a breach fails; `Reading.full` has it at the alpha that a pass may spend.
     """
 
     absolute: Bounds
-    earned: Bounds
     share: Bounds
     variance: Bounds
 
@@ -54,7 +58,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One signal on n pairs. `result` and `further` are None when no X arm was run.
+    """One signal on n pairs. `result`, `further` and `full` (the whole verdict) are None when no X arm was run.
 
     `control` is the no-op (X = I), `sham` the placebo (X = O of other pairs, n // 2 pairs). `needed` is the number of
     pairs at the upper 95 % limit of the gap (None: beyond the search, or no positive gap is compatible with the data);
@@ -72,6 +76,7 @@ class Reading:
     correlations: tuple[float | None, float | None, float | None]
     odds: LikelihoodRatio | None = None
     responses: tuple[Response, ...] = ()
+    full: SignalVerdict | None = None
 
     @property
     def gap(self) -> Bounds:
@@ -98,6 +103,7 @@ def read_signal(name: str, scores: BlockScores, rule: Rule, planning: Planning, 
         correlations=_correlations(scores),
         odds=_odds(scores),
         responses=tuple(_response(scores, spiked, dose) for dose, spiked in zip(doses, scores.spiked, strict=True)),
+        full=None if real is None else judge(real, rule, planning.further or Further()),
     )
 
 
@@ -119,7 +125,6 @@ def _response(scores: BlockScores, spiked: Floats, dose: int) -> Response:
 def _further(arms: PairArms, rule: Rule) -> FurtherBounds:
     return FurtherBounds(
         absolute=absolute_distance(arms, rule.fail_alpha),
-        earned=absolute_distance(arms, rule.alpha),
         share=midpoint_share(arms),
         variance=variance_ratio(arms),
     )
@@ -140,6 +145,7 @@ def _plan(scores: BlockScores, rule: Rule, planning: Planning, gap: Bounds) -> t
         correlation=planning.correlation,
         covariance=covariance,
         fail_alpha=rule.fail_alpha,
+        further=planning.further,
     )
     pairs = scores.out.size
     needed = needed_pairs(design, gap=gap.high, seed=planning.seed)
