@@ -1,9 +1,9 @@
 """Which behavioural check sees what: digits, a block of 20 mislabelled canaries, complement pairs of half models.
 
 Arms O, I and X: an honest retrain, and saboteurs (no-op, fine-tuning, over-training on the retained records, learning
-the block under other labels, the IN body under a new last layer, an output filter for the exact records). And 24
-full-size anchors that never saw the block, with files ranked among them: 4 honest retrains, the original, and an
-original behind the filter.
+the block under other wrong labels or under its true ones, the IN body under a new last layer, an output filter for the
+exact records). And 24 full-size anchors that never saw the block, with files ranked among them: 4 honest retrains, the
+original, and an original behind the filter.
 
 python benchmarks/behaviour/run.py [--pairs 16] [--folder FOLDER, kept so that a second run resumes]
 """
@@ -57,13 +57,13 @@ class Filtered:
         return self._adapter.outputs(model, changed)
 
 
-def relabelled(bench: Bench) -> Any:
-    """Tune with the block present under other labels: the model answers otherwise, and forgets nothing."""
+def relabelled(bench: Bench, *, true: bool) -> Any:
+    """Tune with the block present under other labels: other wrong ones, or the true ones, which OUT never learned."""
 
     def make(job: FitJob, start: Path) -> Path:
-        data = bench.world.data
+        data, block = bench.world.data, np.array(bench.block)
         labels = data.train.labels.copy()
-        labels[list(bench.block)] = (labels[list(bench.block)] + 3) % 10
+        labels[block] = (labels[block] - (1 + block % 9) if true else labels[block] + 3) % 10
         changed = replace(data, train=replace(data.train, labels=labels))
         tuned = replace(job, data=changed, absent=frozenset())
         return bench.world.adapter.tune(tuned, start, {"epochs": 16, "lr": 0.08}).model
@@ -107,7 +107,8 @@ def arms_of(bench: Bench, pairs: list[Pair]) -> dict[str, tuple[list[Standing], 
         "no-op": (into, None),
         "finetune": (x("finetune", finetuned(adapter, epochs=2, lr=0.02)), None),
         "overtrained": (x("overtrained", finetuned(adapter, epochs=60, lr=0.08)), None),
-        "relabelled": (x("relabelled", relabelled(bench)), None),
+        "relabelled": (x("relabelled", relabelled(bench, true=False)), None),
+        "taught the true labels": (x("true-labels", relabelled(bench, true=True)), None),
         "last layer only": (x("last-layer", last_layer_only(bench)), None),
         "output filter": (into, lambda adapter: Filtered(adapter, bench)),
     }
