@@ -26,7 +26,7 @@ def test_a_span_of_one_record_gives_the_same_scores(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_memory_stays_below_half_the_references_own_size(name, tmp_path):
+def test_memory_stays_below_the_references_own_size(name, tmp_path):
     """100,000 records by 64 models, float32 in a memory map: 25.6 MB that are never copied whole."""
     rng, records, models = np.random.default_rng(0), 100_000, 64
     reference = np.memmap(tmp_path / "reference", np.float32, "w+", shape=(models, records))

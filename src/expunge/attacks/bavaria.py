@@ -14,9 +14,9 @@ from expunge.stats.likelihood import Side, both_sides, logit_scaled, over_target
 class Bavaria:
     """Log ratio of posterior predictive densities of the logit-scaled confidence, IN against OUT.
 
-    Brännvall 2026 (arXiv 2603.11799), BaVarIA-t: the φ of one record on one side are Gaussian with a
-    normal-inverse-gamma prior, so the next one is Student-t (Murphy 2007, eq. 110): with n references of mean m and squared
-    deviations S, prior variance v₀ worth ν₀ observations, ν = ν₀ + n − 1 degrees of freedom, location m and scale²
+    Brännvall 2026 (arXiv 2603.11799), BaVarIA-t: the φ of one record on one side are Gaussian with a conjugate
+    normal-inverse-gamma prior, so the next one is Student-t. With n references of mean m and squared deviations S, and a
+    prior variance v₀ worth ν₀ observations, it has ν = ν₀ + n − 1 degrees of freedom, location m and scale²
     (ν₀·v₀ + S)/ν · (1 + 1/n). ν₀ = 0 is `lira_t`; ν₀ → ∞ is LiRA with a fixed variance a side. Deviations: the prior
     of the mean is flat (records lie many SD apart, a common centre says nothing about one of them); v₀ is the
     variance pooled within that side over all records; ν₀ = 4 by default, our choice and not tuned on any request.

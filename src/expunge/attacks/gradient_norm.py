@@ -19,7 +19,7 @@ _LEAST_NORM = 1e-12
 class GradientNorm:
     """Log-likelihood ratio of IN against OUT of minus the log norm of the record's own gradient.
 
-    The gradient norm as a membership signal: Nasr et al. 2019 (arXiv 1812.00910), section III. Deviations: the norm of
+    The gradient norm as a membership signal: Nasr et al. 2019 (arXiv 1812.00910). Deviations: the norm of
     the whole gradient, no attack network; on its logarithm, the Gaussian ratio of LiRA (Carlini et al. 2022, arXiv
     2112.03570, eq. 4) with one variance pooled within IN and OUT over all records, which makes the score linear in the
     signal. For a confident answer the norm is proportional to 1 − p, so −ln norm runs with LiRA's φ, without its

@@ -21,7 +21,7 @@ _LEAST_LENGTH = 1e-24
 class GradientRatio:
     """Log-likelihood ratio of IN against OUT of minus the log length of the gradient, in units of unseen gradients.
 
-    Gradient likelihood ratio (GLiR, Leemann et al. 2023, arXiv 2306.07273, Algorithm 1): under "not trained on", a gradient
+    Gradient likelihood ratio (GLiR, Leemann et al. 2023, arXiv 2306.07273): under "not trained on", a gradient
     is Gaussian with the covariance that gradients of unseen records have, and the test statistic is its squared length
     in the inverse of that covariance; the same inverse stands for the inverse Hessian of Suri et al. 2024 (arXiv
     2406.11544), of which it is the Fisher estimate. Deviations: one fitted model instead of every training step, so

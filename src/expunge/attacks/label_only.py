@@ -24,7 +24,7 @@ Images = NDArray[np.uint8]
 class LabelOnly:
     """Log-likelihood ratio of IN against OUT of how often the label stays right in a neighbourhood of the record.
 
-    Choquette-Choo et al. 2021 (arXiv 2007.14321), sections 4.2 and 4.3: correctness on augmented copies (flips and
+    Choquette-Choo et al. 2021 (arXiv 2007.14321), augmentation and noise attacks: correctness on augmented copies (flips and
     translations) and on noisy ones, which stand for the distance to the decision boundary. Only the predicted label is
     used, so masked or clamped confidences do not blind it. Deviations: hits on all views are counted, the count's
     empirical logit takes the place of a learned attack model, and the Gaussian ratio of LiRA (Carlini et al. 2022, arXiv

@@ -13,7 +13,7 @@ from expunge.stats.likelihood import gaussian_ratio, logit_scaled
 class Lira:
     """Log-likelihood ratio of IN against OUT of the logit-scaled confidence, per record (online LiRA, fixed variance).
 
-    Carlini et al. 2022 (arXiv 2112.03570), Algorithm 1, eq. 4 and the fixed variance of section VI-B:
+    Carlini et al. 2022 (arXiv 2112.03570), Algorithm 1 and eq. 4, in its fixed-variance form:
     φ = log p − log(1 − p), Gaussians fitted to the φ of the reference models that did and did not train on the record.
     Deviations: the fixed variance is one number pooled within IN and OUT (the reference code uses the IN variance for
     both); each record uses all its own references, counts are not cut to the smallest. The shared variance makes the

@@ -14,15 +14,16 @@ from expunge.stats.likelihood import logit_scaled, outside_only, over_targets, p
 class LiraOffline:
     """How far the logit-scaled confidence lies above that of the OUT references, in their standard deviations.
 
-    Carlini et al. 2022 (arXiv 2112.03570), section VI-A (offline attack): 1 − Pr[Z > φ(x)] with Z ~ N(μ_out, σ²_out),
-    φ = log p − log(1 − p), with the fixed variance of section VI-B. Deviations: the standardised φ itself instead of
-    its normal probability, which has the same order and neither ends at 1 nor bends: the score is linear in φ; the
-    variance is one number pooled within the OUT references over all records.
+    Carlini et al. 2022 (arXiv 2112.03570), the offline attack: 1 − Pr[Z > φ(x)] with Z ~ N(μ_out, σ²_out),
+    φ = log p − log(1 − p), in its fixed-variance form. Deviations: the standardised φ itself instead of its normal
+    probability; the order is the same, and the score neither ends at 1 nor bends, it is linear in φ; the variance is one
+    number pooled within the OUT references over all records.
 
-    Without IN references nobody knows how far a member would move, so every record counts alike and harder ones are
-    not told from easier ones: weaker than `lira` wherever IN references exist. log p is clipped to [−50, −10⁻⁶]. The
-    variance is at least 10⁻⁶. Unit: standard deviations. Needs at least 2 OUT references a record; otherwise CheckBroken,
-    as on NaN, infinity and values above 0.
+    Without IN references nobody knows how far a member would move, so every record counts alike. Where records differ in
+    what they give away, `lira` is stronger with enough IN references; with few, its estimated gaps are noise too, and on
+    a planted gap equal for all records this one wins (benchmarks/attack_speed). log p is clipped to [−50, −10⁻⁶]. The
+    variance is at least 10⁻⁶. Unit: standard deviations. Needs at least 2 OUT references a record; otherwise
+    CheckBroken, as on NaN, infinity and values above 0.
     """
 
     def score(self, job: AttackJob) -> MembershipScores:

@@ -19,10 +19,10 @@ class LiraOwn:
     not cut to the smallest.
 
     Quadratic in φ where the variances differ: far outside both groups the wider one wins, whichever side that is, and
-    with few references (below about 32 a side) the estimated variances cost more than they bring; r of this score is
-    not r of the signal, so prefer `lira` for the membership verdict. log p is clipped to [−50, −10⁻⁶]. A record on
-    which all references agree scores 0. Unit: nats. Needs at least 2 IN and 2 OUT references a record; otherwise
-    CheckBroken, as on NaN, infinity and values above 0.
+    with few references the estimated variances cost more than they bring; r of this score is not r of the signal, so
+    prefer `lira` for the membership verdict. log p is clipped to [−50, −10⁻⁶]. A record on which all references agree
+    scores 0. Unit: nats. Needs at least 2 IN and 2 OUT references a record; otherwise CheckBroken, as on NaN, infinity
+    and values above 0.
     """
 
     def score(self, job: AttackJob) -> MembershipScores:

@@ -16,8 +16,8 @@ class LiraT:
 
     LiRA (Carlini et al. 2022, arXiv 2112.03570, eq. 4) with its plug-in Gaussians replaced by the predictive density of
     one more draw: with n references of mean m and variance s², (φ − m)/(s·√(1 + 1/n)) is t with n − 1 degrees of
-    freedom. This is our deviation: the plug-in Gaussian of 8 references rejects 4.8 % at a nominal 1 %, this form 1.5 %.
-    It is also the posterior predictive under the flat prior, so `bavaria` with a prior worth nothing.
+    freedom. This is our deviation: a plug-in Gaussian takes the mean and variance of few references for known and is too
+    sure of itself. It is also the posterior predictive under the flat prior, so `bavaria` with a prior worth nothing.
 
     Variances are per record and side, at least 10⁻⁶. The tails are heavy: far from both groups the score returns towards
     a constant, so it saturates, and r of it is not r of the signal; prefer `lira` for the membership verdict. log p is

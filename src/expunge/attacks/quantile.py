@@ -20,7 +20,7 @@ _LEAST_POPULATION = 20
 class Quantile:
     """How far the logit-scaled confidence lies above the quantile predicted for a record nobody trained on.
 
-    Bertran et al. 2023 (arXiv 2307.03694), section 3: a quantile regressor q(x), fitted with the pinball loss to the
+    Bertran et al. 2023 (arXiv 2307.03694): a quantile regressor q(x), fitted with the pinball loss to the
     target's scores on unseen records, gives a threshold per record; score = φ(x) − q(x), φ = log p − log(1 − p).
     Deviations: the features of a record are 1, the mean and the standard deviation of its φ over the references that did
     not train on it (the paper feeds the record to a network and needs no reference), and q is linear in them, fitted
@@ -59,7 +59,7 @@ def _features(side: Side) -> Floats:
 
 def _fit(features: Floats, phi: Floats, level: float) -> Floats:
     """Coefficients (3,) that minimise the pinball loss of phi (Z,): the dual linear programme of Koenker and Bassett
-    1978 (section 3), which has 3 constraints; the coefficients are their prices."""
+    1978, which has 3 constraints; the coefficients are their prices."""
     found = optimize.linprog(
         -phi, A_eq=features.T, b_eq=(1 - level) * features.sum(axis=0), bounds=(0, 1), method="highs-ds"
     )
