@@ -38,11 +38,12 @@ _SMALLEST = 8  # pixels a side: the hash needs 8 frequencies in either direction
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
     """Thresholds for pictures of one size. `features_rate` is the share of pairs of different records whose features
-    agree: every model has its own cosines, so the cosine is measured on it. `false_links` is the share of records that
-    the search links with a different picture (upper 95 % limit of benchmarks/linkage/result.json)."""
+    agree: every model has its own cosines, so the cosine is measured on it; None gives them no vote. `false_links` is
+    the share of records that the search links with a different picture (upper 95 % limit of
+    benchmarks/linkage/result.json)."""
 
     rule: Rule
-    features_rate: float
+    features_rate: float | None
     false_links: float
 
 
@@ -53,8 +54,8 @@ ORDINARY = Thresholds(
 )
 SMALL = Thresholds(
     rule=Rule(hash_agree=10, hash_alone=0, agree={PIXELS: 0.985}, alone={PIXELS: 0.99}),
-    features_rate=1e-5,
-    false_links=0.05,
+    features_rate=None,  # measured: they found no twin more, and linked twice as many digits of one class
+    false_links=0.025,
 )
 SMALL_SIDE = 16  # pixels; below, hash and embedding have little more than what all digits share
 
@@ -150,21 +151,20 @@ class Searcher:
     @classmethod
     def of(cls, workspace: Workspace) -> Searcher:
         """Over what is present now. The index file lies in the served model's folder and is destroyed with it."""
-        embed = _embeddings(workspace)
-        index = _index(workspace, embed)
         small = min(workspace.data.train.images.shape[1:3]) < SMALL_SIDE
         measured = SMALL if small else ORDINARY
-        rule = measured.rule
-        if FEATURES in embed:
+        embed = _embeddings(workspace, measured)
+        index, rule = _index(workspace, embed), measured.rule
+        if FEATURES in embed and measured.features_rate is not None:
             cosine = _feature_cosine(index, measured.features_rate)
             rule = replace(rule, agree={**rule.agree, FEATURES: cosine})
         return cls(index=index, embed=embed, rule=rule, thresholds=_recorded(rule, measured))
 
 
-def _embeddings(workspace: Workspace) -> dict[str, Callable[[Any], Any]]:
+def _embeddings(workspace: Workspace, measured: Thresholds) -> dict[str, Callable[[Any], Any]]:
     adapter = workspace.adapter
     found: dict[str, Callable[[Any], Any]] = {PIXELS: thumbnails}
-    if isinstance(adapter, HasWhiteBox):
+    if measured.features_rate is not None and isinstance(adapter, HasWhiteBox):
         model = workspace.adapter.load(workspace.root / workspace.served().run / "model.safetensors")
         found[FEATURES] = lambda images: unit(np.asarray(adapter.features(model, images), np.float32))
     return found
@@ -232,7 +232,7 @@ def _recorded(rule: Rule, measured: Thresholds) -> dict[str, str]:
     numbers: dict[str, float] = {"hash_agree": rule.hash_agree, "hash_alone": rule.hash_alone}
     numbers |= {f"{name}_agree": value for name, value in rule.agree.items()}
     numbers |= {f"{name}_alone": value for name, value in rule.alone.items()}
-    if FEATURES in rule.agree:
+    if FEATURES in rule.agree and measured.features_rate is not None:
         numbers["features_rate"] = measured.features_rate
     numbers["false_links"] = measured.false_links
     return {name: decimal(float(f"{value:.4g}")) for name, value in numbers.items()}
