@@ -9,6 +9,7 @@ from expunge.checks.linkage import Linkage
 from expunge.core.finding import Verdict
 from expunge.core.policy import Limits
 from expunge.core.protocols import CheckJob, Guarantee, HasWhiteBox
+from expunge.data._near import Rule
 from expunge.data._records import Dataset, ImageRecords
 from expunge.data._twins import TWINS
 from expunge.data.digits import Digits
@@ -201,13 +202,13 @@ def test_recall_is_measured_on_the_request_itself_and_repeats(opened):
     assert first.recall[1] == linkage.PLANTED
     assert first.recall[0] >= 0.9 * linkage.PLANTED
     assert first.thresholds["hash_agree"] == "8"
-    assert "features_agree" not in first.thresholds
+    assert set(first.thresholds) >= {"pixels_agree", "pixels_alone", "features_agree", "features_rate", "false_links"}
 
 
 def test_a_blind_search_shows_in_its_recall(opened, monkeypatch):
     """The attack: a search that finds nothing, and so never anybody's copy."""
-    nothing = replace(linkage.ORDINARY, hash_agree=-1, hash_alone=-1, agree={"pixels": 2.0}, alone={"pixels": 2.0})
-    monkeypatch.setattr(linkage, "ORDINARY", nothing)
+    nothing = Rule(hash_agree=-1, hash_alone=-1, agree={"pixels": 2.0}, alone={"pixels": 2.0})
+    monkeypatch.setattr(linkage, "ORDINARY", replace(linkage.ORDINARY, rule=nothing))
     workspace = opened(dataset())
     _, resolution = asked(workspace, 3)
     found = linkage_of(workspace, resolution)
@@ -221,6 +222,13 @@ def test_records_that_are_no_pictures_are_not_searched(opened):
     _, resolution = asked(workspace, 3)
     assert linkage_of(workspace, resolution) is None
     assert judged(None).verdict is Verdict.UNVERIFIABLE
+
+
+class Blind:
+    """An adapter whose insides cannot be read."""
+
+    def __init__(self, inner):
+        self.inner = inner
 
 
 class White:
@@ -252,10 +260,15 @@ def test_features_of_the_served_model_vote_where_the_family_lets_them_be_read(op
     data.train.images[40] = (data.train.images[3] * fade).astype(np.uint8)
     workspace = opened(data)
     _, resolution = asked(workspace, 3)
-    monkeypatch.setattr(linkage, "ORDINARY", replace(linkage.ORDINARY, agree={"pixels": 0.97}))
-    monkeypatch.setattr(linkage, "FEATURE_RATE", 0.01)  # of 80 pictures, one pair in ten thousand is the pair itself
-    assert linkage_of(workspace, resolution).outside == 0
-    workspace.__dict__["adapter"] = White(workspace.adapter)
+    rule = replace(linkage.ORDINARY.rule, agree={"pixels": 0.97})
+    # of 80 pictures, one pair in ten thousand is the pair itself
+    monkeypatch.setattr(linkage, "ORDINARY", replace(linkage.ORDINARY, rule=rule, features_rate=0.01))
+    white = workspace.adapter
+    workspace.__dict__["adapter"] = Blind(white)
+    found = linkage_of(workspace, resolution)
+    assert found.outside == 0
+    assert "features_agree" not in found.thresholds
+    workspace.__dict__["adapter"] = White(white)
     assert isinstance(workspace.adapter, HasWhiteBox)
     links = search(workspace, resolution)
     assert links.outside == (40,)

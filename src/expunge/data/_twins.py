@@ -19,7 +19,7 @@ def _picture(image: Images) -> Any:
 
 
 def _pixels(picture: Any, like: Images) -> Images:
-    return np.asarray(picture, np.uint8).reshape(like.shape)
+    return np.array(picture, np.uint8).reshape(like.shape)  # a copy: Pillow lends its memory read-only
 
 
 def reencoded(image: Images, rng: np.random.Generator) -> Images:

@@ -28,19 +28,36 @@ if TYPE_CHECKING:
     from expunge.workflow.workspace import Workspace
 
 FEATURES = "features"  # of the served model, where its family lets them be read
-FEATURE_RATE = 1e-4  # share of pairs of different records whose features agree; the cosine is measured on the model
 FILE = "near.npz"
 PLANTED = 60  # twins: all of them found bounds the recall below by .95
 _VERSION = 1
-_SAMPLE = 256
+_PAIRS = 20_000_000  # of which the features' cosine is a quantile
 _SMALLEST = 8  # pixels a side: the hash needs 8 frequencies in either direction
 
-# From benchmarks/linkage/result.json: cosines and bits at which few pairs of different records are linked, by side.
-# `false_links` is the share of records that are linked with a different picture (upper 95 % limit), all of them searched.
-ORDINARY = Rule(hash_agree=8, hash_alone=0, agree={PIXELS: 0.95}, alone={PIXELS: 0.98})
-SMALL = Rule(hash_agree=10, hash_alone=0, agree={PIXELS: 0.985}, alone={PIXELS: 0.99})
-SMALL_SIDE = 16
-FALSE_LINKS = {"ordinary": "0.02", "small": "0.05"}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """Thresholds for pictures of one size. `features_rate` is the share of pairs of different records whose features
+    agree: every model has its own cosines, so the cosine is measured on it; None gives them no vote. `false_links` is
+    the share of records that the search links with a different picture (upper 95 % limit of
+    benchmarks/linkage/result.json)."""
+
+    rule: Rule
+    features_rate: float | None
+    false_links: float
+
+
+ORDINARY = Thresholds(
+    rule=Rule(hash_agree=8, hash_alone=0, agree={PIXELS: 0.95}, alone={PIXELS: 0.98}),
+    features_rate=1e-4,
+    false_links=0.02,
+)
+SMALL = Thresholds(
+    rule=Rule(hash_agree=10, hash_alone=0, agree={PIXELS: 0.985}, alone={PIXELS: 0.99}),
+    features_rate=None,  # measured: they found no twin more, and linked twice as many digits of one class
+    false_links=0.025,
+)
+SMALL_SIDE = 16  # pixels; below, hash and embedding have little more than what all digits share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +110,7 @@ def search(workspace: Workspace, resolution: Resolution) -> Links | None:
     train = workspace.data.train
     if min(train.images.shape[1:3]) < _SMALLEST or train.images.shape[3] not in (1, 3):
         return None
-    searcher = _Searcher.of(workspace)
+    searcher = Searcher.of(workspace)
     mine, split = set(resolution.slots), len(train)
     ones = {slot: wanted(train.images[slot], searcher.embed) for slot in resolution.slots}
     pairs = [(slot, int(row)) for slot, one in ones.items() for row in matches(searcher.index, one, searcher.rule)]
@@ -108,7 +125,7 @@ def search(workspace: Workspace, resolution: Resolution) -> Links | None:
     )
 
 
-def _recall(searcher: _Searcher, images: Any, ones: Mapping[int, Wanted], seed: int) -> tuple[int, int]:
+def _recall(searcher: Searcher, images: Any, ones: Mapping[int, Wanted], seed: int) -> tuple[int, int]:
     """(found, planted): every kind of twin in turn, of a record drawn from the request, with drawn strength."""
     generator = np.random.Generator(np.random.Philox(seed))
     kinds, slots = list(TWINS.values()), list(ones)
@@ -123,7 +140,7 @@ def _recall(searcher: _Searcher, images: Any, ones: Mapping[int, Wanted], seed: 
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Searcher:
+class Searcher:
     """Index over training slots, then test rows; how to embed a picture; and when two are the same."""
 
     index: Index
@@ -132,21 +149,22 @@ class _Searcher:
     thresholds: Mapping[str, str]
 
     @classmethod
-    def of(cls, workspace: Workspace) -> _Searcher:
+    def of(cls, workspace: Workspace) -> Searcher:
         """Over what is present now. The index file lies in the served model's folder and is destroyed with it."""
-        embed = _embeddings(workspace)
-        index = _index(workspace, embed)
         small = min(workspace.data.train.images.shape[1:3]) < SMALL_SIDE
-        rule, rate = (SMALL, FALSE_LINKS["small"]) if small else (ORDINARY, FALSE_LINKS["ordinary"])
-        if FEATURES in embed:
-            rule = replace(rule, agree={**rule.agree, FEATURES: _feature_cosine(index)})
-        return cls(index=index, embed=embed, rule=rule, thresholds=_recorded(rule, rate))
+        measured = SMALL if small else ORDINARY
+        embed = _embeddings(workspace, measured)
+        index, rule = _index(workspace, embed), measured.rule
+        if FEATURES in embed and measured.features_rate is not None:
+            cosine = _feature_cosine(index, measured.features_rate)
+            rule = replace(rule, agree={**rule.agree, FEATURES: cosine})
+        return cls(index=index, embed=embed, rule=rule, thresholds=_recorded(rule, measured))
 
 
-def _embeddings(workspace: Workspace) -> dict[str, Callable[[Any], Any]]:
+def _embeddings(workspace: Workspace, measured: Thresholds) -> dict[str, Callable[[Any], Any]]:
     adapter = workspace.adapter
     found: dict[str, Callable[[Any], Any]] = {PIXELS: thumbnails}
-    if isinstance(adapter, HasWhiteBox):
+    if measured.features_rate is not None and isinstance(adapter, HasWhiteBox):
         model = workspace.adapter.load(workspace.root / workspace.served().run / "model.safetensors")
         found[FEATURES] = lambda images: unit(np.asarray(adapter.features(model, images), np.float32))
     return found
@@ -197,23 +215,24 @@ def _read(file: Path, key: str) -> Index | None:
     return Index(hashes=hashes, embeddings=tables, present=np.ones(len(hashes), bool))
 
 
-def _feature_cosine(index: Index) -> float:
-    """The cosine that `FEATURE_RATE` of the pairs of different present records exceed; real near-duplicates are far too
+def _feature_cosine(index: Index, rate: float) -> float:
+    """The cosine that a share `rate` of the pairs of different present records exceeds; real near-duplicates are far too
     few among all pairs to move it. The sample is every k-th record, so that the same index gives the same threshold."""
     rows = np.flatnonzero(index.present)
     table = index.embeddings[FEATURES][rows]
-    sample = np.unique(np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).round().astype(int))
+    sample = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), 1 + _PAIRS // len(rows))).round().astype(int))
     cosines = table[sample] @ table.T
     cosines[np.arange(len(sample)), sample] = -1.0
-    beyond = max(1, int(FEATURE_RATE * cosines.size))
+    beyond = max(1, int(rate * cosines.size))
     return float(np.partition(cosines.ravel(), cosines.size - beyond)[cosines.size - beyond])
 
 
-def _recorded(rule: Rule, rate: str) -> dict[str, str]:
+def _recorded(rule: Rule, measured: Thresholds) -> dict[str, str]:
     """All thresholds as decimals."""
     numbers: dict[str, float] = {"hash_agree": rule.hash_agree, "hash_alone": rule.hash_alone}
     numbers |= {f"{name}_agree": value for name, value in rule.agree.items()}
     numbers |= {f"{name}_alone": value for name, value in rule.alone.items()}
-    if FEATURES in rule.agree:
-        numbers["features_rate"] = FEATURE_RATE
-    return {**{name: decimal(float(f"{value:.4g}")) for name, value in numbers.items()}, "false_links": rate}
+    if FEATURES in rule.agree and measured.features_rate is not None:
+        numbers["features_rate"] = measured.features_rate
+    numbers["false_links"] = measured.false_links
+    return {name: decimal(float(f"{value:.4g}")) for name, value in numbers.items()}
