@@ -260,8 +260,9 @@ def test_members_trained_on_their_half_and_say_so(built):
 
 def test_no_model_checkpoint_or_transcript_of_a_member_is_left_but_its_weights(built):
     names = {file.name for file in built[0].folder.rglob("*") if file.is_file()}
-    assert names == {"design.npz", "result.json", "sketch.npz", "model.safetensors"}
-    assert all(file.stat().st_mode & 0o077 == 0 for file in built[0].folder.rglob("*.npz"))
+    assert names == {"design.npz", "result.json", "manifest.json", "sketch.npz", "model.safetensors"}
+    private = [file for file in built[0].folder.rglob("*") if file.suffix in (".npz", ".json")]
+    assert all(file.stat().st_mode & 0o077 == 0 for file in private)
 
 
 def test_arms_hold_the_answers_of_the_right_models(built):
