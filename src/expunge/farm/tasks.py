@@ -94,7 +94,8 @@ def run_all(
 
     def report(number: int, result: Mapping[str, Any] | None) -> None:
         results[number] = result
-        progress("models", sum(found is not None for found in results), len(tasks))
+        if result is not None:
+            progress("models", sum(found is not None for found in results), len(tasks))
 
     progress("models", 0, len(tasks))
     while todo := [number for number, result in enumerate(results) if result is None]:

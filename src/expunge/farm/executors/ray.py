@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from expunge.core.protocols import Progress, Task, silent
 from expunge.farm.tasks import attempt, run_all
 
 _LOOPBACK = "127.0.0.1"
+_imported: dict[str, bool] = {}  # did this module import ray, and for a local one?
 _AUTH = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
@@ -125,14 +127,18 @@ def _import(scratch: Path | None) -> Any:
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
     if scratch is not None:
         token = scratch / "token"
-        token.write_text(secrets.token_hex(32), encoding="ascii")
+        token.write_text(_token(), encoding="ascii")
         token.chmod(0o600)
         os.environ.pop("RAY_AUTH_TOKEN", None)
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
-    if "ray" not in sys.modules:
-        with _loopback(scratch is not None):
-            return _module()
-    return _module()
+    with _loopback(scratch is not None):
+        return _module(local=scratch is not None)
+
+
+@cache
+def _token() -> str:
+    """One token a process: Ray reads it once, however often it is started."""
+    return secrets.token_hex(32)
 
 
 @contextmanager
@@ -149,11 +155,19 @@ def _loopback(wanted: bool) -> Iterator[None]:
         os.environ.update({} if before is None else {name: before})
 
 
-def _module() -> Any:
+def _module(*, local: bool) -> Any:
+    """Ray as it was imported here: settings of an earlier import by somebody else, or for the other kind, would hold."""
+    if sys.modules.get("ray") is not None and _imported.get("local") is not local:
+        raise InputError(
+            "this process has imported ray with other settings",
+            expected="ray imported by this executor, with the token on and for the same kind of place",
+            hint="use a process of its own, or process://?n=2",
+        )
     try:
         import ray
     except ModuleNotFoundError as error:
         raise MissingExtra(f"executors/ray (module {error.name})", "ray") from error
+    _imported["local"] = local
     return ray
 
 
@@ -184,5 +198,5 @@ def _start(ray: Any, address: str, workers: int, scratch: Path | None) -> None:
             "the local Ray listens beyond this machine, so nothing was run on it",
             expected=_LOOPBACK,
             got=", ".join(sorted(open_to)),
-            hint="another part of this process imported ray before; use process://, or a process of its own",
+            hint="use process://?n=2",
         )
