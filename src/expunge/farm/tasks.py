@@ -122,16 +122,21 @@ def _publish(task: Task, home: Path, result: bytes) -> None:
 
 
 def _seen(task: Task, folder: Path) -> Seen | None:
-    """Slots a task's result derives from: those of the bank member it trains or starts from, by the bank's design.
+    """Slots a task's result derives from: those of the bank members it trains, starts from or compares with.
 
-    None (unknown, hence refused once anything was erased) for a task that names no member of a bank.
+    A partner that is no member, such as the model in service, may have seen everybody. None (unknown, hence refused once
+    anything was erased) for a task that names no member of a bank.
     """
     file = folder / DESIGN
     kind, number = str(task.arguments.get("kind", "bank")), task.arguments.get("number")
+    partner = task.arguments.get("partner")
     if number is None or not file.exists():
         return None
     with np.load(file, allow_pickle=False) as design:
-        return Seen.of(design[kind][int(number)])
+        mask = design[kind][int(number)]
+        if isinstance(partner, int):
+            mask = mask | design["bank"][partner]
+        return Seen.of(mask | True if isinstance(partner, str) else mask)
 
 
 def _function(name: str) -> Any:

@@ -21,7 +21,6 @@ from expunge.farm.tasks import attempt, run_all
 
 _LOOPBACK = "127.0.0.1"
 _imported: dict[str, bool] = {}  # did this module import ray, and for a local one?
-_AUTH = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
 class Ray:
@@ -96,7 +95,7 @@ def _answer(ray: Any, reference: Any) -> Mapping[str, Any] | None:
 @contextmanager
 def _connected(address: str, workers: int) -> Iterator[Any]:
     """Ray for the length of a run; the environment is as it was afterwards."""
-    before = {name: os.environ.get(name) for name in (*_AUTH, "RAY_USAGE_STATS_ENABLED")}
+    before = _settings()
     scratch = Path(tempfile.mkdtemp(prefix="expunge-ray-")) if address == "local" else None
     try:
         ray = _import(scratch)
@@ -108,11 +107,15 @@ def _connected(address: str, workers: int) -> Iterator[Any]:
         finally:
             ray.shutdown()
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            os.environ.update({} if value is None else {name: value})
+        for name in _settings():
+            del os.environ[name]
+        os.environ |= before
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _settings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
 
 
 def _import(scratch: Path | None) -> Any:
