@@ -23,6 +23,7 @@ from expunge.farm.bank import SKETCH, Bank, BankSpec
 from expunge.farm.executors.inline import Inline
 from expunge.farm.executors.process import Process
 from expunge.farm.member import open_data
+from expunge.farm.probing import ProbePlan
 from expunge.farm.tasks import RESULT, discard, key_of, published, run_task
 from expunge.testing.world import tree_digest
 
@@ -260,8 +261,9 @@ def test_members_trained_on_their_half_and_say_so(built):
 
 def test_no_model_checkpoint_or_transcript_of_a_member_is_left_but_its_weights(built):
     names = {file.name for file in built[0].folder.rglob("*") if file.is_file()}
-    assert names == {"design.npz", "result.json", "sketch.npz", "model.safetensors"}
-    assert all(file.stat().st_mode & 0o077 == 0 for file in built[0].folder.rglob("*.npz"))
+    assert names == {"design.npz", "result.json", "manifest.json", "index.json", "sketch.npz", "model.safetensors"}
+    private = [file for file in built[0].folder.rglob("*") if file.suffix in (".npz", ".json")]
+    assert all(file.stat().st_mode & 0o077 == 0 for file in private)
 
 
 def test_arms_hold_the_answers_of_the_right_models(built):
@@ -371,7 +373,9 @@ def test_sketch_with_pickled_objects_is_refused(copy, tmp_path):
 
 def unlearn_task(mine, slots, method, seed="x"):
     _, into = mine.sides(slots)[0]
-    arguments = {"bank": mine.spec, "number": into, "forget": slots, "method": method, "params": {}, "seed": seed}
+    plan = ProbePlan(probes=(), block=tuple(slots), neighbours=(), retained=(0, 1), population=(0, 1), seed=1)
+    arguments = {"bank": mine.spec, "number": into, "plan": plan, "method": method, "params": {}, "seed": seed}
+    arguments["doses"] = []
     return Task(function="expunge.farm.member:unlearn", arguments=arguments)
 
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.attacks.lira import Lira
+from expunge.attacks.lira_own import LiraOwn
 from expunge.attacks.rmia import Rmia
 from expunge.checks.deployed import DeployedFile
 from expunge.checks.membership import Membership
@@ -179,7 +180,7 @@ def test_anchors_that_say_nothing_never_pass(blind):
     assert run(DeployedFile(), change, "deployed", served()) is not Verdict.PASS
 
 
-@pytest.mark.parametrize("attack", [Lira(), Lira(variance="own"), Rmia()])
+@pytest.mark.parametrize("attack", [Lira(), LiraOwn(), Rmia()])
 def test_an_attack_on_arrays_that_went_wrong_scores_finitely_or_breaks(attack):
     @SLOW
     @given(

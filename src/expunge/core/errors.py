@@ -153,6 +153,18 @@ class IntegrityError(EvidenceError):
     code = "integrity"
 
 
+class ErasedRecord(EvidenceError):
+    """A cached model or result saw a record that has been erased; it is not used again."""
+
+    code = "erased-record"
+
+
+class LeaseLost(ExpungeError):
+    """Another worker took over the task this one was working on."""
+
+    code = "lease-lost"
+
+
 class OutOfOrder(ExpungeError):
     """A log entry or call came at a step of the case where it cannot come. A bug in the caller."""
 

@@ -34,9 +34,10 @@ class Numerics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compute:
-    """How fast, never what: process count and placement. Not hashed."""
+    """How fast, never what: process count and placement. Not hashed. `address` is where an executor's workers are."""
 
     processes: int = 1
+    address: str | None = None
     quiet: bool = False
 
 

@@ -25,14 +25,16 @@ from expunge.core.codec import digest_of
 from expunge.core.errors import InputError, InputProblems, IntegrityError
 from expunge.core.plan import Compute
 from expunge.core.protocols import Arms, Progress, Task, silent
-from expunge.farm.tasks import key_of
+from expunge.farm.index import BLANK, DESTROY, INDEX, RETIRE, Artefact, Index
+from expunge.farm.manifest import Seen, read_manifest
+from expunge.farm.sketch import RecordSketch, sides_of, table_of
+from expunge.farm.tasks import DESIGN, RESULT, key_of, published
 from expunge.training.rng import derive_seed, seed_number
 
 Floats = NDArray[np.float32]
 MAX_BLOCK_SHARE = 0.01
 SMALL_BLOCK = 20
 SKETCH = "sketch.npz"
-DESIGN = "design.npz"
 KINDS = ("bank", "anchors")
 
 
@@ -209,12 +211,50 @@ class Bank:
         ]
 
     def build(self, executor: str, compute: Compute, progress: Progress = silent) -> list[Mapping[str, Any]]:
-        """Train what is missing; returns one result per model, bank first, then anchors."""
+        """Train what is missing; returns one result per model, bank first, then anchors.
+
+        Raises ErasedRecord when a member that is there already saw a record that has been erased.
+        """
         self._save_design()
         runner = registry.load("executors", executor)()
         tasks = [task for kind in KINDS for task in self.tasks(kind)]
+        for task in tasks:
+            published(task, self.folder, self.erased)
         results: list[Mapping[str, Any]] = runner.run(tasks, self.folder, compute, progress)
+        self.index().write(self.folder / INDEX)
         return results
+
+    @property
+    def erased(self) -> frozenset[int]:
+        """Slots that were erased before the bank or since."""
+        return frozenset(self.spec.tombstones) | {slot for slot, block in enumerate(self.blocks) if not block}
+
+    def index(self) -> Index:
+        """What of the bank derives from whom: members until they retire, sketches, and answers a crash left behind.
+
+        A member saw what the design says; a sketch speaks about everybody; anything else saw what its manifest says,
+        and everything if it says nothing. What was recorded when the bank was built stays in it.
+        """
+        file = self.folder / INDEX
+        recorded = Index.read(file) if file.exists() else Index()
+        everybody = Seen.all_but((), len(self.blocks))
+        found, known = [], set()
+        for kind in KINDS:
+            for home, row in zip(self._homes(kind), self.inside(kind), strict=True):
+                known.add(home.name)
+                if (home / "run").exists() or (home / RESULT).exists():
+                    name = "bank models" if kind == "bank" else "anchors"
+                    found.append(Artefact(kind=name, path=home.name, fate=RETIRE, seen=Seen.of(row)))
+                if (home / SKETCH).exists():
+                    path = f"{home.name}/{SKETCH}"
+                    found.append(Artefact(kind="score sketches", path=path, fate=BLANK, seen=everybody))
+        for home in sorted(self.folder.iterdir()) if self.folder.exists() else ():
+            if home.is_dir() and home.name not in known:
+                manifest = read_manifest(home)
+                seen = manifest.seen if manifest is not None and manifest.seen is not None else everybody
+                files = sum(file.is_file() for file in home.rglob("*"))
+                found.append(Artefact(kind="cached answers", path=home.name, fate=DESTROY, seen=seen, files=files))
+        return recorded | Index(found)
 
     def home(self, kind: str, number: int) -> Path:
         """Folder of one member."""
@@ -271,18 +311,33 @@ class Bank:
             for pair in range(self.spec.pairs)
         ]
 
+    def sketches_of(self, slots: Sequence[int], kind: str = "bank") -> list[RecordSketch]:
+        """What the bank keeps of each record: with it, deletion can be judged when the record is gone.
+
+        Raises InputError for a slot that was erased, because its answers are blank.
+        """
+        gone = sorted(self.erased & set(slots))
+        if gone:
+            raise InputError(f"{len(gone)} of the records are erased, and their answers are blank")
+        sketches = self.sketches(kind)
+        return [RecordSketch(inside=sketches.inside[:, slot], scores=sketches.train[:, slot]) for slot in slots]
+
     def arms(self, slots: Sequence[int], unlearned: Sequence[Mapping[str, Any]] | None = None) -> Arms:
         """The arms of one block; `unlearned` are the results of the X arm, pair by pair."""
-        sketches = self.sketches()
-        out = [side[0] for side in self.sides(slots)]
-        into = [side[1] for side in self.sides(slots)]
-        block = list(slots)
+        return self.arms_of(self.sketches_of(slots), unlearned)
+
+    def arms_of(self, records: Sequence[RecordSketch], unlearned: Sequence[Mapping[str, Any]] | None = None) -> Arms:
+        """The arms of a block of which only the sketches are left."""
+        population, scores, sides = self.sketches().test, table_of(records), sides_of(records)
+        if len(scores) != 2 * self.spec.pairs:
+            raise InputError("the sketches are of another bank", expected=f"{2 * self.spec.pairs} models")
+        out, into = [side[0] for side in sides], [side[1] for side in sides]
         return Arms(
-            out=sketches.train[out][:, block],
-            into=sketches.train[into][:, block],
+            out=scores[out],
+            into=scores[into],
             unlearned=_stack(unlearned, "block"),
-            out_population=sketches.test[out],
-            into_population=sketches.test[into],
+            out_population=population[out],
+            into_population=population[into],
             unlearned_population=_stack(unlearned, "population"),
         )
 

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from expunge.core.codec import digest_of
 from expunge.core.errors import InputError, InputProblems
+from expunge.core.plan import Compute
+from expunge.farm.engine import parse_engine
 
 
 class _Table(BaseModel):
@@ -51,10 +53,40 @@ class BankTable(_Table):
 
 
 class ComputeTable(_Table):
-    """How fast, never what."""
+    """How fast, never what: one switch, `engine` (see farm.engine). Files that say executor and processes are read too."""
 
-    executor: str = "process"
-    processes: int = Field(default=2, ge=1, le=256)
+    engine: str = "process://?n=2"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_switch(cls, plain: Any) -> Any:
+        """`executor` and `processes`, the former keys, as an engine."""
+        former = {"executor", "processes"} & set(plain) if isinstance(plain, Mapping) else set()
+        if not former:
+            return plain
+        if "engine" in plain:
+            raise ValueError(f"engine and {' and '.join(sorted(former))} say the same thing: keep engine only")
+        rest = {key: value for key, value in plain.items() if key not in former}
+        name, workers = plain.get("executor", "process"), plain.get("processes", 2)
+        return {**rest, "engine": f"{name}://" if name == "inline" else f"{name}://?n={workers}"}
+
+    @field_validator("engine")
+    @classmethod
+    def _is_an_engine(cls, value: str) -> str:
+        try:
+            return parse_engine(value).uri
+        except InputProblems as error:
+            raise ValueError("; ".join(error.problems)) from error
+
+    @property
+    def executor(self) -> str:
+        """Name of the executor plug-in."""
+        return parse_engine(self.engine).executor
+
+    @property
+    def placement(self) -> Compute:
+        """How many workers, and where."""
+        return parse_engine(self.engine).compute
 
 
 class OwnerTable(_Table):
@@ -106,6 +138,13 @@ def drawn(plain: Mapping[str, Any]) -> dict[str, Any]:
     if options.get("coins") and "coins_key" not in options:
         data["options"] = {**options, "coins_key": secrets.token_hex(32)}
     return {**plain, "data": data, "model": {"seed": secrets.token_hex(16), **plain.get("model", {})}}
+
+
+def with_engine(config: Config, engine: str | None) -> Config:
+    """The configuration with another engine, for one run; None leaves it as it is. Raises InputProblems."""
+    if engine is None:
+        return config
+    return config.model_copy(update={"compute": ComputeTable(engine=parse_engine(engine).uri)})
 
 
 def origin_of(config: Config) -> str:

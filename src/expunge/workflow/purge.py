@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expunge.core.case import State as CaseState
-from expunge.core.codec import canonical, encode, loads
+from expunge.core.codec import canonical, digest_of, encode, loads
 from expunge.core.errors import EvidenceError
 from expunge.evidence.durable import destroy_file, write_file
+from expunge.farm.index import DESTROY, RETIRE, Index
 from expunge.training.transcript import transcript_digest
+from expunge.workflow.derived import ANSWERS, PACKAGES, RUNS, SKETCHES, UNFINISHED, derived_from
 from expunge.workflow.intake import all_cases, destroy_cleartext, fold, select
 from expunge.workflow.state import ModelRecord
 from expunge.workflow.train import bank_folder, read_bank, save_bank_slots, seed_digest
@@ -52,26 +55,52 @@ class Purge:
 def purge(workspace: Workspace, case: OpenCase, accepted: Accepted) -> Purge:
     """Put the accepted model in service, remove everything else that was trained on the records, blank the records.
 
-    Safe to run again after a crash: what is already gone is skipped, and the counts of all runs add up.
+    What derives from them is looked up before anything is touched, and looked for again when it should be gone. Safe
+    to run again after a crash: what is already gone is skipped, and what was found at first still counts.
     """
     _release(workspace, case, accepted)
     _close_other_cases(workspace, case, accepted.slots)
-    files = _destroy_other_runs(workspace, accepted.record)
+    derived = _inventory(workspace, case, accepted)
+    _destroy_other_runs(workspace, accepted.record)
     erased = workspace.book.erased(accepted.slots)
     erased.save(workspace.slots_file)
     workspace.reread()
+    _destroy_leftovers(workspace, derived)
+    banks = _blank_banks(workspace, accepted.slots)
+    _blank_packages(workspace)
+    _nothing_left(workspace, accepted)
+    kinds = derived.counts()
     counts = {
-        "files": files,
-        "unfinished_banks": _destroy_unfinished_banks(workspace),
-        "sketches": _blank_banks(workspace, accepted.slots),
-        "packages": _blank_packages(workspace),
+        "runs": kinds.get(RUNS, 0),
+        "files": derived.with_fate(DESTROY).files,
+        "unfinished_banks": kinds.get(UNFINISHED, 0),
+        "answers": kinds.get(ANSWERS, 0),
+        "sketches": kinds.get(SKETCHES, 0),
+        "packages": kinds.get(PACKAGES, 0),
         "records": len(accepted.slots),
     }
     after = workspace.book.data_ref(workspace.config.data.source, accepted.record.absent)
-    workspace.log.append("data.purged", {"data": encode(after), **counts}, case=case.handle)
-    return Purge(
-        purged=_purged(workspace, case, len(accepted.slots)), retiring=_retiring(workspace), not_covered=(_SOURCE,)
-    )
+    workspace.log.append("data.purged", {"data": encode(after), "banks": banks, **counts}, case=case.handle)
+    return Purge(purged=_purged(counts), retiring=_retiring(workspace, derived), not_covered=(_SOURCE,))
+
+
+def _inventory(workspace: Workspace, case: OpenCase, accepted: Accepted) -> Index:
+    """What derives from the records, kept with the case, because after a crash half of it is already gone."""
+    file = case.private / "derived.json"
+    before = Index.read(file) if file.exists() else Index()
+    derived = derived_from(workspace, accepted.record).of(accepted.slots) | before
+    derived.write(file)
+    return derived
+
+
+def _nothing_left(workspace: Workspace, accepted: Accepted) -> None:
+    left = derived_from(workspace, accepted.record).of(accepted.slots).with_fate(DESTROY)
+    if len(left):
+        raise EvidenceError(
+            "something that derives from the records is still there, so no certificate is issued",
+            got=", ".join(sorted(artefact.path for artefact in left))[:200],
+            hint="remove it, and run the case again",
+        )
 
 
 def _release(workspace: Workspace, case: OpenCase, accepted: Accepted) -> None:
@@ -109,77 +138,80 @@ def _close_other_cases(workspace: Workspace, case: OpenCase, slots: tuple[int, .
         destroy_cleartext(other)
 
 
-def _destroy_other_runs(workspace: Workspace, released: ModelRecord) -> int:
+def _destroy_other_runs(workspace: Workspace, released: ModelRecord) -> None:
     """Every run but the released one: the original, candidates that were not accepted, and what a crash left behind."""
     kept = workspace.root / released.run
-    files = sum(_destroy(folder) for folder in sorted((workspace.root / "store" / "runs").iterdir()) if folder != kept)
+    for folder in sorted((workspace.root / "store" / "runs").iterdir()):
+        if folder != kept:
+            _destroy(folder)
     mine = f"{released.digest.removeprefix('sha256:')}.json"
     for record in (workspace.root / "store" / "models").glob("*.json"):
         if record.name != mine:
             destroy_file(record)
-    return files
 
 
-def _destroy_unfinished_banks(workspace: Workspace) -> int:
-    """Banks that were begun and never logged as built: nobody would blank or retire them."""
-    known = {bank_folder(workspace, bank.digest) for bank in workspace.state().banks}
-    folders = [folder for folder in (workspace.root / "store" / "banks").iterdir() if folder not in known]
-    for folder in folders:
-        _destroy(folder)
-    return len(folders)
+def _destroy_leftovers(workspace: Workspace, derived: Index) -> None:
+    """Unfinished banks, and answers about the records that an interrupted judgement left."""
+    for artefact in derived.with_fate(DESTROY):
+        if artefact.kind != RUNS:
+            _destroy(workspace.root / artefact.path)
 
 
-def _blank_banks(workspace: Workspace, slots: tuple[int, ...]) -> int:
-    """Blank the records in every bank that is still there; returns the number of sketches rewritten."""
-    sketches = 0
+def _blank_banks(workspace: Workspace, slots: tuple[int, ...]) -> dict[str, str]:
+    """Blank the records in every bank that is still there; returns the digest of its answers as they are now."""
+    blanked = {}
     for record in workspace.state().banks:
         if (bank_folder(workspace, record.digest) / "spec.json").exists():
-            bank = read_bank(workspace, record.digest)
+            bank = read_bank(workspace, record.digest, whole=False)
             save_bank_slots(workspace, bank.folder)
-            sketches += bank.forget(slots)
-    return sketches
+            bank.forget(slots)
+            blanked[record.digest] = digest_of(bank.sketch_digests())
+    return blanked
 
 
-def _blank_packages(workspace: Workspace) -> int:
+def _blank_packages(workspace: Workspace) -> None:
     """Recompute packages of earlier cases list what was retained then: the records erased since are blanked."""
-    packages = sorted((workspace.root / "cases").glob("*/recompute.json"))
-    for package in packages:
+    for package in sorted((workspace.root / "cases").glob("*/recompute.json")):
         plain = loads(package.read_bytes(), what="recompute package")
         now = workspace.book.ids
         plain["ids"] = [name if now[slot] is not None else None for slot, name in enumerate(plain["ids"])]
         plain["blocks"] = [block if now[slot] is not None else "" for slot, block in enumerate(plain["blocks"])]
         write_file(package, canonical(plain), mode=0o600)
-    return len(packages)
 
 
-def _destroy(folder: Path) -> int:
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file()] if folder.exists() else []
-    for file in files:
-        destroy_file(file)
+def _destroy(folder: Path) -> None:
+    for file in sorted(folder.rglob("*")) if folder.exists() else ():
+        if file.is_file():
+            destroy_file(file)
     shutil.rmtree(folder, ignore_errors=True)
-    return len(files)
 
 
-def _purged(workspace: Workspace, case: OpenCase, records: int) -> tuple[str, ...]:
-    """What is gone, from the log, so that a run that was interrupted half-way counts too."""
-    logged = [entry.payload for entry in workspace.log.case(case.handle) if entry.kind == "data.purged"]
-    files = sum(int(payload["files"]) for payload in logged)
-    sketches = max(int(payload["sketches"]) for payload in logged)
-    banks = sum(int(payload["unfinished_banks"]) for payload in logged)
+def _purged(counts: Mapping[str, int]) -> tuple[str, ...]:
+    """What is gone, as the certificate says it: counts by kind from the index, never a slot or a path."""
     lines = [
-        f"weights, checkpoints and transcripts of the original and of every other run ({files} files)",
-        f"ids and content digests of {records} records in the slot book",
-        f"answers about the records in {sketches} score sketches of the bank",
+        f"weights, checkpoints and transcripts of {counts['runs']} runs that were trained on the records, the original "
+        "among them",
+        f"ids and content digests of {counts['records']} records in the slot book",
+        f"answers about the records in {counts['sketches']} score sketches of the bank",
     ]
-    return (*lines, f"{banks} unfinished banks") if banks else tuple(lines)
+    if counts["unfinished_banks"]:
+        lines.append(f"{counts['unfinished_banks']} unfinished banks")
+    if counts["answers"]:
+        lines.append(f"{counts['answers']} sets of answers of models that were trained on the records")
+    return (*lines, f"{counts['files']} files in all, overwritten and removed")
 
 
-def _retiring(workspace: Workspace) -> tuple[str, ...]:
-    return tuple(
-        f"bank {bank.digest[:19]}… of {bank.n} models and {bank.anchors} anchors, trained in part on the records: "
-        f"to be destroyed by {bank.destroy_by}"
-        for bank in workspace.state().banks
-    )
+def _retiring(workspace: Workspace, derived: Index) -> tuple[str, ...]:
+    """Banks that judge until their window ends, with how many of their models derive from the records."""
+    lines = []
+    for bank in workspace.state().banks:
+        folder = str(bank_folder(workspace, bank.digest).relative_to(workspace.root))
+        saw = derived.with_fate(RETIRE).under(folder).counts()
+        lines.append(
+            f"bank {bank.digest[:19]}…: {saw.get('bank models', 0)} of {bank.n} models and {saw.get('anchors', 0)} of "
+            f"{bank.anchors} anchors were trained on the records: to be destroyed by {bank.destroy_by}"
+        )
+    return tuple(lines)
 
 
 NOT_COVERED = {

@@ -28,13 +28,19 @@ class ModelRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BankRecord:
-    """A bank as logged: its digest, size, anchors and the day it must be destroyed."""
+    """A bank as logged: its digest, size, anchors and the day it must be destroyed.
+
+    `design` and `sketches` are digests of who trained on what, and of the answers as the last erasure left them; None
+    in logs written before they were logged.
+    """
 
     digest: str
     n: int
     anchors: int
     destroy_by: str
     model: str
+    design: str | None = None
+    sketches: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +80,16 @@ class State:
                 anchors=payload["anchors"],
                 destroy_by=payload["destroy_by"],
                 model=payload["model"],
+                design=payload.get("design"),
+                sketches=payload.get("sketches"),
             )
             return replace(self, banks=(*self.banks, record))
         if kind == "bank.retired":
             return replace(self, banks=tuple(bank for bank in self.banks if bank.digest != payload["bank"]))
+        if kind == "data.purged":
+            blanked = payload.get("banks", {})
+            banks = (replace(bank, sketches=blanked.get(bank.digest, bank.sketches)) for bank in self.banks)
+            return replace(self, banks=tuple(banks))
         if kind == "request.received":
             return replace(self, cases=(*self.cases, case))
         if kind == "plan.committed":

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.core.codec import canonical, decode, digest_of, encode, loads, sha256_hex
-from expunge.core.errors import InputError, InputProblems
+from expunge.core.errors import InputError, InputProblems, IntegrityError
 from expunge.core.protocols import FitResult
 from expunge.evidence.commitment import keyed
 from expunge.evidence.durable import destroy_file, write_file
@@ -121,6 +121,8 @@ def build_bank(workspace: Workspace, monitored: Sequence[str] = ()) -> tuple[Ban
         "n": 2 * spec.pairs,
         "anchors": spec.anchors,
         "members": digest_of([result["digest"] for result in results]),
+        "design": bank.design_digest(),
+        "sketches": digest_of(bank.sketch_digests()),
         "model": served.digest,
         "destroy_by": destroy_by.date().isoformat(),
     }
@@ -145,15 +147,32 @@ def retire_bank(workspace: Workspace) -> str:
     return digest
 
 
-def read_bank(workspace: Workspace, digest: str) -> Bank:
-    """A logged bank from its folder; its spec must still have the logged digest."""
+def read_bank(workspace: Workspace, digest: str, *, whole: bool = True) -> Bank:
+    """A logged bank from its folder. Raises InputError or IntegrityError unless it is still what was logged.
+
+    Spec and design never change; the sketches change with each erasure, whose purge logs them again. In the middle of a
+    purge they are neither: `whole=False` leaves them unchecked.
+    """
     file = bank_folder(workspace, digest) / "spec.json"
     if not file.exists():
         raise InputError("the bank's folder is gone", expected=str(file), hint="log it with `expunge bank --retire`")
     spec = decode(BankSpec, loads(file.read_bytes()), what="bank spec")
     if spec.digest != digest:
         raise InputError("the bank's spec was changed", expected=digest, got=spec.digest)
-    return Bank(spec, file.parent, bank_blocks(workspace))
+    bank = Bank(spec, file.parent, bank_blocks(workspace))
+    logged = next(record for record in workspace.state().banks if record.digest == digest)
+    found = [("design", logged.design, bank.design_digest())]
+    if whole:
+        found.append(("sketches", logged.sketches, digest_of(bank.sketch_digests())))
+    for what, expected, got in found:
+        if expected not in (None, got):
+            raise IntegrityError(
+                f"the bank's {what} are not those that were logged",
+                expected=expected,
+                got=got,
+                hint="restore the bank's folder, or retire the bank: what it says about anybody proves nothing now",
+            )
+    return bank
 
 
 def bank_folder(workspace: Workspace, digest: str) -> Path:

@@ -192,7 +192,7 @@ class Workspace:
     @property
     def compute(self) -> Compute:
         """Placement only."""
-        return Compute(processes=self.config.compute.processes)
+        return self.config.compute.placement
 
     def reread(self) -> None:
         """Forget what was cached about data and slots; the slot book on disk changed."""

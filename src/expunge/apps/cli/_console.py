@@ -23,6 +23,10 @@ WorkspaceOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Result as JSON on stdout; progress stays on stderr.")]
 CaseOption = Annotated[str | None, typer.Option("--case", help="Case handle; the newest one if not given.")]
+EngineOption = Annotated[
+    str | None,
+    typer.Option("--engine", help="Where to train: inline://, process://?n=2, ray://local?n=2 or ray://HOST:PORT?n=2."),
+]
 DEFAULT_WORKSPACE = Path("work")
 COLOURS = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow", "UNVERIFIABLE": "magenta"}
 

@@ -6,15 +6,24 @@ from typing import Annotated
 
 import typer
 
-from expunge.apps.cli._console import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, emit, progress_on_stderr
+from expunge.apps.cli._console import (
+    DEFAULT_WORKSPACE,
+    EngineOption,
+    JsonOption,
+    WorkspaceOption,
+    emit,
+    progress_on_stderr,
+)
 
 
 def command(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     retire: Annotated[bool, typer.Option("--retire", help="Destroy the bank at the end of its window.")] = False,
+    engine: EngineOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Build the reference bank and the full-size anchors; resumes, and trains nothing twice."""
+    from expunge.workflow.config import with_engine
     from expunge.workflow.train import retire_bank
     from expunge.workflow.workspace import opened
 
@@ -23,6 +32,7 @@ def command(
             gone = retire_bank(ws)
             emit({"retired": gone}, as_json, lambda console: console.print(f"bank {gone[:19]}… is destroyed"))
             return
+        ws.config = with_engine(ws.config, engine)
         with progress_on_stderr() as progress:
             ws.progress = progress
             bank, results = ws.bank()

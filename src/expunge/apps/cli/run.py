@@ -10,6 +10,7 @@ import typer
 from expunge.apps.cli._console import (
     DEFAULT_WORKSPACE,
     CaseOption,
+    EngineOption,
     JsonOption,
     WorkspaceOption,
     emit,
@@ -25,14 +26,17 @@ def command(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     case: CaseOption = None,
     method: Annotated[list[str] | None, typer.Option("--method", help="Try only these, in this order.")] = None,
+    engine: EngineOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Try candidates until one passes its checks; exit 3 when none does and nothing was released."""
     from expunge.core.errors import NotErased
+    from expunge.workflow.config import with_engine
     from expunge.workflow.intake import find_case
     from expunge.workflow.workspace import opened
 
     with opened(workspace) as ws:
+        ws.config = with_engine(ws.config, engine)
         found = find_case(ws, case)
         with progress_on_stderr() as progress:
             ws.progress = progress

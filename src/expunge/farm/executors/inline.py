@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from expunge.core.plan import Compute
 from expunge.core.protocols import Progress, Task, silent
-from expunge.farm.tasks import run_task
+from expunge.farm.tasks import attempt, run_all
 
 
 class Inline:
@@ -18,9 +18,9 @@ class Inline:
         self, tasks: Sequence[Task], folder: Path, compute: Compute, progress: Progress = silent
     ) -> list[Mapping[str, Any]]:
         """Results in the order of the tasks."""
-        results = []
-        for done, task in enumerate(tasks):
-            progress("models", done, len(tasks))
-            results.append(run_task(task, folder))
-        progress("models", len(tasks), len(tasks))
-        return results
+
+        def one_by_one(numbers: list[int], report: Callable[[int, Mapping[str, Any] | None], None]) -> None:
+            for number in numbers:
+                report(number, attempt(tasks[number], folder))
+
+        return run_all(tasks, folder, progress, one_by_one)

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 from expunge.core.errors import ExpungeError
 from expunge.core.plan import Compute
 from expunge.core.protocols import Progress, Task, silent
-from expunge.farm.tasks import published, run_task
+from expunge.farm.tasks import attempt, run_all
 
 
 class Process:
@@ -25,20 +25,15 @@ class Process:
         self, tasks: Sequence[Task], folder: Path, compute: Compute, progress: Progress = silent
     ) -> list[Mapping[str, Any]]:
         """Results in the order of the tasks; the first failure stops the rest and is raised."""
-        results = [published(task, folder) for task in tasks]
-        todo = [number for number, result in enumerate(results) if result is None]
-        done = len(tasks) - len(todo)
-        progress("models", done, len(tasks))
-        if todo:
-            context = multiprocessing.get_context("spawn")
-            workers = min(compute.processes, len(todo))
+        context = multiprocessing.get_context("spawn")
+
+        def pooled(numbers: list[int], report: Callable[[int, Mapping[str, Any] | None], None]) -> None:
+            workers = min(compute.processes, len(numbers))
             with ProcessPoolExecutor(workers, context, initializer=_watch, initargs=(os.getpid(),)) as pool:
                 try:  # a worker may die while the later tasks are still being handed in
-                    futures = {pool.submit(run_task, tasks[number], folder): number for number in todo}
+                    futures = {pool.submit(attempt, tasks[number], folder): number for number in numbers}
                     for future in as_completed(futures):
-                        results[futures[future]] = future.result()
-                        done += 1
-                        progress("models", done, len(tasks))
+                        report(futures[future], future.result())
                 except BrokenProcessPool as error:
                     raise ExpungeError(
                         "a worker process died",
@@ -48,7 +43,8 @@ class Process:
                 except BaseException:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
-        return [result for result in results if result is not None]
+
+        return run_all(tasks, folder, progress, pooled)
 
 
 def _watch(parent: int) -> None:
