@@ -23,6 +23,8 @@ guarantees:
     utility: must_not_fail    # an exact retrain is what it is; a small test set cannot resolve a point
     membership: must_not_fail
     deployed: must_not_fail
+    coins: must_not_fail      # planted canaries, where this request deletes them
+    linkage: report           # near-duplicates that stay; counted, and referred to a person
   EMPIRICAL:
     membership: must_pass
     utility: must_pass
@@ -34,6 +36,8 @@ guarantees:
     relearning: must_not_fail       # coming back on retained records alone
     neighbours: must_not_fail       # the nearest retained records
     retained_harm: must_not_fail    # exposure of those who stay
+    coins: must_not_fail
+    linkage: report
 attacks: [gradient_norm, lira, rmia]  # the signals; every one of them must pass
 limits:
   alpha: 0.025          # per side

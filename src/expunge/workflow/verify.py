@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from expunge.farm.member import true_log_probabilities
 from expunge.training.audit import expected_transcript
 from expunge.training.rng import seed_number
 from expunge.training.transcript import read_transcript, transcript_digest
+from expunge.workflow.coins import coins_of
 from expunge.workflow.execute import Executed
+from expunge.workflow.linkage import linkage_of
 from expunge.workflow.measure import measure
 from expunge.workflow.train import bank_folder, read_bank
 
@@ -50,6 +53,13 @@ def verify(
         measured=asked.measured,
         unable=asked.unable,
         spikes=asked.spikes,
+        linkage=linkage_of(workspace, resolution),
+        coins=coins_of(
+            workspace,
+            resolution,
+            candidate=partial(served.answers, "candidate"),
+            original=partial(served.answers, "original"),
+        ),
     )
     findings = []
     for number, spec in enumerate(plan.checks):
@@ -74,6 +84,10 @@ class _Served:
         """Log-probabilities of the true class on the block, shape (1, R)."""
         rows, train = list(slots), self.data.train
         return true_log_probabilities(self.adapter, self.models[name], train.images[rows], train.labels[rows])[None]
+
+    def answers(self, name: str, images: Any, labels: Any) -> Any:
+        """Log-probabilities of these labels on these images, shape (m,)."""
+        return true_log_probabilities(self.adapter, self.models[name], images, labels)
 
     def population(self, name: str) -> Any:
         """The same on the test records, shape (1, Z)."""
