@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-
-from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
 from expunge.core.finding import Guarantee
 from expunge.core.protocols import FitResult, ModelAdapter, UnlearnJob
-from expunge.testing.surgery import (
-    batches,
-    descend,
-    expected_margins,
-    labels,
-    margins,
-    operate,
-    pixels,
-    refuses_surgery,
-    retained,
-)
-
-_STEPS, _RATE, _CLOSE = 300, 0.05, 0.01
+from expunge.testing.surgery import fitted, refuses_surgery, shadow_margins
 
 
 class Clamp:
     """Clamps the block at the OUT mean: the right average for a model that never saw it, and no spread at all.
 
-    What it does: gradient steps until every record of the block has the same margin, the mean of what the network says
-    about the block's classes on the nearest retained neighbours; a retained batch beside it keeps the rest.
+    What it does: gradient steps until every record of the block has the same margin: the mean of what one honest model
+    without the block, trained for the purpose, says of it.
     Source: VERDICTS section 6; tests of means alone pass it.
-    Aims at: EMPIRICAL. Needs: gradients. Cost: 300 steps at most; reads the forgotten records.
+    Aims at: EMPIRICAL. Needs: gradients. Cost: 1 training and 300 steps; reads the forgotten records.
     Fails when: spread is looked at, between records or between models.
     """
 
@@ -48,26 +32,10 @@ class Clamp:
         return refuses_surgery(job)
 
     def cost(self, job: UnlearnJob) -> float:
-        """At most 300 steps."""
-        return 0.1
+        """One training, and at most 300 steps."""
+        return 1.1
 
     def unlearn(self, job: UnlearnJob) -> FitResult:
         """The same network, fitted to what it should answer on the block."""
-        block = sorted(job.forget)
-
-        def change(module: nn.Module) -> None:
-            images, classes = pixels(job, block), labels(job, block)
-            wanted = expected_margins(job, module)
-            wanted = wanted.mean().expand_as(wanted)
-
-            def losses() -> Iterator[Tensor]:
-                rest = batches(retained(job), epochs=_STEPS, seed=job.seed)
-                for _, kept in zip(range(_STEPS), rest, strict=False):
-                    gap = F.mse_loss(margins(module, images, classes), wanted)
-                    if gap < _CLOSE:
-                        return
-                    yield gap + F.cross_entropy(module(pixels(job, kept)).float(), labels(job, kept))
-
-            descend(module.parameters(), losses(), lr=_RATE)
-
-        return operate(job, change)
+        wanted = shadow_margins(job)
+        return fitted(job, wanted.mean().expand_as(wanted))
