@@ -65,12 +65,7 @@ def names(kind: str) -> tuple[str, ...]:
 
 
 def find(kind: str, name: str) -> PlugIn:
-    """One plug-in, or RegistryError that lists what there is.
-
-    A sabotaged method answers to its full name, `methods` `saboteurs/NAME`, and is in no list of methods.
-    """
-    if kind == "methods" and name.startswith("saboteurs/"):
-        return find("saboteurs", name.removeprefix("saboteurs/"))
+    """One plug-in, or RegistryError that lists what there is."""
     known = plugins(kind)
     if name not in known:
         raise RegistryError(f"no {kind} named {name!r}", expected=", ".join(known) or "none installed", got=name)
