@@ -1,13 +1,12 @@
 """Saboteurs: cheats that the verifier must catch, tried on it before it is trusted (VERDICTS section 6).
 
 A sabotaged method is an Unlearner that lies; it runs in the X arm and as the served file like any other, but it is
-registered under `saboteurs`, so that no planner offers it: `registry.load("methods", "saboteurs/no_op")` finds it by
-its full name only. A sabotaged process is an owner who cheats around the method; it acts in a Scene.
+registered under `saboteurs`, so that no planner offers it; a plan names it in full, `saboteurs/no_op`. A sabotaged
+process is an owner who cheats around the method; it acts in a Scene.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,8 +91,3 @@ def serving(name: str, method: Any, adapter: Any, job: UnlearnJob) -> Any:
     """
     hook = getattr(method, "adapter_of", None) if name.startswith(PREFIX) else None
     return adapter if hook is None else hook(adapter, job)
-
-
-def qualified(names: Sequence[str]) -> tuple[str, ...]:
-    """Names under which the registry finds saboteurs as methods."""
-    return tuple(PREFIX + name for name in names)

@@ -203,13 +203,18 @@ def _try(
     if executed.result.digest == plan.model.digest:
         workspace.log.append("candidate.failed", {"reason": "same-weights", "method": plan.method}, case=case.handle)
         return None, None
+    trial = judge(workspace, resolution, plan, executed, index, seed)
+    if trial.decision.accepted:
+        keep_accepted(workspace, case, resolution, trial, executed)
+    _log_verdict(workspace, case, plan, trial.findings, trial.decision)
+    return trial, executed
+
+
+def judge(workspace: Workspace, resolution: Resolution, plan: Plan, executed: Executed, index: int, seed: str) -> Trial:
+    """Steps 5 to 7 for one candidate, real or rehearsed: every check, then the policy. Logs nothing."""
     findings = verify(workspace, resolution, plan, executed, index, seed)
     decision = workspace.policy.judge(plan.aims_at, findings)
-    trial = Trial(method=plan.method, plan=plan, findings=findings, decision=decision, seconds=executed.result.seconds)
-    if decision.accepted:
-        keep_accepted(workspace, case, resolution, trial, executed)
-    _log_verdict(workspace, case, plan, findings, decision)
-    return trial, executed
+    return Trial(method=plan.method, plan=plan, findings=findings, decision=decision, seconds=executed.result.seconds)
 
 
 def _attempts(workspace: Workspace, resolution: Resolution) -> int:

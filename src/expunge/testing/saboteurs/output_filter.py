@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,22 +45,32 @@ class OutputFilter:
         return operate(job, nudged)
 
     def adapter_of(self, adapter: Any, job: UnlearnJob) -> Any:
-        """The adapter with the filter in front of `outputs`; everything else is the adapter's own."""
+        """The adapter with the filter in front of `outputs` of the new file; everything else is the adapter's own."""
         images = job.job.data.train.images
         block = sorted(job.forget)
         known = {images[slot].tobytes(): images[near[0]] for slot, near in zip(block, nearest(job, block), strict=True)}
-        return _Filter(adapter, known)
+        return _Filter(adapter, known, job.target)
 
 
 class _Filter:
-    """Answers for known images with those of others. Everything but `outputs` is passed on."""
+    """Answers for known images with those of others, where the new file is asked. Everything else is passed on."""
 
-    def __init__(self, adapter: Any, known: dict[bytes, Any]) -> None:
-        self._adapter, self._known = adapter, known
+    def __init__(self, adapter: Any, known: dict[bytes, Any], home: Path) -> None:
+        self._adapter, self._known, self._home = adapter, known, home.resolve()
+        self._mine: list[Any] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._adapter, name)
 
+    def load(self, path: Path) -> Any:
+        """The model; those from the cheat's folder are answered for by the filter."""
+        model = self._adapter.load(path)
+        if path.resolve().is_relative_to(self._home):
+            self._mine.append(model)
+        return model
+
     def outputs(self, model: Any, images: Any) -> Any:
         """Log-probabilities (N, K), of a neighbour where the image is one of the block's."""
-        return self._adapter.outputs(model, np.stack([self._known.get(image.tobytes(), image) for image in images]))
+        if any(model is mine for mine in self._mine):
+            images = np.stack([self._known.get(image.tobytes(), image) for image in images])
+        return self._adapter.outputs(model, images)
