@@ -20,8 +20,8 @@ from expunge.training.loop import numerics
 from expunge.training.rng import derive_seed, seed_number
 
 MODEL = "model.safetensors"
-_BATCH = 128
-_STEPS, _RATE, _CLOSE, _NEAR = 300, 0.05, 0.01, 5
+_BATCH = 64
+_STEPS, _RATE, _CLOSE, _NEAR = 100, 0.1, 0.01, 5
 _SEARCHED = 5000  # retained records among which neighbours are looked for
 
 
@@ -112,7 +112,7 @@ def shadow_margins(job: UnlearnJob) -> Tensor:
 
 def fitted(job: UnlearnJob, wanted: Tensor) -> FitResult:
     """The original, moved by gradient steps until the block's margins are `wanted` (R,), with a retained batch beside
-    them so that the rest stays. Ends when the mean squared distance is below .01, or after 300 steps."""
+    them so that the rest stays. Ends when the mean squared distance is below .01, or after 100 steps."""
     block = sorted(job.forget)
 
     def change(module: nn.Module) -> None:

@@ -64,8 +64,8 @@ def digits_story() -> Story:
         title="expunge demo: scikit-learn digits, 1,437 training records of which 20 are planted canaries",
         estimate="under 90 s on 2 cores: train, 32 bank models and 40 anchors, three deletions",
         config={
-            "data": {"source": "digits", "options": {"canaries": 20}},
-            "bank": {"pairs": 16, "anchors": 40, "monitored": ("canary",)},
+            "data": {"source": "digits", "options": {"canaries": 20, "surrogates": 20}},
+            "bank": {"pairs": 16, "anchors": 40, "monitored": ("surrogate", "canary")},
             "owner": {"name": "demo"},
         },
         recipe=recipe,

@@ -15,7 +15,7 @@ class Clamp:
     What it does: gradient steps until every record of the block has the same margin: the mean of what one honest model
     without the block, trained for the purpose, says of it.
     Source: VERDICTS section 6; tests of means alone pass it.
-    Aims at: EMPIRICAL. Needs: gradients. Cost: 1 training and 300 steps; reads the forgotten records.
+    Aims at: EMPIRICAL. Needs: gradients. Cost: 1 training and 100 steps; reads the forgotten records.
     Fails when: spread is looked at, between records or between models.
     """
 
@@ -32,7 +32,7 @@ class Clamp:
         return refuses_surgery(job)
 
     def cost(self, job: UnlearnJob) -> float:
-        """One training, and at most 300 steps."""
+        """One training, and at most 100 steps."""
         return 1.1
 
     def unlearn(self, job: UnlearnJob) -> FitResult:

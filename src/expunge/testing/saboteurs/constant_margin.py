@@ -16,7 +16,7 @@ class ConstantMargin:
     the block, trained for the purpose, says of it.
     Source: VERDICTS section 6; the answer to any audit that looks at one known score (Thudi et al. 2022, arXiv
     2110.11891).
-    Aims at: EMPIRICAL. Needs: gradients. Cost: 1 training and 300 steps; reads the forgotten records.
+    Aims at: EMPIRICAL. Needs: gradients. Cost: 1 training and 100 steps; reads the forgotten records.
     Fails when: something else than this score is asked: neighbours, features, gradients, relearning; or provenance.
     """
 
@@ -33,7 +33,7 @@ class ConstantMargin:
         return refuses_surgery(job)
 
     def cost(self, job: UnlearnJob) -> float:
-        """One training, and at most 300 steps."""
+        """One training, and at most 100 steps."""
         return 1.1
 
     def unlearn(self, job: UnlearnJob) -> FitResult:

@@ -7,12 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from expunge.core import registry
 from expunge.core.finding import Finding, Verdict
-from expunge.core.sabotage import PREFIX, SabotagedMethod, serving
+from expunge.core.sabotage import SabotagedMethod, serving
 from expunge.core.selftest import Tally
-from expunge.evidence.commitment import keyed
 from expunge.stats.intervals import share_at_least, share_at_most
+from expunge.training.rng import derive_seed
 from expunge.workflow.execute import Executed, discard_run, execute
 from expunge.workflow.pipeline import judge
 from expunge.workflow.planner import Candidate, make_plan, unlearn_job
@@ -47,24 +49,36 @@ def refusal(workspace: Rehearsal, name: str, block: Rehearsed) -> str | None:
     return refused
 
 
-def try_method(workspace: Rehearsal, name: str, block: Rehearsed, draw: str) -> Tried:
-    """One saboteur on one block, through execute and judge like any candidate. `draw` separates repeated tries."""
-    method = registry.load("saboteurs", name)()
+def try_method(workspace: Rehearsal, name: str, block: Rehearsed, draw: int) -> Tried:
+    """One method, by its full name, on one block, through execute and judge like any candidate. `draw` separates
+    repeated tries."""
+    method = registry.load(*registry.split_name(name, "methods"))()
     banks = workspace.state().banks
-    candidate = Candidate(method=PREFIX + name, origin="expunge", aims_at=method.aims_at, cost=None, refused=None)
+    candidate = Candidate(method=name, origin="expunge", aims_at=method.aims_at, cost=None, refused=None)
     plan = make_plan(workspace, block.resolution, candidate, attempt=1, reference=banks[-1].digest if banks else "none")
-    seed = keyed(block.case.key(), f"expunge/selftest-seed/v1|{draw}".encode()).hex()[:32]
+    seed = derive_seed(workspace.seed, "selftest", name, block.case.handle, draw)
     index = workspace.log.append("plan.committed", {"plan": plan.method}).index
     executed = execute(workspace, block.case, block.resolution, plan, seed)
     try:
         if executed.result.digest == plan.model.digest:
             return Tried(certified=False, failed=(SAME_WEIGHTS,), findings=())
-        with _served_by(workspace, PREFIX + name, method, block, executed):
+        with _served_by(workspace, name, method, block, executed), _one_thread(workspace):
             trial = judge(workspace, block.resolution, plan, executed, index, seed)
     finally:
         discard_run(executed)
     failed = tuple(finding.check for finding in trial.findings if finding.verdict is Verdict.FAIL)
     return Tried(certified=trial.decision.accepted, failed=failed, findings=trial.findings)
+
+
+@contextmanager
+def _one_thread(workspace: Rehearsal) -> Iterator[None]:
+    """Small models answer faster from one thread than from several that wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if workspace.small else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ Nothing tried here enters the real log, so no cheat can be mistaken for a case a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from expunge.evidence.commitment import KeyFile
 from expunge.evidence.durable import write_file
 from expunge.evidence.log import AuditLog
 from expunge.evidence.signers.file import FileSigner
+from expunge.farm.bank import Bank
 from expunge.workflow.config import ComputeTable
 from expunge.workflow.intake import OpenCase, Resolution, resolve
 from expunge.workflow.state import State
@@ -28,14 +29,17 @@ _SMALL = 5.0  # seconds of the original's training below which starting processe
 class Rehearsal(Workspace):
     """Acts like the workspace `real` in everything but its log, which lies in `folder` with a key of its own.
 
-    What the bank's members answer does not depend on who asks, so it is kept for the length of the rehearsal.
+    What the bank's members answer does not depend on who asks, so it is kept for the length of the rehearsal. `seed` is the
+    root of all draws; `pairs` bounds how many complement pairs of the bank judge (pilot counts), None = all.
     """
 
-    def __init__(self, real: Workspace, folder: Path) -> None:
+    def __init__(self, real: Workspace, folder: Path, *, seed: str, pairs: int | None = None) -> None:
         self.__dict__.update(real.__dict__)
         self._real = real
         self._answers: dict[str, Any] = {}
-        if real.served().seconds < _SMALL:
+        self.seed, self.pairs = seed, pairs
+        self.small = real.served().seconds < _SMALL
+        if self.small:
             self.config = real.config.model_copy(update={"compute": ComputeTable(executor="inline", processes=1)})
         FileSigner.create(folder / "log.pem")
         self.log = AuditLog(folder / "log.db", signer=FileSigner.open(f"file:{folder / 'log.pem'}"), origin=real.origin)
@@ -51,10 +55,30 @@ class Rehearsal(Workspace):
             self._answers[key] = ask()
         return self._answers[key]
 
+    def canary_power(self) -> float | None:
+        """Unknown: it is being measured."""
+        return None
+
+    def narrowed(self, bank: Bank) -> Bank:
+        """The first `pairs` complement pairs."""
+        return bank if self.pairs is None else _Narrow(bank, self.pairs)
+
     def close(self) -> None:
         """Close the scratch log; the real workspace stays open."""
         self._answers.clear()
         self.log.close()
+
+
+class _Narrow(Bank):
+    """The first complement pairs of a bank, and all its anchors."""
+
+    def __init__(self, bank: Bank, pairs: int) -> None:
+        super().__init__(bank.spec, bank.folder, bank.blocks)
+        self._pairs = pairs
+
+    def sides(self, slots: Sequence[int]) -> list[tuple[int, int]]:
+        """Those of the first pairs."""
+        return super().sides(slots)[: self._pairs]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
