@@ -46,6 +46,7 @@ def subject_of(workspace: Workspace) -> Subject:
 def record(workspace: Workspace, report: SelftestReport) -> Vouched:
     """Keep a report and log its digest and rates."""
     data, digest = canonical(encode(report)), digest_of(report)
+    _file(workspace, digest).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_file(_file(workspace, digest), data, mode=0o600)
     payload = {
         "report": digest,
