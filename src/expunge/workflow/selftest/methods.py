@@ -56,7 +56,7 @@ def try_method(workspace: Rehearsal, name: str, block: Rehearsed, draw: int) -> 
     banks = workspace.state().banks
     candidate = Candidate(method=name, origin="expunge", aims_at=method.aims_at, cost=None, refused=None)
     plan = make_plan(workspace, block.resolution, candidate, attempt=1, reference=banks[-1].digest if banks else "none")
-    seed = derive_seed(workspace.seed, "selftest", name, block.case.handle, draw)
+    seed = derive_seed(workspace.seed, "selftest", block.case.handle, draw)  # so that the bank is asked once
     index = workspace.log.append("plan.committed", {"plan": plan.method}).index
     executed = execute(workspace, block.case, block.resolution, plan, seed)
     try:
