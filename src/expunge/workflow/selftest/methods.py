@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from expunge.core import registry
 from expunge.core.finding import Finding, Verdict
 from expunge.core.sabotage import SabotagedMethod, serving
@@ -62,23 +60,12 @@ def try_method(workspace: Rehearsal, name: str, block: Rehearsed, draw: int) -> 
     try:
         if executed.result.digest == plan.model.digest:
             return Tried(certified=False, failed=(SAME_WEIGHTS,), findings=())
-        with _served_by(workspace, name, method, block, executed), _one_thread(workspace):
+        with _served_by(workspace, name, method, block, executed):
             trial = judge(workspace, block.resolution, plan, executed, index, seed)
     finally:
         discard_run(executed)
     failed = tuple(finding.check for finding in trial.findings if finding.verdict is Verdict.FAIL)
     return Tried(certified=trial.decision.accepted, failed=failed, findings=trial.findings)
-
-
-@contextmanager
-def _one_thread(workspace: Rehearsal) -> Iterator[None]:
-    """Small models answer faster from one thread than from several that wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1 if workspace.small else threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextmanager

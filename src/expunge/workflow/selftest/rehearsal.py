@@ -23,7 +23,7 @@ from expunge.workflow.intake import OpenCase, Resolution, resolve
 from expunge.workflow.state import State
 from expunge.workflow.workspace import Workspace
 
-_SMALL = 5.0  # seconds of the original's training below which starting processes costs more than it saves
+SMALL = 5.0  # seconds of the original's training below which starting processes costs more than it saves
 
 
 class Rehearsal(Workspace):
@@ -38,8 +38,7 @@ class Rehearsal(Workspace):
         self._real = real
         self._answers: dict[str, Any] = {}
         self.seed, self.pairs = seed, pairs
-        self.small = real.served().seconds < _SMALL
-        if self.small:
+        if real.served().seconds < SMALL:
             self.config = real.config.model_copy(update={"compute": ComputeTable(executor="inline", processes=1)})
         FileSigner.create(folder / "log.pem")
         self.log = AuditLog(folder / "log.db", signer=FileSigner.open(f"file:{folder / 'log.pem'}"), origin=real.origin)
