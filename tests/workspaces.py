@@ -16,8 +16,8 @@ PAIRS, ANCHORS = 8, 4
 
 def small_config(**bank: object) -> dict[str, object]:
     return {
-        "data": {"source": "digits", "options": {"canaries": 20}},
-        "bank": {"pairs": PAIRS, "anchors": ANCHORS, "monitored": ("canary",), **bank},
+        "data": {"source": "digits", "options": {"canaries": 20, "surrogates": 20}},
+        "bank": {"pairs": PAIRS, "anchors": ANCHORS, "monitored": ("surrogate", "canary"), **bank},
         "model": {"seed": "00112233445566778899aabbccddeeff"},
         "owner": {"name": "test owner"},
         "compute": {"executor": "inline"},

@@ -55,7 +55,7 @@ def test_honest_bundle_verifies_alone(tmp_path: Path, story: Story) -> None:
     assert "self-issued" in done.stdout
     assert "As logged by the owner" in done.stdout
     assert "not judged by a policy" in done.stdout
-    assert "size 2 to" in done.stdout
+    assert "size 3 to" in done.stdout
 
 
 def test_tampered_bundle_exits_five(tmp_path: Path, story: Story) -> None:

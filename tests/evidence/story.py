@@ -13,6 +13,7 @@ from expunge.core.finding import Condition, Finding, Guarantee, Interval, Verdic
 from expunge.core.plan import CheckSpec, Numerics, Plan
 from expunge.core.policy import SIGNALS, Decision, Demand, Limits, Policy
 from expunge.core.refs import DataRef, ModelRef
+from expunge.core.selftest import REQUIRED_METHODS, REQUIRED_PROCESSES, SelftestReport, Tally
 from expunge.evidence.bundle import file_digests, write_bundle
 from expunge.evidence.commitment import Opening, commit, open_commitment
 from expunge.evidence.envelope import sign_envelope
@@ -73,6 +74,42 @@ def findings(
     )
 
 
+def selftest(**changes: Any) -> SelftestReport:
+    """A self-test in which every required saboteur was tried once and caught."""
+    kinds = [(name, "method") for name in REQUIRED_METHODS] + [(name, "process") for name in REQUIRED_PROCESSES]
+    plain: dict[str, Any] = {
+        "size": "quick",
+        "expunge": "0.1.0",
+        "made_at": NOW - timedelta(days=10),
+        "policy": digest("policy"),
+        "recipe": digest("recipe"),
+        "family": "mlp",
+        "bank": None,
+        "pairs": 0,
+        "anchors": 0,
+        "blocks": ("0" * 24,),
+        "tallies": tuple(
+            Tally(
+                saboteur=name,
+                kind=kind,  # type: ignore[arg-type]
+                expected=("membership",),
+                tried=1,
+                certified=0,
+                undecided=0,
+                caught={"membership": 1},
+                lower=0.0,
+                upper=0.95,
+            )
+            for name, kind in kinds
+        ),
+        "alarms": (),
+        "doses": (),
+        "canary_power": None,
+        "canary_reason": "no bank",
+    }
+    return SelftestReport(**{**plain, **changes})
+
+
 @dataclass
 class Story:
     """Spoil what you like before `seal`, then verify what comes out."""
@@ -94,6 +131,7 @@ class Story:
         "data.purged",
     )
     skip_ingestion: bool = False
+    selftest: SelftestReport | None = field(default_factory=selftest)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -152,6 +190,7 @@ class Story:
             "plan.json": canonical(encode(self.plan())),
             "findings.json": canonical(encode(list(self.found))),
             "absence.json": canonical(encode(proofs)),
+            **({} if self.selftest is None else {"selftest.json": canonical(encode(self.selftest))}),
             "report.html": b"<!doctype html><title>report</title>",
             "figures/roc.svg": b"<svg/>",
         }
@@ -184,6 +223,7 @@ class Story:
             files=file_digests(self.files()),
             issued_at=NOW,
             expires_at=NOW + timedelta(days=365),
+            selftest=None if self.selftest is None else digest_of(self.selftest),
         )
 
     def payloads(self) -> dict[str, dict[str, Any]]:
@@ -203,6 +243,8 @@ class Story:
         """Ingest and receive; returns the receipt's checkpoint."""
         if not self.skip_ingestion:
             log.append("data.ingested", {"data": encode(self.data(self.before))})
+        if self.selftest is not None:
+            log.append("selftest.recorded", {"report": digest_of(self.selftest)})
         log.append("request.received", {"request": commit(self.seed, self.request)}, case=self.handle)
         self.receipt = log.checkpoint()
         log.append("request.resolved", {"split": "hmac-sha256:" + "0" * 64}, case=self.handle)
@@ -221,7 +263,9 @@ class Story:
         log.append("certificate.issued", {"certificate": statement_digest(self.statement)}, case=self.handle)
         self.checkpoint = log.checkpoint()
         self.envelope = sign_envelope(self.statement, [self.signers["operator"], self.signers["verifier"]])
-        entries = [e for e in log.entries() if e.case == self.handle or (e.kind == "data.ingested")]
+        entries = [
+            e for e in log.entries() if e.case == self.handle or e.kind in ("data.ingested", "selftest.recorded")
+        ]
         proofs: list[Any] = [log.prove_inclusion(e.index) for e in entries]
         proofs.append(log.prove_consistency(self.receipt_size(log)))
         return write_bundle(

@@ -160,7 +160,7 @@ def test_schema_accepts_every_optional_part(story: Story) -> None:
     ("change", "problem"),
     [
         ({"non_claims": NON_CLAIMS[1:]}, "non_claims"),
-        ({"selftest_reason": ""}, "selftest"),
+        ({"selftest": None, "selftest_reason": ""}, "selftest"),
         ({"findings": ()}, "findings"),
         ({"attempts": 0}, "attempts"),
         ({"expires_at": NOW - timedelta(days=1)}, "expires_at"),

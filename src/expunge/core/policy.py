@@ -6,11 +6,12 @@ A relying party brings its own policy; the floors below keep either side from tu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from expunge.core.errors import InputError, InputProblems
 from expunge.core.finding import Finding, Guarantee, Verdict
+from expunge.core.selftest import SelftestRule
 
 
 class Demand(Enum):
@@ -84,13 +85,15 @@ class Decision:
 class Policy:
     """Guarantee -> checks and how they count, plus the limits. Raises InputProblems with everything that is wrong.
 
-    `attacks` are the signals: every one of them must pass, and a plan names them before anything runs.
+    `attacks` are the signals: every one of them must pass, and a plan names them before anything runs. `selftest` is
+    what the self-test behind a certificate must have shown; no policy can do without one.
     """
 
     name: str
     guarantees: Mapping[str, Mapping[str, Demand]]
     limits: Limits
     attacks: tuple[str, ...] = SIGNALS
+    selftest: SelftestRule = field(default_factory=SelftestRule)
 
     def __post_init__(self) -> None:
         problems = self._limit_problems() + self._rule_problems() + self._attack_problems()

@@ -17,8 +17,9 @@ class Digits:
 
     Every fifth record is the test split. `canaries` of the training records are given a wrong label and put into the
     block `canary`: they are what a model can only know by memorising, which is ground truth for the verifier.
-    Options: canaries (default 20; 0 to 200), canary_blocks (default 1), coins (default 0; canaries whose presence a
-    secret coin decides, heads in the block `coins`) and coins_key (hex).
+    `surrogates` further ones make the block `surrogate`, on which the self-test tries its cheats.
+    Options: canaries (default 20; 0 to 200), canary_blocks (default 1), surrogates (default 0; 0 to 200), coins (default
+    0; canaries whose presence a secret coin decides, heads in the block `coins`) and coins_key (hex).
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class Digits:
         path: str | None = None,
         canaries: int = 20,
         canary_blocks: int = 1,
+        surrogates: int = 0,
         coins: int = 0,
         coins_key: str | None = None,
     ) -> None:
@@ -36,8 +38,10 @@ class Digits:
             raise InputError(
                 "canaries out of range", expected="0..200 in 1..10 blocks", got=f"{canaries}, {canary_blocks}"
             )
+        if not 0 <= surrogates <= 200:
+            raise InputError("surrogates out of range", expected="0..200", got=str(surrogates))
         check_coin_options(coins, coins_key)
-        self.coins, self.coins_key = coins, coins_key
+        self.surrogates, self.coins, self.coins_key = surrogates, coins, coins_key
         self.canaries = canaries
         self.canary_blocks = canary_blocks
 
@@ -51,6 +55,7 @@ class Digits:
         rows = np.arange(len(labels))
         test = rows % 5 == 4
         train = self._plant(_records("train", rows[~test], images, labels))
+        train = self._plant_surrogates(train)
         train, coins = plant_coins(train, coins=self.coins, key=self.coins_key, classes=10)
         return Dataset(
             source="digits",
@@ -78,6 +83,19 @@ class Digits:
             ids[slot] = f"train/canary/{number:04d}"
             part = number % self.canary_blocks
             blocks[slot] = "canary" if self.canary_blocks == 1 else f"canary-{part}"
+        return ImageRecords(ids=tuple(ids), images=records.images, labels=labels, blocks=tuple(blocks))
+
+    def _plant_surrogates(self, records: ImageRecords) -> ImageRecords:
+        """Mislabel as many more ordinary records, evenly spread, into the block `surrogate`."""
+        if self.surrogates == 0:
+            return records
+        ordinary = np.flatnonzero([block == name for block, name in zip(records.blocks, records.ids, strict=True)])
+        chosen = ordinary[np.linspace(20, len(ordinary) - 20, self.surrogates).round().astype(int)]
+        labels = records.labels.copy()
+        ids, blocks = list(records.ids), list(records.blocks)
+        for number, slot in enumerate(chosen):
+            labels[slot] = (labels[slot] + 1 + slot % 9) % 10
+            ids[slot], blocks[slot] = f"train/surrogate/{number:04d}", "surrogate"
         return ImageRecords(ids=tuple(ids), images=records.images, labels=labels, blocks=tuple(blocks))
 
 

@@ -1,7 +1,7 @@
 """The certificate bundle: one zip with everything a stranger needs to check it offline.
 
     certificate.json  DSSE envelope          log.json        the case's entries with inclusion proofs
-    checkpoint.txt    C2SP signed checkpoint plan.json, findings.json, absence.json
+    checkpoint.txt    C2SP signed checkpoint plan.json, findings.json, absence.json, selftest.json
     report.html, figures/*.svg               verify.py, README.txt
 
 Written with fixed timestamps, sorted and uncompressed, so the same case gives the same bytes on every machine. Read as
@@ -34,7 +34,8 @@ PROVE_THEMSELVES = frozenset({CERTIFICATE, LOG, CHECKPOINT})
 REQUIRED = frozenset({"plan.json", "findings.json", "absence.json"})
 OWN = frozenset({"verify.py", "README.txt"})
 _FIGURE = re.compile(r"figures/[a-z0-9][a-z0-9_-]{0,63}\.svg\Z")
-_PLAIN = PROVE_THEMSELVES | REQUIRED | OWN | {"report.html"}
+SELFTEST = "selftest.json"
+_PLAIN = PROVE_THEMSELVES | REQUIRED | OWN | {"report.html", SELFTEST}
 
 MAX_FILES = 200
 MAX_ARCHIVE_BYTES = 64 << 20

@@ -133,7 +133,8 @@ class Predicate:
     """A deletion certificate. `sentence` is generated (evidence/sentence.py) when left empty.
 
     `files` are digests of every file in the bundle except certificate, log and checkpoint, which prove themselves.
-    `attempts` counts the plans tried on this subject, across cases. `selftest` is None with a reason until it exists.
+    `attempts` counts the plans tried on this subject, across cases. `selftest` is the digest of
+    selftest.json, the report of counts per saboteur and placebo; None only with a reason, and then no policy accepts it.
     """
 
     case: CaseRef
@@ -158,7 +159,7 @@ class Predicate:
     issued_at: datetime
     expires_at: datetime
     selftest: str | None = None
-    selftest_reason: str = "no self-test exists in this release"
+    selftest_reason: str = "no self-test was made"
     bank: BankRef | None = None
     bound: Bound | None = None
     recomputed: Recomputed | None = None

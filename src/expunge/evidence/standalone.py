@@ -33,7 +33,8 @@ STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "urn:x-expunge:deletion-certificate:v0.1"
 PAYLOAD = "application/vnd.in-toto+json"
 PROVE_THEMSELVES = {"certificate.json", "log.json", "checkpoint.txt"}
-NAMES = PROVE_THEMSELVES | {"plan.json", "findings.json", "absence.json", "report.html", "verify.py", "README.txt"}
+NAMES = PROVE_THEMSELVES | {"plan.json", "findings.json", "absence.json", "selftest.json", "report.html"}
+NAMES |= {"verify.py", "README.txt"}
 FIGURE = re.compile(r"figures/[a-z0-9][a-z0-9_-]{0,63}\.svg\Z")
 HEX = re.compile(r"[0-9a-f]{64}\Z")
 NEXT = {
@@ -384,6 +385,9 @@ class Verifier:
         older = [e["body"] for e in self.log["entries"] if e["index"] < planned]
         known = [body for body in older if body["kind"] in ("data.ingested", "data.purged")]
         need(any(data_of(body["payload"]) == before for body in known), "the data before was not logged before")
+        tested = [body["payload"].get("report") for body in older if body["kind"] == "selftest.recorded"]
+        need(p["selftest"] in tested, "no self-test that is older than the plan vouches for it")
+        need(found.get("selftest.json") == p["selftest"], "selftest.json is not the report of the self-test")
         return f"{plans} plan(s)"
 
     def absent(self) -> str:

@@ -7,7 +7,7 @@
      5 every entry of the case is in the log at that checkpoint
      6 the entries come in order, by index, and say what the statement says
      7 the records were ingested and are absent from the retained data
-     8 your policy accepts the findings
+     8 your policy accepts the findings and the self-test behind them
      9 the sentence is the one these findings and this basis earn
     10 the certificate has not expired
     11 the log still extends the checkpoint you kept
@@ -30,6 +30,7 @@ from expunge.core.codec import Json
 from expunge.core.errors import EvidenceError, ExpungeError
 from expunge.core.finding import Guarantee
 from expunge.core.policy import Policy
+from expunge.core.selftest import SelftestReport
 from expunge.evidence import verify_steps as steps
 from expunge.evidence.bundle import Bundle, LogExtract, read_bundle
 from expunge.evidence.commitment import Opening
@@ -51,7 +52,7 @@ STEPS = (
     "every entry of the case is in the log at that checkpoint",
     "the entries come in order, by index, and say what the statement says",
     "the records were ingested and are absent from the retained data",
-    "your policy accepts the findings",
+    "your policy accepts the findings and the self-test behind them",
     "the sentence is the one these findings and this basis earn",
     "the certificate has not expired",
     "the log still extends the checkpoint you kept",
@@ -96,6 +97,7 @@ class Verification:
     case: str | None
     model: str | None
     certificate: str | None
+    selftest: SelftestReport | None = None
 
     @property
     def ok(self) -> bool:
@@ -130,6 +132,7 @@ class _Run:
     checkpoint: Checkpoint | None = None
     extract: LogExtract | None = None
     cosigned: Cosigned | None = None
+    selftest: SelftestReport | None = None
 
 
 class _Skip(Exception):
@@ -192,6 +195,7 @@ def _answer(run: _Run) -> Verification:
         case=known.case.handle if known else None,
         model=run.statement.model if run.statement else None,
         certificate=run.statement.digest if run.statement else None,
+        selftest=run.selftest,
     )
     if not draft.ok or known is None:
         return draft
@@ -260,7 +264,9 @@ def _judged(run: _Run) -> str:
     plan = steps.plan_of(steps.have(run.bundle))
     steps.check_policy(run.policy, predicate, plan)
     check_preregistered(plan, predicate.findings)
-    return f"{run.policy.name!r} grants {predicate.guarantee.value}"
+    bundle, extract = steps.have(run.bundle), steps.have(run.extract)
+    run.selftest = steps.check_selftest(bundle, extract, predicate, run.policy)
+    return f"{run.policy.name!r} grants {predicate.guarantee.value}; self-test: {run.selftest.sentence}"
 
 
 def _said(run: _Run) -> str:

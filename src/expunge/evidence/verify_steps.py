@@ -12,8 +12,9 @@ from expunge.core.finding import Guarantee
 from expunge.core.plan import Plan
 from expunge.core.policy import Demand, Policy
 from expunge.core.refs import DataRef
+from expunge.core.selftest import SelftestReport, Subject
 from expunge.evidence.absence import DeletionProof, root_bytes, verify_deletion
-from expunge.evidence.bundle import PROVE_THEMSELVES, Bundle, LogExtract
+from expunge.evidence.bundle import PROVE_THEMSELVES, SELFTEST, Bundle, LogExtract
 from expunge.evidence.commitment import Opening, check_opening
 from expunge.evidence.envelope import Opened
 from expunge.evidence.manifest import RecordOpening
@@ -27,6 +28,7 @@ from expunge.evidence.statement import Statement
 
 T = TypeVar("T")
 DATA_KINDS = ("data.ingested", "data.purged")
+TESTED = "selftest.recorded"
 REVOKED = "certificate.revoked"
 RELEASED = "model.released"
 _NEEDED = ("request.received", "plan.committed", "findings.recorded", "decision.made", "data.purged")
@@ -284,6 +286,27 @@ def _looser(name: str, planned: str, mine: float) -> bool:
         raise EvidenceError(f"limit {name} of the plan is no number", got=planned[:40]) from error
     allowed = number <= mine if name in _AT_MOST else number >= mine
     return not allowed
+
+
+def check_selftest(bundle: Bundle, extract: LogExtract, predicate: Predicate, policy: Policy) -> SelftestReport:
+    """The cited self-test is the one in the bundle, was logged before the plan, and is good enough for your policy."""
+    if predicate.selftest is None:
+        raise EvidenceError("no self-test vouches for this certificate", got=predicate.selftest_reason, code="policy")
+    require("file of the self-test", predicate.selftest, predicate.files.get(SELFTEST, "not in the bundle"))
+    logged = [e.index for e in extract.entries if e.body["kind"] == TESTED and _report_of(e.body) == predicate.selftest]
+    if not logged or logged[0] > predicate.plan.index:
+        raise EvidenceError("the self-test was not logged before the plan", code="order")
+    report = decode(SelftestReport, bundle.json(SELFTEST), what=SELFTEST)
+    bank = None if predicate.bank is None else predicate.bank.digest
+    subject = Subject(policy=predicate.policy, bank=bank, expunge=report.expunge)
+    problems = policy.selftest.problems(report, predicate.issued_at, subject)
+    if problems:
+        raise EvidenceError("the self-test does not vouch for it", got="; ".join(problems)[:300], code="policy")
+    return report
+
+
+def _report_of(body: Mapping[str, Any]) -> object:
+    return body["payload"].get("report")
 
 
 def check_sentence(predicate: Predicate, opened: Opened) -> None:

@@ -258,7 +258,7 @@ class Bank:
 
     def home(self, kind: str, number: int) -> Path:
         """Folder of one member."""
-        return self._homes(kind)[number]
+        return self.folder / key_of(self.tasks(kind)[number])
 
     def _save_design(self) -> None:
         file = self.folder / DESIGN

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from expunge.core import registry
 from expunge.core.codec import canonical, decode, encode, loads
 from expunge.core.protocols import FitJob, Progress, UnlearnJob
+from expunge.core.sabotage import serving
 from expunge.data._records import aligned
 from expunge.farm.bank import SKETCH, Bank, BankSpec, write_sketch
 from expunge.farm.probing import Probed, ProbePlan, run_probes
@@ -112,17 +113,18 @@ def unlearn(arguments: Mapping[str, Any], home: Path, progress: Progress) -> dic
     member, plan = _Member.of(arguments, home), _plan(arguments)
     kind, name = registry.split_name(str(arguments["method"]), "methods")
     source = member.bank.home("bank", member.number) / "run"
-    result = registry.load(kind, name)().unlearn(
-        UnlearnJob(
-            adapter=member.adapter,
-            job=member.job(home / "run"),
-            source=source,
-            target=home / "run",
-            forget=frozenset(plan.block),
-            seed=derive_seed(str(arguments["seed"]), "x", member.number),
-            params=arguments["params"],
-        )
+    method = registry.load(kind, name)()
+    job = UnlearnJob(
+        adapter=member.adapter,
+        job=member.job(home / "run"),
+        source=source,
+        target=home / "run",
+        forget=frozenset(plan.block),
+        seed=derive_seed(str(arguments["seed"]), "x", member.number),
+        params=arguments["params"],
     )
+    result = method.unlearn(job)
+    member = replace(member, adapter=serving(str(arguments["method"]), method, member.adapter, job))
     answers = member.answers(result.model, plan)
     answers["measured"] = run_probes(plan, member.probed(result.model, source / MODEL))
     answers["spikes"] = [_spiked(member, plan, result.model, int(dose)) for dose in arguments["doses"]]

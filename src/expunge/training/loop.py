@@ -30,6 +30,7 @@ from expunge.training.recipe import Recipe
 from expunge.training.schedule import Schedule, Slots
 from expunge.training.transcript import Line, Transcript, order_commitment, read_transcript, receipt_root
 
+_WORTH_SECONDS = 5.0
 _START_OVER = "the folder was tampered with or mixed up; remove it and run again"
 
 
@@ -111,6 +112,7 @@ class Trainer:
         self.steps_here = 0
         self.images_here = 0
         self._receipts: dict[bytes, Line] = {}
+        self._saved_at = time.perf_counter()
 
     # ------------------------------------------------------------------------------------------------- whole training
 
@@ -124,12 +126,19 @@ class Trainer:
             if self.transcript is not None and self.transcript.count == 0:
                 self.transcript.extend([{"kind": "start", **self.header}])
             for current in range(epoch, self.schedule.recipe.epochs):
-                if self.keep_checkpoints or current > epoch:
+                if self.keep_checkpoints or (current > epoch and self._worth_saving()):
                     self._save(current, step)
                 step = self._epoch(current, step)
             if self.average:
                 self.module.load_state_dict({**self.module.state_dict(), **self.average})
         return time.perf_counter() - started, first
+
+    def _worth_saving(self) -> bool:
+        """A run that keeps no checkpoints saves only to be resumed: not before losing it would cost some seconds.
+
+        With a transcript every epoch's state is part of it, whoever keeps the file.
+        """
+        return self.transcript is not None or time.perf_counter() - self._saved_at >= _WORTH_SECONDS
 
     def _epoch(self, epoch: int, step: int) -> int:
         lines: list[Line] = []
@@ -227,6 +236,7 @@ class Trainer:
             pack(self.module, momenta, self.average),
             {"epoch": str(epoch), "step": str(step), "lines": str(count)},
         )
+        self._saved_at = time.perf_counter()
         if self.transcript is not None:
             self.transcript.extend([{"kind": "state", "epoch": epoch, "step": step, "state": digest}])
         if not self.keep_checkpoints:

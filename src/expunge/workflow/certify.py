@@ -41,6 +41,7 @@ from expunge.training.checkpoint import weights_identity
 from expunge.workflow.intake import destroy_cleartext, received_index, resolve
 from expunge.workflow.policy import policy_digest
 from expunge.workflow.purge import NOT_COVERED, Accepted, Purge
+from expunge.workflow.selftest.gate import Vouched, latest
 from expunge.workflow.view import view
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def certify(workspace: Workspace, case: OpenCase, accepted: Accepted, purged: Pu
     plan_bytes, findings_bytes = _recorded(case, accepted)
     draft = _predicate(workspace, case, accepted, purged, plan_bytes, findings_bytes)
     files = {
+        "selftest.json": _selftest(workspace, draft.plan.index).data,
         "plan.json": plan_bytes,
         "findings.json": findings_bytes,
         "absence.json": canonical(encode(_absence(workspace, accepted))),
@@ -138,6 +140,7 @@ def check_ready(workspace: Workspace, case: OpenCase, accepted: Accepted) -> Non
     check_preregistered(plan, decode(tuple[Finding, ...], loads(findings_bytes), what="findings.json"))
     _ingested(workspace, workspace.book.data_ref(workspace.config.data.source, accepted.original.absent))
     _absence(workspace, accepted)
+    _selftest(workspace, _plan_index(workspace, case, plan))
 
 
 def _recorded(case: OpenCase, accepted: Accepted) -> tuple[bytes, bytes]:
@@ -166,9 +169,10 @@ def _write_bundle(workspace: Workspace, case: OpenCase, staged: dict[str, bytes]
             "the certificate was issued but its signed statement is gone", hint="restore the case folder"
         )
     envelope = loads(staged.pop(ENVELOPE), what="envelope")
-    before = parse_statement(payload_of(envelope)).predicate.data_before
+    predicate = parse_statement(payload_of(envelope)).predicate
     checkpoint, size = workspace.log.checkpoint(), workspace.log.size
-    entries = [_ingested(workspace, before), *workspace.log.case(case.handle)]
+    vouching = [entry for entry in workspace.log.entries() if entry.payload.get("report") == predicate.selftest]
+    entries = [_ingested(workspace, predicate.data_before), *vouching[:1], *workspace.log.case(case.handle)]
     proofs: list[InclusionProof | ConsistencyProof] = [
         workspace.log.prove_inclusion(entry.index, size) for entry in entries
     ]
@@ -229,8 +233,20 @@ def _predicate(
         files={},
         issued_at=now,
         expires_at=now + timedelta(days=workspace.config.owner.certificate_days),
+        selftest=_selftest(workspace, _plan_index(workspace, case, plan)).digest,
+        selftest_reason="",
         bank=_bank(workspace),
     )
+
+
+def _selftest(workspace: Workspace, plan_index: int) -> Vouched:
+    """The self-test that was the newest when the plan was committed."""
+    found = latest(workspace, before=plan_index)
+    if found is None:
+        raise EvidenceError(
+            "no self-test is older than the plan", hint="expunge selftest WORKSPACE, then a new request"
+        )
+    return found
 
 
 def _plan_index(workspace: Workspace, case: OpenCase, plan: Plan) -> int:

@@ -54,7 +54,9 @@ def measure(
     unlearned = run_x_arm(workspace, plan, bank, questions)
     if not able:
         return ArmAnswers(unlearned=unlearned, spikes=_spikes(unlearned), measured={}, unable=unable)
-    arms = _ask_bank(workspace, bank, questions)
+    arms = dict(
+        workspace.remembered(("bank", bank.spec.digest, questions), lambda: _ask_bank(workspace, bank, questions))
+    )
     if unlearned is not None:
         arms["unlearned"] = [answers["measured"] for answers in unlearned]
     files = _ask_files(workspace, executed, questions)

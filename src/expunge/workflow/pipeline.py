@@ -36,6 +36,7 @@ from expunge.workflow.intake import (
 )
 from expunge.workflow.planner import LAST, Candidate, candidates, make_plan
 from expunge.workflow.purge import Accepted, purge
+from expunge.workflow.selftest.gate import check_surrogates, latest
 from expunge.workflow.verify import verify
 
 if TYPE_CHECKING:
@@ -77,7 +78,9 @@ def handle(workspace: Workspace, case: OpenCase, methods: Sequence[str] = ()) ->
         return _outcome(case, [], close_case(workspace, case))
     if fold(workspace, case).accepted:
         return _finish(workspace, case, [])
+    vouched = workspace.vouched()
     resolution = _resolved(workspace, case)
+    check_surrogates(workspace, vouched, resolution.block)
     trials: list[Trial] = []
     for candidate in _tried(candidates(workspace, resolution, methods)):
         if trials and _attempts(workspace, resolution) >= workspace.policy.limits.max_attempts:
@@ -203,13 +206,18 @@ def _try(
     if executed.result.digest == plan.model.digest:
         workspace.log.append("candidate.failed", {"reason": "same-weights", "method": plan.method}, case=case.handle)
         return None, None
+    trial = judge(workspace, resolution, plan, executed, index, seed)
+    if trial.decision.accepted:
+        keep_accepted(workspace, case, resolution, trial, executed)
+    _log_verdict(workspace, case, plan, trial.findings, trial.decision)
+    return trial, executed
+
+
+def judge(workspace: Workspace, resolution: Resolution, plan: Plan, executed: Executed, index: int, seed: str) -> Trial:
+    """Steps 5 to 7 for one candidate, real or rehearsed: every check, then the policy. Logs nothing."""
     findings = verify(workspace, resolution, plan, executed, index, seed)
     decision = workspace.policy.judge(plan.aims_at, findings)
-    trial = Trial(method=plan.method, plan=plan, findings=findings, decision=decision, seconds=executed.result.seconds)
-    if decision.accepted:
-        keep_accepted(workspace, case, resolution, trial, executed)
-    _log_verdict(workspace, case, plan, findings, decision)
-    return trial, executed
+    return Trial(method=plan.method, plan=plan, findings=findings, decision=decision, seconds=executed.result.seconds)
 
 
 def _attempts(workspace: Workspace, resolution: Resolution) -> int:
@@ -259,7 +267,9 @@ def _pending(workspace: Workspace, case: OpenCase, plan: Plan) -> tuple[Plan, in
         return None
     committed = [entry for entry in workspace.log.case(case.handle) if entry.kind == "plan.committed"][-1]
     checkpoint = case.private / f"checkpoint-{plan.attempt}.txt"
-    if committed.payload["plan"] == digest_of(plan) and checkpoint.exists():
+    vouched = latest(workspace)
+    younger = vouched is not None and vouched.index > committed.index  # a certificate cites one older than its plan
+    if committed.payload["plan"] == digest_of(plan) and checkpoint.exists() and not younger:
         return plan, committed.index, seed_after(case, checkpoint.read_text())
     workspace.log.append("candidate.failed", {"reason": "interrupted"}, case=case.handle)
     return None

@@ -49,6 +49,10 @@ limits:
   accuracy_margin: 1.0  # percentage points
   class_margin: 3.5
   max_attempts: 4
+selftest:
+  max_age_days: 90      # how old the self-test may be when a certificate is issued
+  alarm_rate: 0.05      # of honest models, which must not be exceeded demonstrably
+  alarm_upper: 1.0      # what the upper limit of that rate must not exceed; below 1 it takes placebos, .05 takes 59
 """
 
 

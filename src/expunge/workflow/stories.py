@@ -14,6 +14,7 @@ from expunge.training.recipe import Recipe, load_recipe
 from expunge.workflow.choose import Choice, choose
 from expunge.workflow.pipeline import Outcome
 from expunge.workflow.policy import DEFAULT
+from expunge.workflow.selftest.gate import latest
 from expunge.workflow.workspace import Workspace
 
 
@@ -45,6 +46,7 @@ class Story:
     policy: str = DEFAULT
     choose_class: str | None = None
     choose_pairs: int = 0
+    selftest: str = "quick"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +66,8 @@ def digits_story() -> Story:
         title="expunge demo: scikit-learn digits, 1,437 training records of which 20 are planted canaries",
         estimate="under 90 s on 2 cores: train, 32 bank models and 40 anchors, three deletions",
         config={
-            "data": {"source": "digits", "options": {"canaries": 20}},
-            "bank": {"pairs": 16, "anchors": 40, "monitored": ("canary",)},
+            "data": {"source": "digits", "options": {"canaries": 20, "surrogates": 20}},
+            "bank": {"pairs": 16, "anchors": 40, "monitored": ("surrogate", "canary")},
             "owner": {"name": "demo"},
         },
         recipe=recipe,
@@ -154,6 +156,8 @@ def play(story: Story, folder: Path, progress: Progress = silent) -> list[Chapte
             choice = choose(workspace, label=story.choose_class, pairs=story.choose_pairs)
         if not state.banks:
             workspace.bank(monitored=_blocks(workspace, choice))
+        if latest(workspace) is None:
+            workspace.selftest(story.selftest)
         return [_delete(workspace, deletion, choice) for deletion in story.deletions]
 
 

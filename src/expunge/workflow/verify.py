@@ -60,6 +60,7 @@ def verify(
             candidate=partial(served.answers, "candidate"),
             original=partial(served.answers, "original"),
         ),
+        canary_power=workspace.canary_power(),
     )
     findings = []
     for number, spec in enumerate(plan.checks):
@@ -105,7 +106,7 @@ def open_bank(workspace: Workspace) -> Bank | None:
         return None
     if not (bank_folder(workspace, banks[-1].digest) / "spec.json").exists():
         return None
-    return read_bank(workspace, banks[-1].digest)
+    return workspace.narrowed(read_bank(workspace, banks[-1].digest))
 
 
 def _deployed(resolution: Resolution, bank: Bank, served: _Served) -> Deployed:

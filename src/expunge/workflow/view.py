@@ -11,6 +11,7 @@ from expunge.evidence.predicate import NON_CLAIMS, Predicate
 from expunge.evidence.sentence import custody_line, sentence_of
 from expunge.workflow.figures import figure_data
 from expunge.workflow.purge import NOT_COVERED, Accepted, Purge
+from expunge.workflow.selftest.gate import latest
 
 if TYPE_CHECKING:
     from expunge.workflow.workspace import Workspace
@@ -56,6 +57,15 @@ def _failed(accepted: Accepted) -> list[str]:
     ]
 
 
+def _selftest(workspace: Workspace, draft: Predicate) -> str:
+    """What the self-test says, in its own words."""
+    found = latest(workspace, before=draft.plan.index)
+    if found is None:
+        return draft.selftest_reason
+    honest = "; ".join(f"{item.check}, {item.source}: {item.claim}" for item in found.report.alarms)
+    return f"{found.report.sentence}. False alarms: {honest or 'not measured'}. {found.digest}, {found.report.size}"
+
+
 def _facts(workspace: Workspace, accepted: Accepted, draft: Predicate) -> dict[str, str]:
     return {
         "method": f"{draft.method.name} ({draft.method.origin}), {accepted.seconds:.2f} s, "
@@ -70,5 +80,5 @@ def _facts(workspace: Workspace, accepted: Accepted, draft: Predicate) -> dict[s
         "policy": draft.policy,
         "legal basis": f"{draft.basis.ground}, received {encode(draft.basis.received)[:10]}",
         "numerics": ", ".join(f"{key} {value}" for key, value in encode(draft.numerics).items() if value is not None),
-        "self-test": draft.selftest or draft.selftest_reason,
+        "self-test": _selftest(workspace, draft),
     }

@@ -8,12 +8,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 
@@ -28,6 +28,7 @@ from expunge.evidence.durable import storage_errors, write_file
 from expunge.evidence.keys import Root, TrustRoots, load_signer, write_roots
 from expunge.evidence.log import AuditLog
 from expunge.evidence.signers.file import FileSigner
+from expunge.farm.bank import Bank
 from expunge.farm.member import adapter_for, open_data
 from expunge.training.loop import numerics_of
 from expunge.training.recipe import Recipe, parse_recipe
@@ -36,6 +37,9 @@ from expunge.workflow.config import Config, config_text, drawn, origin_of, parse
 from expunge.workflow.policy import DEFAULT, parse_policy, policy_digest, read_policy
 from expunge.workflow.slots import SlotBook
 from expunge.workflow.state import ModelRecord, State
+
+if TYPE_CHECKING:
+    from expunge.workflow.selftest.gate import Vouched
 
 KEYS = ("operator", "verifier", "log")
 
@@ -203,6 +207,27 @@ class Workspace:
         """What the log says: the model in service, banks, cases."""
         return State.fold(self.log.entries())
 
+    def remembered(self, question: Any, ask: Callable[[], Any]) -> Any:
+        """The answer to a question about fixed models. Here it is always asked: scores are kept nowhere."""
+        return ask()
+
+    def vouched(self) -> Vouched:
+        """The self-test behind the next certificate; raises Held when none vouches for it. See workflow.selftest.gate."""
+        from expunge.workflow.selftest.gate import vouch
+
+        return vouch(self)
+
+    def canary_power(self) -> float | None:
+        """Power at which this workspace's planted canaries were found, by its newest self-test."""
+        from expunge.workflow.selftest.gate import latest
+
+        found = latest(self)
+        return None if found is None else found.report.canary_power
+
+    def narrowed(self, bank: Bank) -> Bank:
+        """The part of the bank that judges: here all of it."""
+        return bank
+
     def fit_job(self, folder: Path, *, absent: frozenset[int], seed: str | None = None) -> FitJob:
         """The training of the served model with these tombstones."""
         return FitJob(
@@ -266,6 +291,14 @@ class Workspace:
         from expunge.workflow.train import build_bank
 
         return build_bank(self, monitored)
+
+    def selftest(self, size: str = "full") -> Any:
+        """Try every known cheat on this workspace; see workflow.selftest.conduct."""
+        from expunge.workflow.selftest.conduct import SIZES, selftest
+
+        if size not in SIZES:
+            raise InputError("unknown size of self-test", expected=", ".join(SIZES), got=size)
+        return selftest(self, SIZES[size])
 
     def request(self, *, ids: Sequence[str] = (), block: str | None = None, subject: str = "", basis: str = "") -> Any:
         """Log a deletion request and give the requester a receipt; see workflow.intake."""

@@ -15,7 +15,21 @@ from typer.core import TyperGroup
 
 from expunge.core.errors import ExitCode, ExpungeError
 
-ORDER = ("init", "adopt", "train", "bank", "request", "plan", "run", "verify", "recompute", "report", "log", "demo")
+ORDER = (
+    "init",
+    "adopt",
+    "train",
+    "bank",
+    "selftest",
+    "request",
+    "plan",
+    "run",
+    "verify",
+    "recompute",
+    "report",
+    "log",
+    "demo",
+)
 
 
 class _Verbs(TyperGroup):

@@ -1,0 +1,223 @@
+"""What a self-test found, and what a policy asks of it. The verifier is tested harder than the eraser (VERDICTS 6).
+
+Counts are per saboteur and never pooled: "no listed cheat passed, n = ..." is all that may be said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+from expunge.core.errors import InputError, InputProblems
+
+ENOUGH_PLACEBOS = 59
+"""0 alarms of 59 bound the rate at 5 % (95 %, one-sided, Clopper-Pearson); fewer cannot."""
+
+REQUIRED_METHODS = (
+    "batchnorm_only",
+    "clamp",
+    "constant_margin",
+    "defeat_device",
+    "gradient_ascent",
+    "label_flip",
+    "last_layer_only",
+    "no_op",
+    "one_epoch",
+    "one_in_ten",
+    "output_filter",
+    "retrain_with_data",
+    "wrong_record",
+)
+REQUIRED_PROCESSES = (
+    "forged_transcript",
+    "refiled_request",
+    "reused_certificate",
+    "seed_shopping",
+    "soft_policy",
+    "thresholds_changed",
+)
+TOLERATED: Mapping[str, float] = {"one_in_ten": 0.05}
+"""Share of tries that may be certified, where the cheat itself is a draw that may turn out honest; 0 for all others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """One saboteur. `certified` of `tried` got a certificate, or were believed; `upper` bounds that share at 95 %.
+
+    `caught` counts, by check (for a process, by what refused it), the tries in which it failed; `undecided` tries were
+    refused only because nothing could be shown. `lower` is the 95 % lower bound. `skipped` says why it was not tried.
+    """
+
+    saboteur: str
+    kind: Literal["method", "process"]
+    expected: tuple[str, ...]
+    tried: int
+    certified: int
+    undecided: int
+    caught: Mapping[str, int]
+    lower: float | None
+    upper: float | None
+    skipped: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.certified + self.undecided <= self.tried:
+            raise InputError(f"{self.saboteur}: counts do not add up", got=f"{self.certified} of {self.tried}")
+        if (self.tried == 0) != bool(self.skipped):
+            raise InputError(f"{self.saboteur}: skipped with a reason exactly when it was not tried")
+
+    @property
+    def passed(self) -> bool:
+        """Whether this cheat gets through: certified more often than its own luck explains."""
+        tolerated = TOLERATED.get(self.saboteur, 0.0)
+        return self.certified > 0 if not tolerated else self.lower is not None and self.lower > tolerated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarms:
+    """False alarms of one check on honest models. `models` are distinct among the `trials`, and bound what may be
+    claimed: trials that share a model are not independent. `lower` and `upper` are one-sided 95 % limits of the rate."""
+
+    check: str
+    source: str
+    signals: tuple[str, ...]
+    trials: int
+    models: int
+    alarms: int
+    lower: float | None
+    upper: float | None
+    skipped: str = ""
+
+    @property
+    def claim(self) -> str:
+        """What may be said about the rate."""
+        if not self.trials:
+            return f"not measured: {self.skipped}"
+        words = f"{self.alarms} of {self.trials}, {self.models} models"
+        if self.upper is None or min(self.trials, self.models) < ENOUGH_PLACEBOS:
+            return f"{words}: too few to claim a rate of 5 % ({ENOUGH_PLACEBOS} are needed)"
+        return f"{words}: at most {self.upper:.1%}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dose:
+    """The block put back into honestly unlearned models: `rise` of one signal in SD of O at this dose, `seen` whether
+    it was significant at the policy's alpha."""
+
+    signal: str
+    dose: int
+    rise: float | None
+    seen: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelftestReport:
+    """Everything a self-test found, canonical and without any record id. `blocks` are keyed pseudonyms.
+
+    `canary_power` is the power at which planted canaries, moved to d = 3 SD where they stand farther, were found with
+    this bank; None with `canary_reason` where nothing was planted.
+    """
+
+    size: str
+    expunge: str
+    made_at: datetime
+    policy: str
+    recipe: str
+    family: str
+    bank: str | None
+    pairs: int
+    anchors: int
+    blocks: tuple[str, ...]
+    tallies: tuple[Tally, ...]
+    alarms: tuple[Alarms, ...]
+    doses: tuple[Dose, ...]
+    canary_power: float | None
+    canary_reason: str
+    v: int = 1
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def passed(self) -> tuple[str, ...]:
+        """Names of the cheats that got through."""
+        return tuple(tally.saboteur for tally in self.tallies if tally.passed)
+
+    @property
+    def sentence(self) -> str:
+        """The only sentence about all of them."""
+        tried = [tally for tally in self.tallies if tally.tried]
+        if self.passed:
+            return f"cheats that passed: {', '.join(self.passed)}"
+        counts = ", ".join(f"{tally.saboteur} {tally.certified}/{tally.tried}" for tally in tried)
+        return f"no listed cheat passed, n = {sum(tally.tried for tally in tried)}: {counts}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What a self-test must have been made on to vouch for a certificate."""
+
+    policy: str
+    bank: str | None
+    expunge: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelftestRule:
+    """What a policy asks of the self-test behind a certificate; the saboteurs that must have been tried are in code.
+
+    `max_age_days`: how old it may be when a certificate is issued. `alarm_rate`: the rate of false alarms that must not
+    be exceeded demonstrably (its lower 95 % limit). `alarm_upper`: what the upper limit must not exceed; below 1 it takes
+    as many placebos as that bound needs.
+    """
+
+    max_age_days: int = 90
+    alarm_rate: float = 0.05
+    alarm_upper: float = 1.0
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"selftest.{name}: {getattr(self, name)} is outside [{low}, {high}]"
+            for name, (low, high) in RULE_FLOORS.items()
+            if not low <= getattr(self, name) <= high
+        ]
+        if problems:
+            raise InputProblems("selftest rule", problems, code="policy")
+
+    def problems(self, report: SelftestReport, at: datetime, on: Subject | None = None) -> list[str]:
+        """Why this report vouches for nothing at this moment, all reasons at once; empty = it does."""
+        age = at - report.made_at
+        found = []
+        if age > timedelta(days=self.max_age_days) or age < -timedelta(minutes=10):
+            found.append(f"it is {age.days} days old, {self.max_age_days} are allowed")
+        if on is not None:
+            found += [
+                f"it was made on another {name}"
+                for name in ("policy", "bank", "expunge")
+                if getattr(report, name) != getattr(on, name)
+            ]
+        return found + self._missing(report) + self._cheats(report) + self._alarms(report)
+
+    def _missing(self, report: SelftestReport) -> list[str]:
+        named = {tally.saboteur for tally in report.tallies}
+        missing = sorted({*REQUIRED_METHODS, *REQUIRED_PROCESSES} - named)
+        return [f"saboteurs that were not tried: {', '.join(missing)}"] if missing else []
+
+    def _cheats(self, report: SelftestReport) -> list[str]:
+        return [f"saboteurs that were certified: {', '.join(report.passed)}"] if report.passed else []
+
+    def _alarms(self, report: SelftestReport) -> list[str]:
+        found = []
+        for item in report.alarms:
+            if item.lower is not None and item.lower > self.alarm_rate:
+                found.append(f"{item.check} raised false alarms: {item.alarms} of {item.trials} ({item.source})")
+            if self.alarm_upper < 1 and (item.upper is None or item.upper > self.alarm_upper):
+                found.append(f"{item.check}: the rate of false alarms is not bounded by {self.alarm_upper:g}")
+        return found
+
+
+RULE_FLOORS: Mapping[str, tuple[float, float]] = {
+    "max_age_days": (1, 366),
+    "alarm_rate": (0.0, 0.1),
+    "alarm_upper": (0.001, 1.0),
+}
+"""(lowest, highest) that any policy may set."""

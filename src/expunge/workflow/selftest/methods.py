@@ -1,0 +1,101 @@
+"""Sabotaged methods as candidates: run, judged by the policy at the guarantee they aim at, and thrown away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from expunge.core import registry
+from expunge.core.finding import Finding, Verdict
+from expunge.core.sabotage import SabotagedMethod, serving
+from expunge.core.selftest import Tally
+from expunge.stats.intervals import share_at_least, share_at_most
+from expunge.training.rng import derive_seed
+from expunge.workflow.execute import Executed, discard_run, execute
+from expunge.workflow.pipeline import judge
+from expunge.workflow.planner import Candidate, make_plan, unlearn_job
+from expunge.workflow.selftest.rehearsal import Rehearsal, Rehearsed
+
+SAME_WEIGHTS = "weights"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """One try of one saboteur on one block. `failed` are the checks that failed it; both False and () = undecided."""
+
+    certified: bool
+    failed: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+
+def sabotaged_methods() -> tuple[str, ...]:
+    """Names of the saboteurs that are methods and not placebos."""
+    loaded = {name: registry.load("saboteurs", name) for name in registry.names("saboteurs")}
+    return tuple(name for name, plugin in loaded.items() if isinstance(plugin(), SabotagedMethod) and plugin.caught_by)
+
+
+def refusal(workspace: Rehearsal, name: str, block: Rehearsed) -> str | None:
+    """Why a saboteur cannot be tried here, or None."""
+    method = registry.load("saboteurs", name)()
+    if not isinstance(workspace.adapter, method.needs):
+        return f"not applicable: family {workspace.recipe.family} lacks {method.needs.__name__}"
+    if method.aims_at.name not in workspace.policy.guarantees:
+        return f"not applicable: the policy grants no {method.aims_at.name}"
+    refused: str | None = method.refuses(unlearn_job(workspace, block.resolution))
+    return refused
+
+
+def try_method(workspace: Rehearsal, name: str, block: Rehearsed, draw: int) -> Tried:
+    """One method, by its full name, on one block, through execute and judge like any candidate. `draw` separates
+    repeated tries."""
+    method = registry.load(*registry.split_name(name, "methods"))()
+    banks = workspace.state().banks
+    candidate = Candidate(method=name, origin="expunge", aims_at=method.aims_at, cost=None, refused=None)
+    plan = make_plan(workspace, block.resolution, candidate, attempt=1, reference=banks[-1].digest if banks else "none")
+    seed = derive_seed(workspace.seed, "selftest", block.case.handle, draw)  # so that the bank is asked once
+    index = workspace.log.append("plan.committed", {"plan": plan.method}).index
+    executed = execute(workspace, block.case, block.resolution, plan, seed)
+    try:
+        if executed.result.digest == plan.model.digest:
+            return Tried(certified=False, failed=(SAME_WEIGHTS,), findings=())
+        with _served_by(workspace, name, method, block, executed):
+            trial = judge(workspace, block.resolution, plan, executed, index, seed)
+    finally:
+        discard_run(executed)
+    failed = tuple(finding.check for finding in trial.findings if finding.verdict is Verdict.FAIL)
+    return Tried(certified=trial.decision.accepted, failed=failed, findings=trial.findings)
+
+
+@contextmanager
+def _served_by(workspace: Rehearsal, name: str, method: Any, block: Rehearsed, executed: Executed) -> Iterator[None]:
+    """While it is judged, the new file is answered for by whatever the saboteur put in front of it."""
+    own = workspace.adapter
+    job = unlearn_job(workspace, block.resolution, target=executed.folder.name)
+    workspace.__dict__["adapter"] = serving(name, method, own, job)
+    try:
+        yield
+    finally:
+        workspace.__dict__["adapter"] = own
+
+
+def tally(name: str, tried: Sequence[Tried], skipped: str = "") -> Tally:
+    """The counts of one saboteur."""
+    count, certified = len(tried), sum(item.certified for item in tried)
+    caught: dict[str, int] = {}
+    for item in tried:
+        for check in item.failed:
+            caught[check] = caught.get(check, 0) + 1
+    return Tally(
+        saboteur=name,
+        kind="method",
+        expected=registry.load("saboteurs", name).caught_by,
+        tried=count,
+        certified=certified,
+        undecided=sum(not item.certified and not item.failed for item in tried),
+        caught=dict(sorted(caught.items())),
+        lower=share_at_least(certified, count) if count else None,
+        upper=share_at_most(certified, count) if count else None,
+        skipped="" if count else skipped,
+    )

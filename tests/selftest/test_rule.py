@@ -1,0 +1,118 @@
+"""What a policy asks of a self-test, reason by reason."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from evidence.story import NOW, digest, selftest
+from expunge.core.errors import InputError, InputProblems
+from expunge.core.selftest import Alarms, SelftestRule, Subject, Tally
+from expunge.stats.intervals import share_at_least, share_at_most
+
+MINE = Subject(policy=digest("policy"), bank=None, expunge="0.1.0")
+
+
+def tally(name: str, certified: int, tried: int) -> Tally:
+    lower, upper = share_at_least(certified, tried), share_at_most(certified, tried)
+    return Tally(
+        saboteur=name,
+        kind="method",
+        expected=(),
+        tried=tried,
+        certified=certified,
+        undecided=0,
+        caught={},
+        lower=lower,
+        upper=upper,
+    )
+
+
+def alarm(hits: int, trials: int, models: int | None = None) -> Alarms:
+    lower, upper = share_at_least(hits, trials), share_at_most(hits, trials)
+    return Alarms(
+        check="membership",
+        source="placebos",
+        signals=(),
+        trials=trials,
+        models=trials if models is None else models,
+        alarms=hits,
+        lower=lower,
+        upper=upper,
+    )
+
+
+def with_tally(name: str, certified: int, tried: int) -> Any:
+    report = selftest()
+    others = tuple(item for item in report.tallies if item.saboteur != name)
+    return replace(report, tallies=(*others, tally(name, certified, tried)))
+
+
+def problems(report: Any, rule: SelftestRule | None = None, **other: Any) -> str:
+    return "; ".join((rule or SelftestRule()).problems(report, NOW, replace(MINE, **other)))
+
+
+def test_a_good_report_vouches() -> None:
+    assert problems(selftest()) == ""
+
+
+@pytest.mark.parametrize(
+    ("report", "other", "reason"),
+    [
+        (selftest(made_at=NOW - timedelta(days=91)), {}, "days old"),
+        (selftest(made_at=NOW + timedelta(days=1)), {}, "days old"),
+        (selftest(), {"policy": digest("softer")}, "another policy"),
+        (selftest(), {"bank": digest("bank")}, "another bank"),
+        (selftest(), {"expunge": "0.2.0"}, "another expunge"),
+        (replace(selftest(), tallies=selftest().tallies[1:]), {}, "not tried: batchnorm_only"),
+        (with_tally("defeat_device", 1, 40), {}, "certified: defeat_device"),
+        (selftest(alarms=(alarm(5, 20),)), {}, "false alarms: 5 of 20"),
+    ],
+)
+def test_a_report_that_vouches_for_nothing(report: Any, other: dict[str, Any], reason: str) -> None:
+    assert reason in problems(report, **other)
+
+
+def test_one_alarm_of_a_few_demonstrates_no_rate() -> None:
+    assert problems(selftest(alarms=(alarm(1, 8),))) == ""
+
+
+def test_a_stricter_reader_asks_for_enough_placebos() -> None:
+    rule = SelftestRule(alarm_upper=0.05)
+    assert "not bounded by 0.05" in problems(selftest(alarms=(alarm(0, 58),)), rule)
+    assert problems(selftest(alarms=(alarm(0, 59),)), rule) == ""
+
+
+def test_one_in_ten_may_turn_out_honest_now_and_then_and_no_other_cheat_may() -> None:
+    assert not with_tally("one_in_ten", 1, 20).passed
+    assert with_tally("one_in_ten", 6, 20).passed == ("one_in_ten",)
+    assert with_tally("no_op", 1, 1000).passed == ("no_op",)
+
+
+def test_a_rate_is_claimed_for_distinct_models_only() -> None:
+    assert "too few" in alarm(0, 5).claim
+    assert "too few" in alarm(0, 59, models=30).claim
+    assert "at most 5" in alarm(0, 59).claim
+    assert share_at_most(0, 5) == pytest.approx(0.4507, abs=1e-4)
+
+
+def test_counts_are_per_saboteur_in_the_only_sentence_about_all() -> None:
+    sentence = selftest().sentence
+    assert sentence.startswith("no listed cheat passed, n = 19: ")
+    assert "defeat_device 0/1" in sentence
+    assert "passed: no_op" in with_tally("no_op", 2, 2).sentence
+
+
+def test_counts_that_do_not_add_up_and_rules_below_the_floor_are_refused() -> None:
+    once = tally("no_op", 0, 1)
+    with pytest.raises(InputError, match="add up"):
+        replace(once, undecided=2)
+    with pytest.raises(InputError, match="skipped"):
+        replace(once, skipped="why")
+    with pytest.raises(InputProblems, match="max_age_days"):
+        SelftestRule(max_age_days=400)
+    with pytest.raises(InputProblems, match="alarm_rate"):
+        SelftestRule(alarm_rate=0.5)
