@@ -39,7 +39,7 @@ class Rehearsal(Workspace):
         self._answers: dict[str, Any] = {}
         self.seed, self.pairs = seed, pairs
         if real.served().seconds < SMALL:
-            self.config = real.config.model_copy(update={"compute": ComputeTable(executor="inline", processes=1)})
+            self.config = real.config.model_copy(update={"compute": ComputeTable(engine="inline://")})
         FileSigner.create(folder / "log.pem")
         self.log = AuditLog(folder / "log.db", signer=FileSigner.open(f"file:{folder / 'log.pem'}"), origin=real.origin)
 
