@@ -1,4 +1,6 @@
-"""User blocks on real digits: 60 users of 10 images in a bank of 96 half-size models, and fresh honest retrains of six users.
+"""User blocks on real digits: 60 users of 10 images in a bank of 96 half-size models, fresh honest retrains of six users.
+
+Two recipes: the embedded one, and one that memorises more (160 epochs).
 
 The X arm is a retraining of every member without the images of the six users it held: an honest OUT draw, made by
 `methods.retrain` through the farm. Everything is content-addressed in the folder; a killed run continues.
@@ -26,9 +28,14 @@ from expunge.stats.roc import auc, tpr_at_fpr
 from expunge.stats.signal import Planning, read_signal, signal_correlation
 from expunge.stats.threearm import PairArms, Rule
 from expunge.stats.verdict import Further, judge
-from expunge.training.recipe import load_recipe
+from expunge.training.recipe import load_recipe, parse_recipe
 
-USERS, IMAGES, PAIRS, RETRAINED = 60, 10, 48, 6
+USERS, IMAGES, PAIRS = 60, 10, 48
+LONG = {"epochs": 160, "lr": 0.1, "introduce": [0.0]}
+VARIANTS = {
+    "digits": ({}, 6),
+    "digits, 160 epochs": (LONG, 0),
+}  # changes of the recipe; users that are retrained without
 SIGNALS = ("lira", "rmia")
 SEED = "power-digits"
 DATA = {"source": "digits", "options": {"canaries": 0}}
@@ -49,15 +56,19 @@ def users() -> tuple[Any, tuple[str, ...], dict[str, list[int]]]:
     return data, tuple(blocks), held
 
 
-def build(folder: Path) -> tuple[Bank, dict[str, list[int]], list[dict[str, Any]]]:
-    """The bank and, for every member, the answers of its retraining without the six users."""
+def build(
+    folder: Path, changes: dict[str, Any], retrained: int
+) -> tuple[Bank, dict[str, list[int]], list[dict[str, Any]]]:
+    """The bank and, for every member, the answers of its retraining without the first `retrained` users."""
     folder.mkdir(parents=True, exist_ok=True)
     data, blocks, held = users()
     (folder / "slots.json").write_bytes(canonical({"ids": list(data.train.ids), "blocks": list(blocks)}))
-    recipe = encode(load_recipe("digits").model_dump())
+    recipe = encode(parse_recipe({**load_recipe("digits").model_dump(), **changes}).model_dump())
     bank = Bank(BankSpec(recipe=recipe, data=DATA, seed=SEED, pairs=PAIRS), folder, blocks)
-    bank.build("inline", Compute())
-    gone = sorted(slot for name in list(held)[:RETRAINED] for slot in held[name])
+    bank.build("process", Compute(processes=2))
+    if not retrained:
+        return bank, held, []
+    gone = sorted(slot for name in list(held)[:retrained] for slot in held[name])
     common = {"bank": bank.spec, "method": "retrain", "seed": SEED, "params": {}, "forget": gone}
     tasks = [
         Task(function="expunge.farm.member:unlearn", arguments={**common, "number": number}, label=f"x {number}")
@@ -113,12 +124,13 @@ def ranks(scores: np.ndarray, anchors: np.ndarray) -> np.ndarray:
     return ranked_p_values(scores, others)
 
 
-def figures(bank: Bank, held: dict[str, list[int]], answers: list[dict[str, Any]]) -> dict[str, Any]:
+def figures(bank: Bank, held: dict[str, list[int]], answers: list[dict[str, Any]], retrained: int) -> dict[str, Any]:
     """Everything that is reported."""
-    gone = sorted(slot for name in list(held)[:RETRAINED] for slot in held[name])
+    gone = sorted(slot for name in list(held)[:retrained] for slot in held[name])
     arms = {name: arms_of_user(bank, slots, answers, gone) for name, slots in held.items()}
     found: dict[str, Any] = {"users": USERS, "images_each": IMAGES, "models": 2 * PAIRS}
-    blocks = {signal: {} for signal in SIGNALS}
+    found["test_accuracy"] = round(float(bank.sketches().correct.mean()), 4)
+    blocks: dict[str, dict[str, Any]] = {}
     for signal in SIGNALS:
         score = registry.load("attacks", signal)().score
         blocks[signal] = {name: pair_scores(score, arm) for name, arm in arms.items()}
@@ -131,7 +143,7 @@ def figures(bank: Bank, held: dict[str, list[int]], answers: list[dict[str, Any]
         "tpr_at_1_percent": round(tpr_at_fpr(into, out, 0.01).estimate, 4),
         "n": [into.size, out.size],
     }
-    found["three_arms"] = {name: verdicts(name, blocks) for name in list(held)[:RETRAINED]}
+    found["three_arms"] = {name: verdicts(name, blocks) for name in list(held)[:retrained]}
     return found
 
 
@@ -141,7 +153,7 @@ def user_level(scores: dict[str, Any]) -> dict[str, Any]:
     fresh = [s for s in scores.values() if s.unlearned is not None]
     power = np.stack([ranks(s.into, s.out) for s in scores.values()])
     left_out = np.stack([ranks(s.out, s.out) for s in scores.values()])
-    honest = np.stack([ranks(s.unlearned, s.out) for s in fresh])
+    honest = np.array([ranks(s.unlearned, s.out) for s in fresh])
     gaps = (into - out).mean(1) / out.std(1, ddof=1)
     per_user = [auc(i, o).estimate for i, o in zip(into, out, strict=True)]
     rows: dict[str, Any] = {
@@ -154,8 +166,9 @@ def user_level(scores: dict[str, Any]) -> dict[str, Any]:
             "power_over_users_and_models": share(power <= alpha),
             "users_with_power_at_least_half": share((power <= alpha).mean(1) >= 0.5),
             "false_positives_left_out_models": share(left_out <= alpha),
-            "false_positives_fresh_retrains": share(honest <= alpha),
         }
+        if honest.size:
+            rows[f"alpha {alpha}"]["false_positives_fresh_retrains"] = share(honest <= alpha)
     return rows
 
 
@@ -189,4 +202,8 @@ def verdicts(name: str, blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def run(folder: Path) -> dict[str, Any]:
     """The section of result.json."""
-    return json.loads(json.dumps(figures(*build(folder))))
+    found = {}
+    for name, (changes, retrained) in VARIANTS.items():
+        home = folder / name.replace(", ", "-").replace(" ", "-")
+        found[name] = json.loads(json.dumps(figures(*build(home, changes, retrained), retrained)))
+    return found

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,11 @@ def anchors() -> list[dict[str, Any]]:
     return rows
 
 
+def cpu() -> float:
+    """CPU seconds of this process and of its finished children."""
+    return sum(os.times()[:4])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "expunge-power")
@@ -141,11 +146,11 @@ def main() -> None:
     }
     for part in options.part:
         for name, work in parts[part].items():
-            start = time.process_time()
+            start = cpu()
             result[name] = work()
-            result.setdefault("cpu_seconds", {})[name] = round(time.process_time() - start, 1)
+            result.setdefault("cpu_seconds_of_the_last_run", {})[name] = round(cpu() - start, 1)
             options.out.write_text(json.dumps(result, indent=1) + "\n")
-            print(name, result["cpu_seconds"][name], flush=True)
+            print(name, result["cpu_seconds_of_the_last_run"][name], flush=True)
 
 
 if __name__ == "__main__":
