@@ -6,10 +6,15 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from expunge.core.codec import canonical
 from expunge.evidence.merkle import leaf_hash, root_of
+
+if TYPE_CHECKING:
+    from expunge import Workspace
 
 PAIRS, ANCHORS = 8, 4
 
@@ -22,6 +27,27 @@ def small_config(**bank: object) -> dict[str, object]:
         "owner": {"name": "test owner"},
         "compute": {"executor": "inline"},
     }
+
+
+def vouch_for(workspace: Workspace) -> None:
+    """A recorded self-test that vouches for the workspace as it is now; nothing is tried. For tests of something else."""
+    from evidence.story import selftest
+    from expunge.workflow.selftest.gate import record, subject_of
+
+    on, now = subject_of(workspace), datetime.now(UTC).replace(microsecond=0)
+    record(workspace, selftest(made_at=now, policy=on.policy, bank=on.bank, expunge=on.expunge))
+
+
+def change_policy(folder: Path, old: str, new: str) -> None:
+    """Another policy, with a self-test that was made under it."""
+    from expunge import Workspace
+
+    file = folder / "policy.yaml"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    with Workspace.open(folder) as workspace:
+        vouch_for(workspace)
 
 
 @contextmanager

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from workspaces import change_policy
+
 DIGIT = "train/7/0007"
 
 
@@ -72,8 +74,7 @@ def test_bad_input_exits_2_with_expected_and_got(folder: Path) -> None:
 
 
 def test_held_exits_4(folder: Path) -> None:
-    text = (folder / "policy.yaml").read_text().replace("max_attempts: 4", "max_attempts: 1")
-    (folder / "policy.yaml").write_text(text)
+    change_policy(folder, "max_attempts: 4", "max_attempts: 1")
     for code in (3, 4):
         expunge("request", "-w", str(folder), "--block", "canary")
         assert expunge("run", "-w", str(folder), "--method", "finetune").returncode == code

@@ -17,6 +17,7 @@ from expunge.workflow import certify as certify_module
 from expunge.workflow import pipeline, purge
 from expunge.workflow.intake import closed, find_case
 from expunge.workflow.policy import read_policy
+from workspaces import change_policy, vouch_for
 
 DIGIT, OTHER = "train/7/0007", "train/0/0000"
 
@@ -140,6 +141,7 @@ def test_unfinished_bank_does_not_survive_a_deletion(prepared: Path, tmp_path: P
         bank = prepare_bank(workspace, bank_spec(workspace))
         (bank.folder / "half-done").mkdir()
         (bank.folder / "half-done" / "model.safetensors").write_bytes(b"trained on somebody")
+        vouch_for(workspace)
         outcome = workspace.run(workspace.request(ids=[DIGIT]))
         assert not bank.folder.exists()
         entries = [entry for entry in workspace.log.case(outcome.case) if entry.kind == "data.purged"]
@@ -215,8 +217,7 @@ def test_files_changed_between_decision_and_purge_destroy_nothing(
 
 
 def test_adding_a_record_to_the_request_does_not_reset_the_attempts(folder: Path) -> None:
-    text = (folder / "policy.yaml").read_text().replace("max_attempts: 4", "max_attempts: 1")
-    (folder / "policy.yaml").write_text(text)
+    change_policy(folder, "max_attempts: 4", "max_attempts: 1")
     with Workspace.open(folder) as workspace:
         with pytest.raises(NotErased):
             workspace.run(workspace.request(block="canary"), ["finetune"])
@@ -226,8 +227,7 @@ def test_adding_a_record_to_the_request_does_not_reset_the_attempts(folder: Path
 
 
 def test_attempts_used_up_after_a_failure_open_an_incident(folder: Path) -> None:
-    text = (folder / "policy.yaml").read_text().replace("max_attempts: 4", "max_attempts: 1")
-    (folder / "policy.yaml").write_text(text)
+    change_policy(folder, "max_attempts: 4", "max_attempts: 1")
     with Workspace.open(folder) as workspace:
         case = workspace.request(block="canary")
         with pytest.raises(NotErased):

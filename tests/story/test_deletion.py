@@ -19,6 +19,7 @@ from expunge.evidence.verify import verify_bundle
 from expunge.workflow.intake import fold
 from expunge.workflow.pipeline import Outcome
 from expunge.workflow.policy import read_policy
+from workspaces import change_policy, vouch_for
 
 DIGIT = "train/7/0007"
 
@@ -136,6 +137,9 @@ def test_an_expired_bank_judges_nobody_and_can_be_retired(folder: Path, monkeypa
         retire_bank(workspace)
         assert not any((folder / "store" / "banks").rglob("*.safetensors"))
         assert workspace.state().banks == ()
+        with pytest.raises(Held, match="another bank"):
+            workspace.run(workspace.request(ids=[DIGIT]))
+        vouch_for(workspace)
         outcome = workspace.run(workspace.request(ids=[DIGIT]))
         membership = next(f for f in outcome.trials[-1].findings if f.check == "membership")
     assert membership.verdict is Verdict.INCONCLUSIVE
@@ -178,8 +182,7 @@ def test_finetune_on_the_canary_block_fails_and_retrain_is_certified(folder: Pat
 
 def test_when_retrain_fails_too_nothing_is_released_and_an_incident_opens(folder: Path) -> None:
     """359 test records cannot resolve a point of accuracy, so a policy that demands it refuses an honest retrain."""
-    text = (folder / "policy.yaml").read_text().replace("utility: must_not_fail", "utility: must_pass")
-    (folder / "policy.yaml").write_text(text)
+    change_policy(folder, "utility: must_not_fail", "utility: must_pass")
     with Workspace.open(folder) as workspace:
         before = workspace.served()
         case = workspace.request(ids=[DIGIT])

@@ -12,6 +12,7 @@ from expunge.farm.member import true_log_probabilities
 from expunge.training.recipe import load_recipe, parse_recipe
 from expunge.workflow.coins import coins_of
 from expunge.workflow.intake import resolve
+from workspaces import vouch_for
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +21,7 @@ def workspace(tmp_path_factory):
     recipe = parse_recipe({**load_recipe("digits").model_dump(), "epochs": 16})
     with Workspace.create(tmp_path_factory.mktemp("coins") / "ws", config=config, recipe=recipe) as made:
         made.train()
+        vouch_for(made)
         yield made
 
 

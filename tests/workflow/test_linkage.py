@@ -20,6 +20,7 @@ from expunge.workflow.intake import resolve
 from expunge.workflow.linkage import FILE, linkage_of, search
 from expunge.workflow.policy import DEFAULT
 from pictures import pictures
+from workspaces import vouch_for
 
 TRAIN, TEST = 60, 20
 POLICY = DEFAULT.replace("utility: must_not_fail", "utility: report")  # 20 test pictures resolve nothing
@@ -66,6 +67,7 @@ def opened(tmp_path, monkeypatch):
         workspace = Workspace.create(tmp_path / f"ws{len(spaces)}", config=config, recipe=recipe, policy=POLICY)
         spaces.append(workspace)
         workspace.train()
+        vouch_for(workspace)
         return workspace
 
     yield make

@@ -94,12 +94,13 @@ def test_policy_without_empirical_refuses_approximate_methods(folder: Path) -> N
 
 def test_sharded_model_is_offered_sisa_and_refuses_finetune(tmp_path: Path) -> None:
     from expunge.training.recipe import load_recipe, parse_recipe
-    from workspaces import small_config
+    from workspaces import small_config, vouch_for
 
     recipe = parse_recipe({**load_recipe("digits").model_dump(), "epochs": 4, "shards": 4})
     config = small_config(pairs=2, anchors=0)
     with Workspace.create(tmp_path / "ws", config=config, recipe=recipe) as workspace:
         workspace.train()
+        vouch_for(workspace)
         case = workspace.request(ids=[DIGIT])
         found = candidates(workspace, resolve(workspace, case))
         assert isinstance(workspace.adapter, HasShards)
