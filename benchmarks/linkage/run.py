@@ -1,9 +1,11 @@
 """What the near-duplicate search finds and what it links wrongly, on CIFAR-10 and on digits.
 
     python benchmarks/linkage/run.py --data FOLDER --work FOLDER [--queries 1500] [--tests 750] [--out result.json]
+    flock /tmp/bench.lock python benchmarks/linkage/run.py --data FOLDER --work FOLDER --timing
 
-A workspace is made in --work (for CIFAR-10 a ResNet-9 of width 8 is trained for 3 epochs, because its features vote) and kept
-for the next run. Linked pairs are written as a contact sheet beside it, for a person; `judged.json` holds what was seen.
+A workspace is made in --work (for CIFAR-10 a ResNet-9 of width 8 is trained for 3 epochs, because its features vote)
+and kept for the next run. `--timing` measures CPU seconds only, and is run alone. Linked pairs are written as a contact
+sheet beside it, for a person; `judged.json` lists the pairs that show different pictures.
 """
 
 from __future__ import annotations
@@ -143,13 +145,17 @@ def contact_sheet(pairs: list[tuple[int, int]], images: Any, file: Path) -> None
     picture.resize((2 * picture.width, 2 * picture.height), 0).save(file)
 
 
-def timing(space: Workspace, images: Any) -> dict[str, Any]:
-    """CPU seconds of one request with the index there, `PLANTED` twins and all."""
-    result = {}
+def timing(space: Workspace) -> dict[str, Any]:
+    """CPU seconds of making and reading the index, and of one request with the index there, `PLANTED` twins and all."""
+    for file in space.root.rglob("near.npz"):
+        file.unlink()
+    _, built = cpu(lambda: Searcher.of(space))
+    _, read = cpu(lambda: Searcher.of(space))
+    result: dict[str, Any] = {"index made": built, "index read": read}
     for count in (1, 20, 100):
         ids = [space.book.ids[slot] for slot in range(0, 11 * count, 11)]
         resolution = resolve(space, space.request(ids=ids))
-        _, result[f"{count} records"] = cpu(lambda chosen=resolution: search(space, chosen))
+        _, result[f"request of {count} records"] = cpu(lambda chosen=resolution: search(space, chosen))
     return result
 
 
@@ -158,9 +164,7 @@ def measure(source: str, space: Workspace, queries: int, tests: int, judged: Any
     generator = np.random.Generator(np.random.Philox(SEED))
     rows = np.sort(generator.permutation(len(data.train))[: min(queries, len(data.train))])
     held = np.sort(generator.permutation(len(data.test))[: min(tests, len(data.test))])
-    next(iter(space.root.rglob("near.npz")), Path("-")).unlink(missing_ok=True)
-    searcher, built = cpu(lambda: Searcher.of(space))
-    _, read = cpu(lambda: Searcher.of(space))
+    searcher = Searcher.of(space)
     both = {"hash and pixels": without_features(searcher), "hash, pixels and features": searcher}
     labels = np.concatenate([data.train.labels, data.test.labels])
     names = (*data.train.ids, *data.test.ids)
@@ -168,8 +172,6 @@ def measure(source: str, space: Workspace, queries: int, tests: int, judged: Any
     result: dict[str, Any] = {
         "records": {"train": len(data.train), "test": len(data.test)},
         "thresholds": dict(searcher.thresholds),
-        "index": {"built": built, "read": read},
-        "request": timing(space, images),
         "recall": recall(both, data.train.images, rows[:300]),
     }
     for name, one in both.items():
@@ -186,6 +188,14 @@ def measure(source: str, space: Workspace, queries: int, tests: int, judged: Any
     return result
 
 
+def accuracy(space: Workspace) -> float:
+    """Of the served model on the test split: features of a better model are better."""
+    model = space.adapter.load(space.root / space.served().run / "model.safetensors")
+    return round(
+        float((space.adapter.outputs(model, space.data.test.images).argmax(1) == space.data.test.labels).mean()), 4
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True, help="CIFAR-10 as parquet or python batches")
@@ -193,22 +203,20 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=1500)
     parser.add_argument("--tests", type=int, default=750)
     parser.add_argument("--sources", nargs="+", default=["digits", "cifar10"])
+    parser.add_argument("--timing", action="store_true")
     parser.add_argument("--out", type=Path, default=HERE / "result.json")
     arguments = parser.parse_args()
     judged = json.loads((HERE / "judged.json").read_text()) if (HERE / "judged.json").exists() else {}
     result = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     for source in arguments.sources:
         with workspace(source, arguments.work / source, arguments.data if source == "cifar10" else None) as space:
-            model = space.served()
-            logs = space.adapter.outputs(
-                space.adapter.load(space.root / model.run / "model.safetensors"), space.data.test.images
-            )
-            accuracy = float((logs.argmax(1) == space.data.test.labels).mean())
-            found = measure(
-                source, space, arguments.queries, arguments.tests, judged.get(source, []), arguments.work / "sheet"
-            )
-            note = space.data.note
-        result[source] = {"data": note, "accuracy of the model": round(accuracy, 4), **found}
+            if arguments.timing:
+                result.setdefault(source, {})["timing"] = {**timing(space), "hardware": hardware()}
+            else:
+                listed = judged.get(source, [])
+                found = measure(source, space, arguments.queries, arguments.tests, listed, arguments.work / "sheet")
+                about = {"data": space.data.note, "accuracy of the model": accuracy(space)}
+                result[source] = {**result.get(source, {}), **about, **found}
         result["seed"], result["planted a request"], result["hardware"] = SEED, PLANTED, hardware()
         result["command"] = "python benchmarks/linkage/run.py --data FOLDER --work FOLDER"
         arguments.out.write_text(json.dumps(result, indent=1) + "\n")
