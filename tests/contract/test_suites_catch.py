@@ -223,7 +223,7 @@ def unused_mask(values, job):
     return job.target - job.reference.mean(0)
 
 
-def probe(change):
+def looking(change):
     """The gradient-norm attack whose measurement goes through `change(measured, job)`."""
 
     def measure(self, job):
@@ -233,7 +233,7 @@ def probe(change):
 
 
 def of_block(change):
-    return probe(lambda found, job: {**found, "block": change(found["block"], job)})
+    return looking(lambda found, job: {**found, "block": change(found["block"], job)})
 
 
 def trains_on(found, job):
@@ -261,8 +261,8 @@ class Incapable(GradientNorm):
 
 PROBES = {
     "measures_block_and_population": [
-        probe(lambda found, job: {"block": found["block"]}),
-        probe(lambda found, job: {**found, "extra": found["block"]}),
+        looking(lambda found, job: {"block": found["block"]}),
+        looking(lambda found, job: {**found, "extra": found["block"]}),
         of_block(lambda v, job: v[:, None]),
         of_block(lambda v, job: np.where(v > v.mean(), np.nan, v)),
         Incapable,
@@ -272,14 +272,14 @@ PROBES = {
         of_block(lambda v, job: v + np.random.default_rng().random()),
     ],
     "measuring_leaves_the_model_alone": [
-        probe(trains_on),
-        probe(backward),
-        probe(writes_beside_the_weights),
+        looking(trains_on),
+        looking(backward),
+        looking(writes_beside_the_weights),
         of_block(lambda v, job: v + 0 * torch.rand(1).numpy()),
     ],
     "order_of_the_block_plays_no_part": [
         of_block(lambda v, job: v + np.arange(len(v))),
-        probe(lambda found, job: {**found, "population": found["population"] + found["block"][0]}),
+        looking(lambda found, job: {**found, "population": found["population"] + found["block"][0]}),
     ],
     "members_measure_higher": [of_block(lambda v, job: -v), of_block(lambda v, job: np.cos(1e4 * v))],
 }
@@ -422,7 +422,7 @@ def test_control_an_unchanged_variant_of_each_kind_obeys():
     """The variants above break what they are meant to break, and not their suite's patience."""
     assert broken(examine_unlearner(method())) == set()
     assert broken(examine_attack(attack(scored(lambda v, j: v)), name="lira")) == set()
-    assert broken(examine_attack(probe(lambda found, job: found), name="gradient_norm")) == set()
+    assert broken(examine_attack(looking(lambda found, job: found), name="gradient_norm")) == set()
     assert broken(examine_check(check(lambda f, j: f), name="utility")) == set()
     assert broken(examine_adapter(type("Mlp", (Mlp,), {"__doc__": "An MLP."}), name="mlp")) == set()
 

@@ -22,7 +22,7 @@ TWICE = settings(FEW, max_examples=6)
 
 
 def arms(seed=0):
-    return banks.bank(np.random.default_rng(seed), pairs=16, records=4, gap=8.0, unlearned=0.0, population=24)
+    return banks.bank(np.random.default_rng(seed), pairs=48, records=4, gap=8.0, unlearned=0.0, population=24)
 
 
 def served(seed=0):

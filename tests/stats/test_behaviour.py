@@ -186,7 +186,9 @@ def test_a_trait_that_may_be_low_asks_for_the_other_side_only():
 
 
 def test_a_planted_control_takes_the_place_of_in():
-    trait = Trait(name="a", value=mean_of("a"), control=lambda out, into: float(out["a"].mean()) + 6.0)
+    trait = Trait(
+        name="a", value=mean_of("a"), control=lambda out, into: float(out["a"].mean() + into["a"].std()) + 6.0
+    )
     blind = arms(gap=0.0)
     assert judged(blind, traits=[trait]).verdict is PASS
     assert judged(arms(gap=0.0, unlearned=6.0), traits=[trait]).verdict is FAIL

@@ -7,7 +7,8 @@ from expunge.attacks.lira import Lira
 from expunge.attacks.rmia import Rmia
 from expunge.core.errors import CheckBroken
 from expunge.core.finding import MembershipScores
-from expunge.stats.block import Models, among_peers, pair_scores
+from expunge.core.protocols import Measured, Spike
+from expunge.stats.block import Models, among_peers, measured_arms, measured_files, pair_scores, spiked_arms
 from expunge.stats.power import Design, needed_pairs, out_draw
 from expunge.stats.signal import Planning, read_signal, signal_correlation
 from expunge.stats.threearm import Rule
@@ -147,3 +148,45 @@ def test_a_reading_is_the_same_for_the_same_seed():
     first, again, other = (read_signal("spy", scores, rule, plan) for plan in plans)
     assert first == again
     assert first.sham != other.sham
+
+
+MODEL = {"block": np.zeros(3), "population": np.zeros(4)}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"block": np.zeros(3)},
+        {"block": np.zeros(2), "population": np.zeros(4)},
+        {"block": "x", "population": np.zeros(4)},
+    ],
+)
+def test_a_probe_that_answers_differently_on_one_model_breaks_the_check(wrong):
+    good = [MODEL, MODEL]
+    assert measured_arms(Measured(out=good, into=good, unlearned=good)).out.shape == (2, 3)
+    for arm in ("out", "into", "unlearned"):
+        arms = {"out": good, "into": good, "unlearned": good, arm: [MODEL, wrong]}
+        with pytest.raises(CheckBroken):
+            measured_arms(Measured(**arms))
+    with pytest.raises(CheckBroken):
+        measured_files(Measured(out=good, into=good, unlearned=None, candidate=wrong, original=MODEL))
+
+
+def test_a_file_that_was_not_measured_is_none_and_no_anchors_are_none_of_them():
+    assert measured_files(Measured(out=[MODEL], into=[MODEL], unlearned=None)) is None
+    files = measured_files(Measured(out=[MODEL], into=[MODEL], unlearned=None, candidate=MODEL, original=MODEL))
+    assert files.out_anchors.shape == (0, 3)
+    assert files.in_population.shape == (0, 4)
+
+
+def test_spikes_that_the_probe_did_not_measure_break_the_check():
+    class Looks:
+        requires = object
+
+        def measure(self, job):
+            raise AssertionError
+
+    spike = Spike(dose=1, unlearned=np.zeros((2, 3)), unlearned_population=np.zeros((2, 4)))
+    assert spiked_arms(spike, "lira", object())[0].shape == (2, 3)
+    with pytest.raises(CheckBroken):
+        spiked_arms(spike, "looks", Looks())

@@ -49,10 +49,15 @@ def finding(check: str, verdict: Verdict) -> Finding:
 def test_exact_needs_provenance_to_pass_and_outputs_not_to_fail() -> None:
     policy = parse_policy(DEFAULT)
     good = {"provenance": Verdict.PASS, "utility": Verdict.PASS}
-    blind = {"membership": Verdict.UNVERIFIABLE, "deployed": Verdict.UNVERIFIABLE}
+    blind = {
+        "membership": Verdict.UNVERIFIABLE,
+        "deployed": Verdict.UNVERIFIABLE,
+        "coins": Verdict.UNVERIFIABLE,
+        "linkage": Verdict.INCONCLUSIVE,
+    }
     judged = policy.judge(Guarantee.EXACT, [finding(*item) for item in {**good, **blind}.items()])
     assert judged.accepted
-    for check in ("provenance", "membership", "deployed", "utility"):
+    for check in ("provenance", "membership", "deployed", "utility", "coins"):
         spoiled = {**good, **blind, check: Verdict.FAIL}
         assert not policy.judge(Guarantee.EXACT, [finding(*item) for item in spoiled.items()]).accepted
     unproven = {**good, **blind, "provenance": Verdict.INCONCLUSIVE}

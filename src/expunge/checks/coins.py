@@ -33,7 +33,6 @@ class _Judged:
     original: CoinAudit
     strict: CoinAudit
     odd: CoinAudit
-    blank: bool
 
 
 class Coins:
@@ -60,6 +59,10 @@ class Coins:
         if job.coins is None:
             return self._finding(Verdict.UNVERIFIABLE, "no canaries with coins were deleted by this request")
         level = 1 - spent_alpha(2 * _ERROR, job.attempt)
+        if constant(finite("candidate", job.coins.candidate, (None,))):
+            return self._finding(Verdict.INCONCLUSIVE, "the candidate answers every canary alike: no model does that")
+        if constant(finite("original", job.coins.original, (None,))):
+            return self._finding(Verdict.UNVERIFIABLE, "the original answers every canary alike, so nothing was seen")
         judged = _judge(job.coins, level, 1 - job.limits.alpha / _SIDES)
         verdict, reason = self._decide(judged, job)
         return self._finding(verdict, f"{reason}; {_SCOPE}", judged, job)
@@ -75,8 +78,6 @@ class Coins:
             return Verdict.FAIL, f"{judged.odd.correct} of {mine.coins} coins guessed from answers that are too even"
         if judged.original.low <= bound:
             return Verdict.UNVERIFIABLE, f"the original itself is not guessed better than {bound:g} (control)"
-        if judged.blank:
-            return Verdict.INCONCLUSIVE, "the candidate answers every canary alike: that is not what a model does"
         if mine.high < bound:
             return Verdict.PASS, f"{share}, below {bound:g} at {100 * mine.level:g} %"
         needed = needed_coins(bound, power=job.limits.power, level=mine.level)
@@ -155,7 +156,6 @@ def _judge(coins: Evidence, level: float, strict: float) -> _Judged:
         original=audit_coins(original, coins.trained, level),
         strict=audit_coins(candidate, coins.trained, strict),
         odd=audit_coins(_evenness(candidate), coins.trained, strict),
-        blank=constant(candidate),
     )
 
 

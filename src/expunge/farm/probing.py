@@ -57,7 +57,7 @@ def probes_among(names: Sequence[str], adapter: Any) -> tuple[tuple[str, ...], d
 
 
 def run_probes(plan: ProbePlan, probed: Probed) -> Answers:
-    """Every probe of the plan on one model, as plain lists. Raises CheckBroken when a probe answers no finite floats."""
+    """Every probe of the plan on one model, as plain lists; no answers where a probe broke on this model."""
     answers: Answers = {}
     for name in plan.probes:
         job = ProbeJob(
@@ -73,7 +73,10 @@ def run_probes(plan: ProbePlan, probed: Probed) -> Answers:
             population=plan.population,
             seed=plan.seed,
         )
-        answers[name] = {key: _plain(name, key, value) for key, value in _plugin(name).measure(job).items()}
+        try:
+            answers[name] = {key: _plain(name, key, value) for key, value in _plugin(name).measure(job).items()}
+        except CheckBroken:  # this model cannot be asked this; the whole probe then counts as not measured
+            answers[name] = {}
         shutil.rmtree(probed.fit.folder, ignore_errors=True)
     return answers
 
@@ -86,7 +89,10 @@ def arrays_of(answers: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def gathered(
     probes: Sequence[str], arms: Mapping[str, Sequence[Mapping[str, Any]]], files: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Measured]:
-    """Per probe, the answers of all arms. `arms` has out, into, out_anchors, in_anchors and, if run, unlearned."""
+    """Per probe, the answers of all arms. `arms` has out, into, out_anchors, in_anchors and, if run, unlearned.
+
+    A probe that broke on any model is left out: its check then says that it was not measured.
+    """
     arrays = {arm: [arrays_of(answers) for answers in models] for arm, models in arms.items()}
     single = {name: arrays_of(answers) for name, answers in files.items()}
 
@@ -104,6 +110,7 @@ def gathered(
             in_anchors=of(probe, "in_anchors"),
         )
         for probe in probes
+        if all(model[probe] for models in (*arrays.values(), single.values()) for model in models)
     }
 
 

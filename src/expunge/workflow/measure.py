@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 POPULATION, RETAINED, NEIGHBOURS = 200, 200, 5
 """Unseen records and retained records a probe is shown, and nearest retained neighbours of each record of the block."""
-_MOST_NEIGHBOURS = 100
+_LEAST_NEIGHBOURS, _MOST_NEIGHBOURS = 40, 100  # of few, some half-size model would have seen all or none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,10 +162,11 @@ def _neighbours(workspace: Workspace, resolution: Resolution, retained: NDArray[
     """Nearest retained records of the same label, by the served model's features (pixels where it has none)."""
     labels, place = workspace.data.train.labels, _places(workspace)
     found: set[int] = set()
+    each = max(NEIGHBOURS, -(-_LEAST_NEIGHBOURS // len(resolution.slots)))
     for slot in resolution.slots:
         same = retained[labels[retained] == labels[slot]]
         distance = ((place(same) - place(np.array([slot]))) ** 2).sum(1)
-        found.update(same[np.argsort(distance, kind="stable")[:NEIGHBOURS]].tolist())
+        found.update(same[np.argsort(distance, kind="stable")[:each]].tolist())
     return tuple(sorted(found)[:_MOST_NEIGHBOURS])
 
 

@@ -5,7 +5,7 @@ Nothing tried here enters the real log, so no cheat can be mistaken for a case a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,9 +75,10 @@ class _Narrow(Bank):
         super().__init__(bank.spec, bank.folder, bank.blocks)
         self._pairs = pairs
 
-    def sides(self, slots: Sequence[int]) -> list[tuple[int, int]]:
-        """Those of the first pairs."""
-        return super().sides(slots)[: self._pairs]
+    @property
+    def judging(self) -> int:
+        """The first pairs only."""
+        return min(self._pairs, self.spec.pairs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
