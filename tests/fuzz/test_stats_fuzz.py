@@ -140,7 +140,8 @@ TABLES = {
     "rank.population_p_value": (1, lambda c: rank.population_p_value(np.zeros(3), c[0])),
 }
 ELSEWHERE = {  # fuzzed through the checks, or taking no array
-    "block.arms_of", "block.pair_scores", "block.among_peers", "block.block_means", "requests.finding_p_value",
+    "block.arms_of", "block.inputs_of", "block.measured_arms", "block.measured_files", "block.spiked_arms",
+    "block.pair_scores", "block.among_peers", "block.block_means", "requests.finding_p_value",
     "draws.draw_runs", "draws.shown",
 }  # fmt: skip
 OWNED = sorted({name.split(".")[0] for name in [*VECTORS, *TABLES, *ELSEWHERE]})

@@ -19,9 +19,10 @@ def guarded(values, alternative):
 
 
 def equivalence(out, into, unlearned, margin, alpha):
-    """Assay and both contrasts, each by its guarded p-value."""
+    """Assay by Student's t (a planted control may lie exactly so far above O), both contrasts by the guarded p-value."""
+    gap = into - out
     return (
-        guarded(into - out, "greater") <= alpha
+        (np.ptp(gap) == 0 < gap[0] or stats.ttest_1samp(gap, 0, alternative="greater").pvalue <= alpha)
         and guarded(unlearned - (1 - margin) * out - margin * into, "less") <= alpha
         and guarded(unlearned - (1 + margin) * out + margin * into, "greater") <= alpha
     )

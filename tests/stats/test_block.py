@@ -147,3 +147,25 @@ def test_a_reading_is_the_same_for_the_same_seed():
     first, again, other = (read_signal("spy", scores, rule, plan) for plan in plans)
     assert first == again
     assert first.sham != other.sham
+
+
+def test_the_same_model_twice_in_an_arm_breaks_the_check():
+    """The attack: one retraining presented as many."""
+    arms = bank(np.random.default_rng(0), pairs=6, records=4, unlearned=0.0)
+    for name in ("out", "into", "unlearned"):
+        changed = {}
+        for field in (name, f"{name}_population"):
+            values = getattr(arms, field).copy()
+            values[3] = values[1]
+            changed[field] = values
+        with pytest.raises(CheckBroken, match="same model twice"):
+            pair_scores(spy([]), dataclasses.replace(arms, **changed))
+
+
+def test_a_block_that_always_gets_the_same_answer_has_no_spread_of_its_references():
+    """The attack: a clamp whose score only varies because each pair is scored by other references."""
+    arms = bank(np.random.default_rng(1), pairs=8, records=4, unlearned=0.0)
+    clamped = dataclasses.replace(arms, unlearned=np.full_like(arms.unlearned, -1.0))
+    found = pair_scores(Lira().score, clamped)
+    assert np.ptp(found.unlearned) == 0
+    assert np.ptp(found.out) > 0
