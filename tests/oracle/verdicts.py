@@ -127,11 +127,6 @@ def klom(unlearned, never):
     return total / unlearned.shape[1]
 
 
-def roc_band_contains(members, nonmembers, band, tpr_of):
-    """Whether a true curve lies within the band at every point of its grid."""
-    return all(low <= tpr_of(f) <= high for f, low, high in zip(band.fpr, band.low, band.high, strict=True))
-
-
 def epsilon_at(members, nonmembers, cut, delta, tail):
     """Both inequalities at one threshold, limits from scipy's beta quantiles."""
 
