@@ -87,15 +87,10 @@ def contrast_p(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def pass_p(arms: np.ndarray, margin: float) -> tuple[np.ndarray, np.ndarray]:
     """(Student, guarded) p-value of the whole three-arm test, assay and both contrasts, the largest over signals."""
     out, into, left = (arms[:, :, k] for k in range(3))
-    parts = [
-        contrast_p(values)
-        for values in (
-            into - out,
-            -(left - (1 - margin) * out - margin * into),
-            left - (1 + margin) * out + margin * into,
-        )
-    ]
-    return tuple(np.max([part[k] for part in parts], axis=0).max(axis=1) for k in (0, 1))  # type: ignore[return-value]
+    assay = contrast_p(into - out)[0]
+    below = contrast_p(-(left - (1 - margin) * out - margin * into))
+    above = contrast_p(left - (1 + margin) * out + margin * into)
+    return tuple(np.maximum(assay, np.maximum(below[k], above[k])).max(axis=1) for k in (0, 1))  # type: ignore[return-value]
 
 
 def agrees(arms: np.ndarray, p: np.ndarray, margin: float, alpha: float, count: int = 6) -> int:

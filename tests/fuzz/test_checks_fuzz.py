@@ -22,7 +22,7 @@ TWICE = settings(FEW, max_examples=6)
 
 
 def arms(seed=0):
-    return banks.bank(np.random.default_rng(seed), pairs=48, records=4, gap=8.0, unlearned=0.0, population=24)
+    return banks.bank(np.random.default_rng(seed), pairs=32, records=3, gap=8.0, unlearned=0.0, population=24)
 
 
 def served(seed=0):
@@ -88,7 +88,9 @@ WHOLE_ARMS = {
     ),
     "X copied from O": lambda w: dataclasses.replace(w, unlearned=w.out, unlearned_population=w.out_population),
     "too few pairs": lambda w: dataclasses.replace(w, **{name: getattr(w, name)[:4] for name in ARMS}),
-    "four pairs, four times": lambda w: dataclasses.replace(w, **{n: np.tile(getattr(w, n)[:4], (4, 1)) for n in ARMS}),
+    "four pairs, eight times": lambda w: dataclasses.replace(
+        w, **{n: np.tile(getattr(w, n)[:4], (8, 1)) for n in ARMS}
+    ),
     "no X arm": lambda w: dataclasses.replace(w, unlearned=None, unlearned_population=None),
     "X without its population": lambda w: dataclasses.replace(w, unlearned_population=None),
     "all three the same": lambda w: dataclasses.replace(w, into=w.out, unlearned=w.out),

@@ -19,9 +19,10 @@ def guarded(values, alternative):
 
 
 def equivalence(out, into, unlearned, margin, alpha):
-    """Assay and both contrasts, each by its guarded p-value."""
+    """Assay by Student's t (a planted control may lie exactly so far above O), both contrasts by the guarded p-value."""
+    gap = into - out
     return (
-        guarded(into - out, "greater") <= alpha
+        (np.ptp(gap) == 0 < gap[0] or stats.ttest_1samp(gap, 0, alternative="greater").pvalue <= alpha)
         and guarded(unlearned - (1 - margin) * out - margin * into, "less") <= alpha
         and guarded(unlearned - (1 + margin) * out + margin * into, "greater") <= alpha
     )
@@ -124,11 +125,6 @@ def klom(unlearned, never):
             sides.append([c / sum(counts) for c in counts])
         total += sum(p * math.log(p / q) for p, q in zip(*sides, strict=True))
     return total / unlearned.shape[1]
-
-
-def roc_band_contains(members, nonmembers, band, tpr_of):
-    """Whether a true curve lies within the band at every point of its grid."""
-    return all(low <= tpr_of(f) <= high for f, low, high in zip(band.fpr, band.low, band.high, strict=True))
 
 
 def epsilon_at(members, nonmembers, cut, delta, tail):

@@ -190,3 +190,25 @@ def test_spikes_that_the_probe_did_not_measure_break_the_check():
     assert spiked_arms(spike, "lira", object())[0].shape == (2, 3)
     with pytest.raises(CheckBroken):
         spiked_arms(spike, "looks", Looks())
+
+
+def test_the_same_model_twice_in_an_arm_breaks_the_check():
+    """The attack: one retraining presented as many."""
+    arms = bank(np.random.default_rng(0), pairs=6, records=4, unlearned=0.0)
+    for name in ("out", "into", "unlearned"):
+        changed = {}
+        for field in (name, f"{name}_population"):
+            values = getattr(arms, field).copy()
+            values[3] = values[1]
+            changed[field] = values
+        with pytest.raises(CheckBroken, match="same model twice"):
+            pair_scores(spy([]), dataclasses.replace(arms, **changed))
+
+
+def test_a_block_that_always_gets_the_same_answer_has_no_spread_of_its_references():
+    """The attack: a clamp whose score only varies because each pair is scored by other references."""
+    arms = bank(np.random.default_rng(1), pairs=8, records=4, unlearned=0.0)
+    clamped = dataclasses.replace(arms, unlearned=np.full_like(arms.unlearned, -1.0))
+    found = pair_scores(Lira().score, clamped)
+    assert np.ptp(found.unlearned) == 0
+    assert np.ptp(found.out) > 0

@@ -47,14 +47,14 @@ def audit_coins(scores: ArrayLike, trained: ArrayLike, level: float = 0.95, seed
 
     The cut is the median of all scores: it looks at no coin, so with nothing left every guess is right with
     probability ½, independently, and the limits are exact. Ties at the cut go by a seeded draw and not by position, which
-    may follow the coin. Scores that do not vary guess nothing and break the check.
+    may follow the coin. Scores that do not vary guess nothing: the limits are then 0 and 1.
     """
     values = finite("scores", scores, (None,))
     coins = booleans("trained", trained, (values.size,))
     if values.size < 2:
         raise CheckBroken("at least 2 canaries expected", got=str(values.size))
     if constant(values):
-        raise CheckBroken("the scores do not vary, so nothing was guessed", got=f"{values.size} equal scores")
+        return CoinAudit(correct=values.size // 2, coins=int(values.size), low=0.0, high=1.0, level=level)
     guess = np.zeros(values.size, bool)
     guess[by_score(values, seed)[values.size // 2 :]] = True
     correct, m = int((guess == coins).sum()), int(values.size)

@@ -193,7 +193,7 @@ def three_arm(arms: PairArms, rule: Rule) -> ThreeArm:
 
 def _outcome(assay: ContrastTest, minus: ContrastTest, plus: ContrastTest, rule: Rule) -> Outcome:
     """Failing asks fail_alpha of the assay and nothing of alpha: an alpha spent by retries must not hide a residue."""
-    if max(assay.guarded_above, minus.guarded_below, plus.guarded_above) <= rule.alpha:
+    if max(assay.above, minus.guarded_below, plus.guarded_above) <= rule.alpha:
         return Outcome.EQUIVALENT
     if assay.above <= rule.fail_alpha and minus.above <= rule.fail_alpha:
         return Outcome.RESIDUE
