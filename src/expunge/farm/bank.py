@@ -308,8 +308,13 @@ class Bank:
         column = self.inside()[:, slots[0]]
         return [
             (2 * pair, 2 * pair + 1) if column[2 * pair + 1] else (2 * pair + 1, 2 * pair)
-            for pair in range(self.spec.pairs)
+            for pair in range(self.judging)
         ]
+
+    @property
+    def judging(self) -> int:
+        """Complement pairs that judge: all of them, but for a rehearsal with pilot counts."""
+        return self.spec.pairs
 
     def sketches_of(self, slots: Sequence[int], kind: str = "bank") -> list[RecordSketch]:
         """What the bank keeps of each record: with it, deletion can be judged when the record is gone.
@@ -328,7 +333,7 @@ class Bank:
 
     def arms_of(self, records: Sequence[RecordSketch], unlearned: Sequence[Mapping[str, Any]] | None = None) -> Arms:
         """The arms of a block of which only the sketches are left."""
-        population, scores, sides = self.sketches().test, table_of(records), sides_of(records)
+        population, scores, sides = self.sketches().test, table_of(records), sides_of(records)[: self.judging]
         if len(scores) != 2 * self.spec.pairs:
             raise InputError("the sketches are of another bank", expected=f"{2 * self.spec.pairs} models")
         out, into = [side[0] for side in sides], [side[1] for side in sides]
