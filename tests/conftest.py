@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from workspaces import small_config
+from workspaces import small_config, vouch_for
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -28,7 +28,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Trained model, bank of 8 pairs, 4 anchors, and a quick self-test."""
+    """Trained model, bank of 8 pairs, 4 anchors, vouched for without a trial."""
     root = tmp_path_factory.mktemp("prepared") / "ws"
     from expunge import Workspace
     from expunge.training.recipe import load_recipe, parse_recipe
@@ -37,7 +37,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Workspace.create(root, config=small_config(), recipe=recipe) as workspace:
         workspace.train()
         workspace.bank()
-        workspace.selftest("quick")
+        vouch_for(workspace)
     return root
 
 

@@ -11,13 +11,11 @@ from typing import Any
 import pytest
 
 from evidence.story import selftest
-from expunge import Workspace
 from expunge.core import policy as policy_module
 from expunge.core import registry
 from expunge.core.sabotage import Attempt
 from expunge.core.selftest import REQUIRED_PROCESSES
 from expunge.evidence import verify_steps
-from expunge.training.recipe import load_recipe, parse_recipe
 from expunge.workflow import pipeline
 from expunge.workflow.selftest import stage
 from expunge.workflow.state import State
@@ -27,12 +25,7 @@ Patch = pytest.MonkeyPatch
 
 @pytest.fixture(scope="module")
 def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("stage") / "ws"
-    recipe = parse_recipe({**load_recipe("digits").model_dump(), "epochs": 1})
-    config = {"data": {"source": "digits"}, "compute": {"executor": "inline"}, "owner": {"name": "stage"}}
-    with Workspace.create(root, config=config, recipe=recipe) as workspace:
-        workspace.train()
-    return root
+    return stage.prepared_stage(tmp_path_factory.mktemp("stage") / "ws", selftest())
 
 
 def attempt(name: str, master: Path, folder: Path) -> Attempt:

@@ -45,12 +45,14 @@ class Scene(Protocol):
     """A throw-away workspace with a trained model, in which a cheating owner may do anything; and who judges them.
 
     The owner holds `folder`: keys, log, policy, files. The relying party holds its own copy of roots and policy from
-    before the cheat, and its own copy of the retained data.
+    before the cheat, and its own copy of the retained data. One record was deleted honestly before the scene began:
+    `certified` is its bundle, `requester` the receipt its requester took home. `records` are still there.
     """
 
     folder: Path
     records: tuple[str, ...]
-    block: str
+    certified: Path
+    requester: Path
 
     def workspace(self) -> AbstractContextManager[Any]:
         """The opened workspace, with the Python API that any owner has."""

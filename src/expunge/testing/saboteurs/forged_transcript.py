@@ -25,10 +25,8 @@ class ForgedTranscript:
     caught_by: tuple[str, ...] = ("recompute",)
 
     def attempt(self, scene: Scene) -> Attempt:
-        """The forgery, and an honest case of another record beside it."""
-        with scene.workspace() as owner:
-            honest = owner.run(owner.request(ids=[scene.records[1]]), ["retrain"]).certificate
-        control = scene.recompute(honest.path, honest.path.parent / "recompute.json") is None
+        """The honest certificate and the forgery, recomputed."""
+        control = scene.recompute(scene.certified, scene.certified.parent / "recompute.json") is None
         with scene.workspace() as owner:
             forged = owner.run(self._forged(owner, scene.records[0]), ["retrain"]).certificate
         refused = scene.recompute(forged.path, forged.path.parent / "recompute.json")

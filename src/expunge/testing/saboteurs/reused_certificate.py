@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-
 from expunge.core.sabotage import Attempt, Scene
+from expunge.evidence.bundle import read_bundle
+from expunge.evidence.envelope import payload_of
+from expunge.evidence.statement import parse_statement
 
 
 class ReusedCertificate:
-    """Erases one person's record and shows the certificate to a second person, and for another model.
+    """Shows one person's certificate to a second person, and for another model.
 
-    What it does: an honest deletion of one record; then its bundle is presented against the second requester's receipt,
+    What it does: the bundle of an honest deletion is presented against the second requester's receipt,
     and for the model that was in service before. Control: the first requester and the new model are answered.
     """
 
@@ -18,15 +19,12 @@ class ReusedCertificate:
 
     def attempt(self, scene: Scene) -> Attempt:
         """One bundle, three readers."""
-        first, second = scene.folder / "first.json", scene.folder / "second.json"
+        bundle = scene.certified
+        models = parse_statement(payload_of(read_bundle(bundle).json("certificate.json"))).predicate.models
+        before, after = models.before, models.after
         with scene.workspace() as owner:
-            case, other = owner.request(ids=[scene.records[0]]), owner.request(ids=[scene.records[1]])
-            shutil.copyfile(case.receipt, first)  # each requester takes their receipt home
-            shutil.copyfile(other.receipt, second)
-            before = owner.served().digest
-            bundle = owner.run(case).certificate.path
-            after = owner.served().digest
-        control = scene.verify(bundle, model=after, receipt=first) is None
+            second = owner.request(ids=[scene.records[0]]).receipt
+        control = scene.verify(bundle, model=after, receipt=scene.requester) is None
         if scene.verify(bundle, receipt=second) is None:
             return Attempt(accepted=True, by="the second requester was satisfied", control=control)
         if scene.verify(bundle, model=before) is None:

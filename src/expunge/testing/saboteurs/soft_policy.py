@@ -28,8 +28,7 @@ class SoftPolicy:
             if changed == honest or _opens(scene):
                 return Attempt(accepted=True, by=f"a policy with {soft.strip()} was read", control=changed != honest)
         file.write_text(honest, encoding="utf-8")
-        with scene.workspace() as owner:
-            bundle = owner.run(owner.request(ids=[scene.records[0]])).certificate.path
+        bundle = scene.certified
         control = scene.verify(bundle) is None
         refused = [scene.verify(bundle, margin=0.1), scene.verify(bundle, alpha=0.001)]
         if None in refused:

@@ -28,8 +28,7 @@ class ThresholdsChanged:
 
     def attempt(self, scene: Scene) -> Attempt:
         """The rewritten bundle in front of a relying party."""
-        with scene.workspace() as owner:
-            bundle = owner.run(owner.request(ids=[scene.records[0]])).certificate.path
+        bundle = scene.certified
         control = scene.verify(bundle) is None
         files = dict(read_bundle(bundle).files)
         plan = decode(Plan, read_bundle(bundle).json("plan.json"), what="plan.json")

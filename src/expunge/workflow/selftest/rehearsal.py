@@ -17,7 +17,7 @@ from expunge.evidence.commitment import KeyFile
 from expunge.evidence.durable import write_file
 from expunge.evidence.log import AuditLog
 from expunge.evidence.signers.file import FileSigner
-from expunge.farm.bank import Bank
+from expunge.farm.bank import Bank, Sketches
 from expunge.workflow.config import ComputeTable
 from expunge.workflow.intake import OpenCase, Resolution, resolve
 from expunge.workflow.state import State
@@ -37,6 +37,7 @@ class Rehearsal(Workspace):
         self.__dict__.update(real.__dict__)
         self._real = real
         self._answers: dict[str, Any] = {}
+        self._bank: Bank | None = None
         self.seed, self.pairs = seed, pairs
         if real.served().seconds < SMALL:
             self.config = real.config.model_copy(update={"compute": ComputeTable(engine="inline://")})
@@ -59,8 +60,10 @@ class Rehearsal(Workspace):
         return None
 
     def narrowed(self, bank: Bank) -> Bank:
-        """The first `pairs` complement pairs."""
-        return bank if self.pairs is None else _Narrow(bank, self.pairs)
+        """The first `pairs` complement pairs, read from disk once."""
+        if self._bank is None:
+            self._bank = _Narrow(bank, bank.spec.pairs if self.pairs is None else self.pairs)
+        return self._bank
 
     def close(self) -> None:
         """Close the scratch log; the real workspace stays open."""
@@ -74,6 +77,14 @@ class _Narrow(Bank):
     def __init__(self, bank: Bank, pairs: int) -> None:
         super().__init__(bank.spec, bank.folder, bank.blocks)
         self._pairs = pairs
+        self._read: dict[str, Any] = {}
+
+    def sketches(self, kind: str = "bank") -> Sketches:
+        """Read once: nothing changes a bank while the cheats are tried on it."""
+        if kind not in self._read:
+            self._read[kind] = super().sketches(kind)
+        found: Sketches = self._read[kind]
+        return found
 
     @property
     def judging(self) -> int:

@@ -34,8 +34,10 @@ from expunge.workflow.recompute import recompute
 from expunge.workflow.selftest.gate import Vouched, latest, record, subject_of
 from expunge.workflow.workspace import Workspace
 
-EPOCHS = 3
+EPOCHS = 2
 RECORDS = ("train/7/0007", "train/0/0000", "train/1/0001")
+DELETED = "train/2/0002"
+RECEIPT = "requester.json"
 BROKEN = "the scene does not work: its honest twin was refused"
 
 
@@ -56,10 +58,11 @@ class Stage:
     """One scene. `folder` is the owner's; roots and policy were copied by the relying party before the owner began."""
 
     records = RECORDS
-    block = "canary"
 
     def __init__(self, folder: Path, outside: Path, report: SelftestReport) -> None:
         self.folder, self._outside, self._report = folder, outside, report
+        self.requester = folder / RECEIPT
+        self.certified = next((folder / "cases").glob("*/certificate.zip"))
         outside.mkdir(parents=True)
         for name in ("roots.json", "policy.yaml"):
             shutil.copyfile(folder / name, outside / name)
@@ -132,12 +135,8 @@ def processes() -> tuple[str, ...]:
 
 def try_processes(folder: Path, report: SelftestReport, advance: Callable[[str], None]) -> dict[str, Attempt]:
     """Every sabotaged process in a fresh copy of one prepared stage."""
-    master = folder / "stage"
-    recipe = parse_recipe({**load_recipe("digits").model_dump(), "epochs": EPOCHS})
-    config = {"data": {"source": "digits"}, "compute": {"executor": "inline"}, "owner": {"name": "stage"}}
-    with Workspace.create(master, config=config, recipe=recipe, policy=DEFAULT) as workspace:
-        workspace.train()
     whole = replace(report, tallies=(*report.tallies, *_pending(report)))
+    master = prepared_stage(folder / "stage", whole)
     attempts = {}
     for name in processes():
         advance(name)
@@ -145,6 +144,21 @@ def try_processes(folder: Path, report: SelftestReport, advance: Callable[[str],
         attempts[name] = registry.load("saboteurs", name)().attempt(Stage(copy, folder / f"{name}-outside", whole))
         shutil.rmtree(copy)
     return attempts
+
+
+def prepared_stage(folder: Path, report: SelftestReport) -> Path:
+    """A trained workspace in which one record was deleted honestly."""
+    recipe = parse_recipe({**load_recipe("digits").model_dump(), "epochs": EPOCHS})
+    config = {"data": {"source": "digits"}, "compute": {"engine": "inline://"}, "owner": {"name": "stage"}}
+    with Workspace.create(folder, config=config, recipe=recipe, policy=DEFAULT) as workspace:
+        workspace.train()
+    stage = StageWorkspace(folder)
+    stage.report = report
+    with stage:
+        case = stage.request(ids=[DELETED])
+        shutil.copyfile(case.receipt, folder / RECEIPT)
+        stage.run(case, ["retrain"])
+    return folder
 
 
 def _pending(report: SelftestReport) -> list[Tally]:
