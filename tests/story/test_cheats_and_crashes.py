@@ -296,7 +296,7 @@ def test_x_arm_models_are_gone_even_when_the_arm_fails(folder: Path, monkeypatch
     with Workspace.open(folder) as workspace:
         bank = next((folder / "store/banks").iterdir())
         before = {path.name for path in bank.iterdir()}
-        monkeypatch.setattr(member, "_answers", broken)
+        monkeypatch.setattr(member._Member, "answers", broken)
         with pytest.raises(RuntimeError):
             workspace.run(workspace.request(block="canary"), ["finetune"])
         assert {path.name for path in bank.iterdir()} == before

@@ -59,9 +59,10 @@ class Coins:
         if job.coins is None:
             return self._finding(Verdict.UNVERIFIABLE, "no canaries with coins were deleted by this request")
         level = 1 - spent_alpha(2 * _ERROR, job.attempt)
-        if constant(finite("candidate", job.coins.candidate, (None,))):
+        candidate, original = _scores(job.coins)
+        if constant(candidate):
             return self._finding(Verdict.INCONCLUSIVE, "the candidate answers every canary alike: no model does that")
-        if constant(finite("original", job.coins.original, (None,))):
+        if constant(original):
             return self._finding(Verdict.UNVERIFIABLE, "the original answers every canary alike, so nothing was seen")
         judged = _judge(job.coins, level, 1 - job.limits.alpha / _SIDES)
         verdict, reason = self._decide(judged, job)
@@ -145,12 +146,16 @@ class Coins:
         )
 
 
+def _scores(coins: Evidence) -> tuple[Floats, Floats]:
+    """Scores (m,) of candidate and original for the same coins. Raises CheckBroken on anything else."""
+    m = len(coins.trained)
+    if m < 2:
+        raise CheckBroken("too few coins were flipped", expected="at least 2", got=str(m))
+    return finite("candidate", coins.candidate, (m,)), finite("original", coins.original, (m,))
+
+
 def _judge(coins: Evidence, level: float, strict: float) -> _Judged:
-    m = finite("candidate", coins.candidate, (None,)).size
-    candidate = finite("candidate", coins.candidate, (m,))
-    original = finite("original", coins.original, (None,))
-    if original.size != m:
-        raise CheckBroken("scores of the original for the same coins expected", expected=str(m), got=str(original.size))
+    candidate, original = _scores(coins)
     return _Judged(
         candidate=audit_coins(candidate, coins.trained, level),
         original=audit_coins(original, coins.trained, level),

@@ -9,6 +9,7 @@ bank) in exactly half of them. Both are personal data: they expire with their wi
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import zipfile
 import zlib
@@ -25,6 +26,7 @@ from expunge.core.codec import digest_of
 from expunge.core.errors import InputError, InputProblems, IntegrityError
 from expunge.core.plan import Compute
 from expunge.core.protocols import Arms, Progress, Task, silent
+from expunge.evidence.durable import write_file
 from expunge.farm.index import BLANK, DESTROY, INDEX, RETIRE, Artefact, Index
 from expunge.farm.manifest import Seen, read_manifest
 from expunge.farm.sketch import RecordSketch, sides_of, table_of
@@ -368,11 +370,10 @@ def _arrays_digest(arrays: Mapping[str, Any]) -> str:
 
 
 def write_sketch(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Publish a sketch atomically, 0600."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    np.savez(temporary, **arrays)
-    temporary.chmod(0o600)
-    os.replace(temporary, path)
+    """Publish a sketch atomically, 0600. Raises StorageError."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_file(path, buffer.getvalue(), mode=0o600)
 
 
 def _stack(results: Sequence[Mapping[str, Any]] | None, field: str) -> Floats | None:

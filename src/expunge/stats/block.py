@@ -161,23 +161,19 @@ def measured_files(measured: Measured) -> Deployed | None:
     """The same on the served file, the original and the anchors; None where the file was not measured."""
     if measured.candidate is None or measured.original is None:
         return None
+    models = [measured.candidate, measured.original, *measured.out_anchors, *measured.in_anchors]
+    block, population = _stacked(models, "block"), _stacked(models, "population")
+    end = 2 + len(measured.out_anchors)
     return Deployed(
-        candidate=_stacked([measured.candidate], "block"),
-        original=_stacked([measured.original], "block"),
-        out_anchors=_anchors(measured, measured.out_anchors, "block"),
-        in_anchors=_anchors(measured, measured.in_anchors, "block"),
-        candidate_population=_stacked([measured.candidate], "population"),
-        original_population=_stacked([measured.original], "population"),
-        out_population=_anchors(measured, measured.out_anchors, "population"),
-        in_population=_anchors(measured, measured.in_anchors, "population"),
+        candidate=block[:1],
+        original=block[1:2],
+        out_anchors=block[2:end],
+        in_anchors=block[end:],
+        candidate_population=population[:1],
+        original_population=population[1:2],
+        out_population=population[2:end],
+        in_population=population[end:],
     )
-
-
-def _anchors(measured: Measured, models: Sequence[Mapping[str, ArrayLike]], key: str) -> Floats:
-    if models:
-        return _stacked(models, key)
-    like = np.asarray((measured.candidate or {})[key])
-    return np.zeros((0, *like.shape))
 
 
 def _stacked(models: Sequence[Mapping[str, ArrayLike]], key: str) -> Floats:
