@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from expunge.core.finding import Verdict
 from expunge.core.plan import Numerics
 
 
@@ -48,6 +49,7 @@ class State:
     """Model in service with what the log pins about it, banks, handles of all cases in order, open incidents.
 
     `planned` and `judged` count, per keyed record handle, the plans committed and those whose findings were recorded.
+    `looked` are the cases that the newest bank has judged, and whether it found a residue in any attempt.
     """
 
     model: str | None = None
@@ -59,6 +61,7 @@ class State:
     planned: dict[str, int] = field(default_factory=dict)
     judged: dict[str, int] = field(default_factory=dict)
     pending: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    looked: dict[str, bool] = field(default_factory=dict)
 
     @classmethod
     def fold(cls, entries: Iterable[Any]) -> State:
@@ -83,7 +86,7 @@ class State:
                 design=payload.get("design"),
                 sketches=payload.get("sketches"),
             )
-            return replace(self, banks=(*self.banks, record))
+            return replace(self, banks=(*self.banks, record), looked={})
         if kind == "bank.retired":
             return replace(self, banks=tuple(bank for bank in self.banks if bank.digest != payload["bank"]))
         if kind == "data.purged":
@@ -96,10 +99,17 @@ class State:
             handles = tuple(payload["subjects"])
             return replace(self, planned=_counted(self.planned, handles), pending={**self.pending, case: handles})
         if kind == "findings.recorded":
-            return replace(self, judged=_counted(self.judged, self.pending.get(case, ())))
+            return replace(self, judged=_counted(self.judged, self.pending.get(case, ())), looked=self._looked(body))
         if kind == "incident.opened":
             return replace(self, incidents=(*self.incidents, case))
         return self
+
+    def _looked(self, body: Any) -> dict[str, bool]:
+        verdict = body["payload"].get("verdicts", {}).get("membership")
+        if not self.banks or verdict in (None, Verdict.UNVERIFIABLE.value):
+            return self.looked
+        case = body["case"]
+        return {**self.looked, case: self.looked.get(case, False) or verdict == Verdict.FAIL.value}
 
 
 def _counted(counts: dict[str, int], handles: tuple[str, ...]) -> dict[str, int]:

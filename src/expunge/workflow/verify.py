@@ -38,6 +38,7 @@ def verify(
     refusal = bank.refuses(resolution.slots) if bank is not None else None
     usable = bank if refusal is None else None
     number = seed_number(seed) & 0x7FFFFFFF
+    looks, found = _earlier(workspace, resolution)
     asked = measure(workspace, resolution, plan, executed, usable, number)
     job = CheckJob(
         limits=workspace.policy.limits,
@@ -50,6 +51,8 @@ def verify(
         correctness=_correctness(workspace, bank, served, resolution),
         provenance=_provenance(workspace, resolution, executed, plan_index),
         attempt=plan.attempt,
+        looks=looks,
+        found=found,
         measured=asked.measured,
         unable=asked.unable,
         spikes=asked.spikes,
@@ -68,6 +71,15 @@ def verify(
         findings.append(registry.load("checks", spec.check)().run(job))
     workspace.progress("checks", len(plan.checks), len(plan.checks))
     return tuple(findings)
+
+
+def _earlier(workspace: Workspace, resolution: Resolution) -> tuple[int, int]:
+    """Requests about other records that this bank has judged, and those of them in which it found a residue."""
+    state = workspace.state()
+    others = [
+        found for case, found in state.looked.items() if not set(state.pending.get(case, ())) & set(resolution.subjects)
+    ]
+    return len(others), sum(others)
 
 
 class _Served:
