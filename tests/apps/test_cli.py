@@ -117,6 +117,15 @@ def test_adopt_refuses_a_pickle(prepared: Path, tmp_path: Path) -> None:
     assert "safetensors" in done.stderr
 
 
+def test_help_names_every_verb() -> None:
+    from expunge.apps.cli.main import ORDER
+
+    listed = [
+        line.split()[1] for line in expunge("--help").stdout.splitlines() if line.startswith("│ ") and line[2] != " "
+    ]
+    assert [name for name in listed if not name.startswith("-")] == list(ORDER)
+
+
 def test_help_neither_imports_torch_nor_numpy() -> None:
     script = (
         "import sys; sys.argv = ['expunge', '--help']\n"

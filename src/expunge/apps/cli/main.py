@@ -25,10 +25,12 @@ ORDER = (
     "plan",
     "run",
     "verify",
+    "verify-scores",
     "recompute",
     "report",
     "log",
     "demo",
+    "bench",
 )
 
 
@@ -47,7 +49,9 @@ class _Verbs(TyperGroup):
             return None
         module = importlib.import_module(f"expunge.apps.cli.{cmd_name.replace('-', '_')}")
         if hasattr(module, "app"):
-            return typer.main.get_command(module.app)
+            group = typer.main.get_command(module.app)
+            group.name = cmd_name
+            return group
         verb = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
         verb.command(name=cmd_name)(module.command)
         return typer.main.get_command(verb)
