@@ -20,6 +20,7 @@ from hardware import hardware
 
 from expunge import Workspace
 from expunge.core.codec import loads
+from expunge.training.recipe import load_recipe
 
 
 def prepared(folder: Path, pairs: int, anchors: int) -> Workspace:
@@ -34,7 +35,7 @@ def prepared(folder: Path, pairs: int, anchors: int) -> Workspace:
             "owner": {"name": "benchmark"},
             "compute": {"engine": "process://?n=2"},
         }
-        workspace = Workspace.create(folder, config=config)
+        workspace = Workspace.create(folder, config=config, recipe=load_recipe("digits"))
     workspace.train()
     if not workspace.state().banks:
         workspace.bank()
