@@ -21,7 +21,8 @@ _RATE = 0.25
 def spike(adapter: Any, job: FitJob, weights: Path, plan: ProbePlan, dose: int) -> FitResult:
     """Continue from `weights` for `dose` epochs on the block and as many retained records of `job`'s own half.
 
-    The rate is a quarter of the recipe's peak, without warm-up: a dose is one more look at each record of the block.
+    The rate is a quarter of the recipe's peak and stays there: a dose is one more look at each record of the block.
+    (Falling to 0 as in the recipe, the last step of a dose would do nothing, and a dose of one step is its last.)
     """
     company = _company(job, plan, len(plan.block))
     shown = FitJob(
@@ -33,7 +34,7 @@ def spike(adapter: Any, job: FitJob, weights: Path, plan: ProbePlan, dose: int) 
         universe=tuple(sorted({*plan.block, *company})),
         keep_checkpoints=False,
     )
-    settings = {"epochs": dose, "lr": _RATE * float(job.recipe["lr"]), "warmup": 0.0}
+    settings = {"epochs": dose, "lr": _RATE * float(job.recipe["lr"]), "warmup": 0.0, "final_lr": 1.0}
     result: FitResult = adapter.tune(shown, weights, settings)
     return result
 
