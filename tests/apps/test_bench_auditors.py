@@ -43,8 +43,16 @@ def test_a_method_that_always_claims_never_claims_or_breaks():
     assert never["flagged"] == 0
     assert broken["runs"] == 0
     assert broken["why"] == "ZeroDivisionError: peer"
-    assert verdict_of([{**always, "low": 0.8}]) == "invalid"
-    assert verdict_of([broken]) == ""
+    assert verdict_of([always], cells=3) == "invalid"
+    assert verdict_of([broken], cells=3) == ""
+
+
+def test_a_library_is_blamed_for_a_rate_and_not_for_the_width_of_the_table():
+    row = {"flagged": 39, "runs": 497}
+    assert verdict_of([row], cells=1) == "invalid"
+    assert verdict_of([row], cells=57) == "no excess"
+    assert verdict_of([{"flagged": 60, "runs": 497}], cells=57) == "invalid"
+    assert verdict_of([{"flagged": 0, "runs": 7}], cells=57) == "too few runs"
 
 
 def test_a_slow_method_stops_at_its_budget():

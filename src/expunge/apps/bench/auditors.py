@@ -132,9 +132,17 @@ def _with_interval(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**row, "share": share.estimate, "low": share.low, "high": share.high}
 
 
-def verdict_of(rows: Sequence[Mapping[str, Any]]) -> str:
-    """`valid` when no lower limit exceeds the nominal 5 %, else `invalid`; nothing without rows."""
+def verdict_of(rows: Sequence[Mapping[str, Any]], cells: int) -> str:
+    """`invalid` when a rate lies above the nominal 5 %, with an error of 5 % for all `cells` of the table together;
+    `too few runs` where even a share of one half could not show it, else `no excess`; nothing without rows."""
     measured = [row for row in rows if row["runs"]]
     if not measured:
         return ""
-    return "invalid" if any(row["low"] > NOMINAL for row in measured) else "valid"
+    if any(_above(int(row["flagged"]), int(row["runs"]), cells) for row in measured):
+        return "invalid"
+    few = any(not _above(int(row["runs"]) // 2, int(row["runs"]), cells) for row in measured)
+    return "too few runs" if few else "no excess"
+
+
+def _above(flagged: int, runs: int, cells: int) -> bool:
+    return (clopper_pearson(flagged, runs, 1 - 0.05 / cells).low or 0.0) > NOMINAL

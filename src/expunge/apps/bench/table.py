@@ -13,13 +13,14 @@ START, END = "<!-- auditors: start -->", "<!-- auditors: end -->"
 def grid(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     """Library, bound, one cell a size, verdict; a library that was not measured gives its reason."""
     sizes = [int(m) for m in result["settings"]["sizes"]]
+    cells = sum(len(library["rows"]) for library in result["libraries"])
     for library in result["libraries"]:
         label = f"{library['name']} {library['version']}".strip()
         if not library["rows"]:
             yield (label, library["why"] or "no rows", *("" for _ in sizes), "")
         for method in dict.fromkeys(row["method"] for row in library["rows"]):
             rows = {row["m"]: row for row in library["rows"] if row["method"] == method}
-            yield (label, method, *(_cell(rows.get(m)) for m in sizes), verdict_of(list(rows.values())))
+            yield (label, method, *(_cell(rows.get(m)) for m in sizes), verdict_of(list(rows.values()), cells))
 
 
 def records(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
