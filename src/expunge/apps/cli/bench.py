@@ -64,7 +64,8 @@ def _show(console: Console, result: dict[str, Any]) -> None:
         (("library", "claim at 5 %", *sizes, "verdict"), grid(result)),
         (("p-value", "anchors", *alphas), records(result)),
     ):
-        table = Table(*head)
-        for row in rows:
-            table.add_row(*(escape(cell) for cell in row))
+        table, before = Table(*head), ""
+        for name, *cells in rows:
+            table.add_row("" if name == before else escape(name), *map(escape, cells))
+            before = name
         console.print(table)
