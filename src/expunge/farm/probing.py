@@ -42,6 +42,11 @@ class Probed:
     fit: FitJob
 
 
+def output_attacks(names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the named attacks that need nothing but outputs; all others look into a model or ask it more."""
+    return tuple(name for name in names if not isinstance(registry.load("attacks", name)(), Probe))
+
+
 def probes_among(names: Sequence[str], adapter: Any) -> tuple[tuple[str, ...], dict[str, str]]:
     """Those of `kind/name` that are probes and can run on this family; and the reason for each that cannot."""
     able, unable = [], {}

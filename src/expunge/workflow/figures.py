@@ -12,6 +12,7 @@ from expunge.core import registry
 from expunge.core.codec import encode
 from expunge.core.protocols import AttackJob
 from expunge.farm.bank import Sketches
+from expunge.farm.probing import output_attacks
 from expunge.stats.roc import auc, histogram, roc, tpr_at_fpr
 from expunge.workflow.verify import open_bank
 
@@ -25,7 +26,8 @@ POINTS = 40
 def figure_data(workspace: Workspace) -> Mapping[str, Any]:
     """Per attack: ROC on a fixed grid, AUC, TPR at 1 % FPR, and score histograms with at least 20 records a bin.
 
-    The first two pairs' models are attacked with all other pairs as references. Empty without a bank of four pairs.
+    Of the attacks that the policy names, those that need outputs alone: the sketches have nothing else. The first two
+    pairs' models are attacked with all other pairs as references. Empty without a bank of four pairs.
     """
     bank = open_bank(workspace)
     if bank is None or 2 * bank.spec.pairs < 2 * TARGETS:
@@ -34,7 +36,7 @@ def figure_data(workspace: Workspace) -> Mapping[str, Any]:
     present: NDArray[np.bool_] = np.asarray(sketches.inside.any(0))
     inside = sketches.inside[:TARGETS][:, present]
     figures = {}
-    for name in registry.names("attacks"):
+    for name in output_attacks(workspace.policy.attacks):
         scores = np.asarray(registry.load("attacks", name)().score(_job(sketches, present)).values)
         figures[name] = _figure(scores[inside], scores[~inside])
     return figures

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from expunge.core import registry
 from expunge.core.finding import Finding, Guarantee, Verdict
 from expunge.core.policy import Limits
-from expunge.core.protocols import Arms, CheckJob, Deployed, Probe
+from expunge.core.protocols import Arms, CheckJob, Deployed
 from expunge.core.selftest import Alarms, Dose
 from expunge.farm.bank import Bank
+from expunge.farm.probing import output_attacks
 from expunge.stats.block import pair_scores
 from expunge.stats.canary import canary_power
 from expunge.stats.intervals import share_at_least, share_at_most
@@ -60,16 +61,10 @@ def alarms(check: str, source: str, signals: Sequence[str], judged: Sequence[Jud
     )
 
 
-def output_signals(workspace: Rehearsal) -> tuple[str, ...]:
-    """Signals of the policy that need nothing but the bank's sketches."""
-    named = workspace.policy.attacks
-    return tuple(name for name in named if not isinstance(registry.load("attacks", name)(), Probe))
-
-
 def deployed_alarms(workspace: Rehearsal, bank: Bank | None, blocks: Iterable[Sequence[int]]) -> tuple[Alarms, ...]:
     """Each OUT model of each block, left out in turn and judged as if it were the served file: among the full-size
     anchors, and, where the bank is large enough, among its own half-size models."""
-    signals, found = output_signals(workspace), []
+    signals, found = output_attacks(workspace.policy.attacks), []
     for source, peers in (("anchors", _anchors), ("half-size bank models", _members)):
         groups = [peers(bank, slots) for slots in blocks] if bank is not None else []
         judged = [item for group in groups for item in _left_out(workspace, signals, group)]
@@ -124,7 +119,7 @@ def membership_alarms(workspace: Rehearsal, bank: Bank | None, blocks: Sequence[
     """Per block, half of the pairs judged with the other half's OUT models in the place of X."""
     source, signals = (
         "OUT models of one half of the pairs as X of the other half, a block a trial",
-        output_signals(workspace),
+        output_attacks(workspace.policy.attacks),
     )
     if bank is None or bank.spec.pairs < LEAST_PAIRS:
         return alarms("membership", source, signals, [], f"a bank of {LEAST_PAIRS} pairs is needed")
@@ -160,7 +155,7 @@ def power_of_canaries(workspace: Rehearsal, bank: Bank | None, slots: Sequence[i
     """Power at d = 3 SD of the weakest signal on a planted block, and the reason where there is none."""
     if bank is None or slots is None:
         return None, "no bank" if bank is None else "no planted block that the bank can judge"
-    limits, signals = workspace.policy.limits, output_signals(workspace)
+    limits, signals = workspace.policy.limits, output_attacks(workspace.policy.attacks)
     rule = Rule(
         margin=limits.margin, alpha=limits.alpha, fail_alpha=limits.alpha / max(len(workspace.policy.attacks), 1)
     )
