@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from expunge.core import registry
 from expunge.core.codec import encode
+from expunge.core.selftest import Tally
 from expunge.evidence.predicate import NON_CLAIMS, Predicate
 from expunge.evidence.sentence import custody_line, sentence_of
 from expunge.workflow.figures import figure_data
@@ -39,6 +40,7 @@ def view(workspace: Workspace, accepted: Accepted, purged: Purge, draft: Predica
         "figures": figure_data(workspace),
         "bank_n": draft.bank.n if draft.bank else 0,
         "facts": _facts(workspace, accepted, draft),
+        "selftest": _selftest(workspace, draft),
         "purged": list(purged.purged),
         "retiring": list(purged.retiring),
         "failed": _failed(accepted),
@@ -57,13 +59,30 @@ def _failed(accepted: Accepted) -> list[str]:
     ]
 
 
-def _selftest(workspace: Workspace, draft: Predicate) -> str:
-    """What the self-test says, in its own words."""
+def _selftest(workspace: Workspace, draft: Predicate) -> Mapping[str, Any]:
+    """What the self-test found, in its own words, cheat by cheat and check by check; only a sentence where there is none."""
     found = latest(workspace, before=draft.plan.index)
     if found is None:
-        return draft.selftest_reason
-    honest = "; ".join(f"{item.check}, {item.source}: {item.claim}" for item in found.report.alarms)
-    return f"{found.report.sentence}. False alarms: {honest or 'not measured'}. {found.digest}, {found.report.size}"
+        return {"sentence": draft.selftest_reason, "made": "", "cheats": [], "alarms": []}
+    report = found.report
+    return {
+        "sentence": report.sentence,
+        "made": f"{report.size}, {encode(report.made_at)[:10]}, {report.pairs} pairs, {report.anchors} anchors, {found.digest}",
+        "cheats": [_cheat(tally) for tally in report.tallies],
+        "alarms": [{"check": item.check, "source": item.source, "claim": item.claim} for item in report.alarms],
+    }
+
+
+def _cheat(tally: Tally) -> Mapping[str, Any]:
+    caught = [f"{check} {count}" for check, count in tally.caught.items()]
+    undecided = [f"undecided {tally.undecided}"] if tally.undecided else []
+    return {
+        "name": tally.saboteur.replace("_", " "),
+        "tried": tally.tried,
+        "certified": tally.certified,
+        "upper": tally.upper,
+        "by": tally.skipped or ", ".join([*caught, *undecided]),
+    }
 
 
 def _facts(workspace: Workspace, accepted: Accepted, draft: Predicate) -> dict[str, str]:
@@ -80,5 +99,4 @@ def _facts(workspace: Workspace, accepted: Accepted, draft: Predicate) -> dict[s
         "policy": draft.policy,
         "legal basis": f"{draft.basis.ground}, received {encode(draft.basis.received)[:10]}",
         "numerics": ", ".join(f"{key} {value}" for key, value in encode(draft.numerics).items() if value is not None),
-        "self-test": _selftest(workspace, draft),
     }
