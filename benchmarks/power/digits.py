@@ -20,6 +20,7 @@ from expunge.core.plan import Compute
 from expunge.core.protocols import Arms, AttackJob, Task
 from expunge.farm.bank import Bank, BankSpec
 from expunge.farm.member import open_data
+from expunge.farm.probing import ProbePlan
 from expunge.stats.block import pair_scores
 from expunge.stats.intervals import clopper_pearson
 from expunge.stats.power import Design, measured, needed_pairs
@@ -69,7 +70,8 @@ def build(
     if not retrained:
         return bank, held, []
     gone = sorted(slot for name in list(held)[:retrained] for slot in held[name])
-    common = {"bank": bank.spec, "method": "retrain", "seed": SEED, "params": {}, "forget": gone}
+    plan = ProbePlan(probes=(), block=tuple(gone), neighbours=(), retained=(), population=(), seed=0)
+    common = {"bank": bank.spec, "method": "retrain", "seed": SEED, "params": {}, "plan": plan, "doses": []}
     tasks = [
         Task(function="expunge.farm.member:unlearn", arguments={**common, "number": number}, label=f"x {number}")
         for number in range(2 * PAIRS)
