@@ -24,7 +24,9 @@ from expunge.evidence.envelope import sign_envelope
 from expunge.evidence.keys import TrustRoots, write_roots
 from expunge.evidence.predicate import RECOMPUTED, Recomputed
 
-from .test_bundle_tampering import LIES, Released, Repeating, TwinsAtTheirPlaces, forged_log
+from .bundles import forged_log
+from .test_bundle_log import Repeating, TwinsAtTheirPlaces
+from .test_bundle_tampering import LIES, Released
 
 SOURCE = Path(shipped.__file__)
 
