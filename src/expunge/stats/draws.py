@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import special
@@ -33,19 +34,44 @@ class Draws:
 
 def draw_runs(covariance: Floats, *, signals: int, correlation: float, pairs: int, seed: int, runs: int) -> Draws:
     """Runs of n pairs on S signals that correlate by one number. Raises nothing: the caller checked."""
-    factor, rng = _factor(covariance, signals, correlation), np.random.default_rng(seed)
-    size, n = factor.shape[0], pairs
-    means = rng.standard_normal((runs, size)) @ factor.T / math.sqrt(n)
-    scatter = (factor @ _wishart_root(size, n - 1, runs, rng)).reshape(runs, signals, 3, -1)
+    factor, n = _factor(covariance, signals, correlation), pairs
+    standard = _standard(signals, n, seed, runs)
+    means = standard.means @ factor.T / math.sqrt(n)
+    scatter = (factor @ standard.root).reshape(runs, signals, 3, -1)
     variance = 6 * n * (n - 1) / ((n - 2) * (n + 1) * (n + 3))  # of the sample skewness of n Gaussians
     return Draws(
         means=means.reshape(runs, signals, 3),
         covariances=scatter @ scatter.transpose(0, 1, 3, 2) / (n - 1),
-        skew=rng.standard_normal((runs, signals, 2)) * math.sqrt(variance),
-        uniform=rng.random((runs, signals)),
+        skew=standard.skew * math.sqrt(variance),
+        uniform=standard.uniform,
         covariance=covariance,
         pairs=n,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Standard:
+    """The same draws before they got a covariance: `means` (runs, 3S), `root` (runs, 3S, ·), `skew`, `uniform`."""
+
+    means: Floats
+    root: Floats
+    skew: Floats
+    uniform: Floats
+
+
+@lru_cache(maxsize=16)
+def _standard(signals: int, pairs: int, seed: int, runs: int) -> _Standard:
+    """Kept, because every signal of a judgement is planned with the same seed at the same n; 3 MB each at 4,000 runs."""
+    rng = np.random.default_rng(seed)
+    found = _Standard(
+        means=rng.standard_normal((runs, 3 * signals)),
+        root=_wishart_root(3 * signals, pairs - 1, runs, rng),
+        skew=rng.standard_normal((runs, signals, 2)),
+        uniform=rng.random((runs, signals)),
+    )
+    for array in (found.means, found.root, found.skew, found.uniform):
+        array.setflags(write=False)
+    return found
 
 
 def _factor(covariance: Floats, signals: int, correlation: float) -> Floats:
@@ -67,43 +93,56 @@ def _wishart_root(size: int, freedom: int, runs: int, rng: np.random.Generator) 
     return root
 
 
-def shown(
-    drawn: Draws,
-    *,
-    margin: float,
-    alphas: tuple[float, float],
-    gap: float,
-    residual: float,
-    further: Further | None,
-) -> Bools:
-    """(runs, S): whether the signal passes. `alphas` are of the contrasts and of the assay.
+class Passing:
+    """Which runs pass, as a function of the truth; what does not depend on it is computed once.
 
-    `gap` is E(I − O) in SD of O, `residual` the true r.
+    `alphas` are of the contrasts and of the assay.
     """
-    t = margin
-    means = drawn.means + np.array([0.0, gap, residual * gap])
-    right = _beyond(drawn, means, np.array([-1.0, 1.0, 0.0]), alphas[1], None)
-    right &= _beyond(drawn, means, -np.array([t - 1, -t, 1.0]), alphas[0], -drawn.skew[..., 0])
-    right &= _beyond(drawn, means, np.array([-1 - t, t, 1.0]), alphas[0], drawn.skew[..., 1])
-    if further is None:
-        return right
-    right &= _close(drawn, means, further.absolute, float(special.ndtri(1 - alphas[0])))
-    right &= _varies_alike(drawn, further)
-    distance, half = _standardised(drawn, means, 1, float(special.ndtri(1 - GAP_ALPHA)))
-    narrow = distance + half < further.midpoint_gap
-    return np.asarray(right & (_few(drawn, gap, residual, further) | narrow), dtype=np.bool_)
+
+    def __init__(self, drawn: Draws, *, margin: float, alphas: tuple[float, float], further: Further | None) -> None:
+        self._drawn, self._alpha, self._further = drawn, alphas[0], further
+        t = margin
+        self._contrasts = (
+            _Contrast(drawn, (-1.0, 1.0, 0.0), alphas[1], None),
+            _Contrast(drawn, (1 - t, t, -1.0), alphas[0], -drawn.skew[..., 0]),
+            _Contrast(drawn, (-1 - t, t, 1.0), alphas[0], drawn.skew[..., 1]),
+        )
+        self._varies_alike = None if further is None else _varies_alike(drawn, further)
+
+    def __call__(self, gap: float, residual: float) -> Bools:
+        """(runs, S): whether the signal passes when E(I − O) is `gap` SD of O and the true r is `residual`."""
+        right = self._contrasts[0].above(gap, residual)
+        for contrast in self._contrasts[1:]:
+            right &= contrast.above(gap, residual)
+        further, drawn, alike = self._further, self._drawn, self._varies_alike
+        if further is None or alike is None or not right.any():
+            return right
+        means = drawn.means + np.array([0.0, gap, residual * gap])
+        right &= _close(drawn, means, further.absolute, float(special.ndtri(1 - self._alpha)))
+        right &= alike
+        distance, half = _standardised(drawn, means, 1, float(special.ndtri(1 - GAP_ALPHA)))
+        narrow = distance + half < further.midpoint_gap
+        return np.asarray(right & (_few(drawn, gap, residual, further) | narrow), dtype=np.bool_)
 
 
-def _beyond(drawn: Draws, means: Floats, weights: Floats, alpha: float, skew: Floats | None) -> Bools:
-    """Whether a contrast is shown to be above 0: Student's t, and Hall's transform where a skewness is given."""
-    n, bar = drawn.pairs, float(special.stdtrit(drawn.pairs - 1, 1 - alpha))
-    variance = np.einsum("a,rsab,b->rs", weights, drawn.covariances, weights)
-    t = means @ weights / np.sqrt(np.maximum(variance, 1e-300) / n)
-    found = t > bar
-    if skew is None:
-        return np.asarray(found, dtype=np.bool_)
-    bent = t + skew * t**2 / (3 * math.sqrt(n)) + skew**2 * t**3 / (27 * n) + skew / (6 * math.sqrt(n))
-    return np.asarray(found & (bent > bar), dtype=np.bool_)
+class _Contrast:
+    """A weighted sum of O, I and X: Student's t, and Hall's transform where a skewness is given."""
+
+    def __init__(self, drawn: Draws, weights: tuple[float, float, float], alpha: float, skew: Floats | None) -> None:
+        n, w = drawn.pairs, np.array(weights)
+        variance = np.einsum("a,rsab,b->rs", w, drawn.covariances, w)
+        self._scale = np.sqrt(np.maximum(variance, 1e-300) / n)
+        self._base, self._weights, self._skew, self._pairs = drawn.means @ w, weights, skew, n
+        self._bar = float(special.stdtrit(n - 1, 1 - alpha))
+
+    def above(self, gap: float, residual: float) -> Bools:
+        """Whether the contrast is shown to be above 0."""
+        t = (self._base + gap * (self._weights[1] + residual * self._weights[2])) / self._scale
+        found, n, skew = t > self._bar, self._pairs, self._skew
+        if skew is None:
+            return np.asarray(found, dtype=np.bool_)
+        bent = t + skew * t**2 / (3 * math.sqrt(n)) + skew**2 * t**3 / (27 * n) + skew / (6 * math.sqrt(n))
+        return np.asarray(found & (bent > self._bar), dtype=np.bool_)
 
 
 def _close(drawn: Draws, means: Floats, bound: float, bar: float) -> Bools:

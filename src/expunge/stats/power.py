@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from expunge.core.errors import CheckBroken
 from expunge.stats.arrays import Floats, finite
-from expunge.stats.draws import Draws, draw_runs, shown
+from expunge.stats.draws import Draws, Passing, draw_runs
 from expunge.stats.intervals import constant
 from expunge.stats.verdict import Further
 
@@ -90,7 +90,7 @@ def power_at(design: Design, *, pairs: int, gap: float, seed: int, residual: flo
     """
     if not (np.isfinite(gap) and np.isfinite(residual)):
         raise CheckBroken("a finite gap and residual expected", got=f"{gap} and {residual}")
-    return _pass_share(design, _draw(design, pairs, seed, runs), gap, residual)
+    return _passing(design, _draw(design, pairs, seed, runs))(gap, residual)
 
 
 def needed_pairs(design: Design, *, gap: float, seed: int, most: int = MAX_PAIRS, runs: int = RUNS) -> int | None:
@@ -121,10 +121,10 @@ def minimum_detectable(design: Design, *, pairs: int, seed: int, runs: int = RUN
 
     Power need not grow with the gap once the share of bad runs is asked for (from 4 SD on), so a grid is walked.
     """
-    drawn = _draw(design, pairs, seed, runs)
+    share = _passing(design, _draw(design, pairs, seed, runs))
 
     def enough(gap: float) -> bool:
-        return _pass_share(design, drawn, gap, 0.0) >= design.power
+        return share(gap, 0.0) >= design.power
 
     step = 2.0 if design.further is None else _STEP
     high = next((gap for gap in _gaps(step) if enough(gap)), None)
@@ -153,8 +153,8 @@ def _draw(design: Design, pairs: int, seed: int, runs: int) -> Draws:
     )
 
 
-def _pass_share(design: Design, drawn: Draws, gap: float, residual: float) -> float:
-    """Share of simulated runs in which everything comes out right on all signals."""
+def _passing(design: Design, drawn: Draws) -> Callable[[float, float], float]:
+    """Share of simulated runs in which everything comes out right on all signals, at a gap and a true residual."""
     alphas = (design.alpha, min(design.fail_alpha or design.alpha, design.alpha))
-    right = shown(drawn, margin=design.margin, alphas=alphas, gap=gap, residual=residual, further=design.further)
-    return float(right.all(axis=1).mean())
+    passing = Passing(drawn, margin=design.margin, alphas=alphas, further=design.further)
+    return lambda gap, residual: float(passing(gap, residual).all(axis=1).mean())
