@@ -1,7 +1,7 @@
 """What the near-duplicate search finds and what it links wrongly, on CIFAR-10 and on digits.
 
     python benchmarks/linkage/run.py --data FOLDER --work FOLDER [--queries 1500] [--tests 750] [--out result.json]
-    flock /tmp/bench.lock python benchmarks/linkage/run.py --data FOLDER --work FOLDER --timing
+    python benchmarks/linkage/run.py --data FOLDER --work FOLDER --timing
 
 A workspace is made in --work (for CIFAR-10 a ResNet-9 of width 8 is trained for 3 epochs, because its features vote)
 and kept for the next run. `--timing` measures CPU seconds only, and is run alone. Linked pairs are written as a contact
