@@ -75,7 +75,7 @@ def main() -> None:
             {
                 "models": len(results),
                 "records": RECORDS,
-                "seconds_a_model": round(sum(r["seconds"] for r in results) / len(results), 1),
+                "seconds_a_model": round(sum(float(r["seconds"]) for r in results) / len(results), 1),
                 "test_accuracy": round(float(correct.mean()), 4),
                 "data": data.note,
                 **hardware(),

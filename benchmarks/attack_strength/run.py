@@ -4,7 +4,8 @@
 
 Each of the first `--targets` models is attacked with the models of all other pairs as references: an audit in which
 the auditor never holds the target's own complement. Attacks that look into the model are measured on a seeded sample
-of `--probed` records and as many unseen ones (every model has to be asked). The interval is a t-interval over target
+of `--probed` records and as many unseen ones (every model has to be asked), curvature on a tenth of them: it takes
+several backward passes a record. The interval is a t-interval over target
 models, because records that share a model are no independent trials. Resumable: one JSON an attack under CACHE.
 """
 
@@ -36,6 +37,7 @@ from expunge.training.loop import numerics_of
 
 Floats = NDArray[np.float64]
 RATES = (0.01, 0.001)
+SLOW = ("curvature",)
 
 
 def main() -> None:
@@ -50,10 +52,11 @@ def main() -> None:
     cache = bank.folder.with_name(bank.folder.name + "-strength")
     cache.mkdir(exist_ok=True)
     for name in options.attacks:
-        file = cache / f"{name}-{options.targets}-{options.probed}.json"
+        probed = options.probed // (10 if name in SLOW else 1)
+        file = cache / f"{name}-{options.targets}-{probed}.json"
         if not file.exists():
             started = time.process_time()
-            signals = signals_of(name, bank, data, sketches, options, cache)
+            signals = signals_of(name, bank, data, sketches, probed, cache)
             found = strength(registry.load("attacks", name)(), *signals, options.targets)
             file.write_text(json.dumps({**found, "cpu_seconds": round(time.process_time() - started, 1)}))
         rows[name] = json.loads(file.read_text())
@@ -79,15 +82,15 @@ def main() -> None:
 
 
 def signals_of(
-    name: str, bank: Any, data: Any, sketches: Any, options: argparse.Namespace, cache: Path
+    name: str, bank: Any, data: Any, sketches: Any, probed: int, cache: Path
 ) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """(M, N) signal on training records, (M, Z) on unseen ones, and membership (M, N)."""
     attack = registry.load("attacks", name)()
     if not isinstance(attack, Probe):
         return sketches.train.astype(np.float64), sketches.test.astype(np.float64), sketches.inside
     generator = np.random.Generator(np.random.Philox(2024))
-    block = tuple(sorted(generator.permutation(len(data.train))[: options.probed].tolist()))
-    unseen = tuple(sorted(generator.permutation(len(data.test))[: options.probed].tolist()))
+    block = tuple(sorted(generator.permutation(len(data.train))[:probed].tolist()))
+    unseen = tuple(sorted(generator.permutation(len(data.test))[:probed].tolist()))
     plan = ProbePlan(probes=(f"attacks/{name}",), block=block, neighbours=(), retained=(), population=unseen, seed=2024)
     rows = [_asked(name, bank, data, plan, number, cache) for number in range(2 * bank.spec.pairs)]
     return (
