@@ -4,8 +4,8 @@
 
 Each of the first `--targets` models is attacked with the models of all other pairs as references: an audit in which
 the auditor never holds the target's own complement. Attacks that look into the model are measured on a seeded sample
-of `--probed` records and as many unseen ones (every model has to be asked), curvature on a tenth of them: it takes
-several backward passes a record. The interval is a t-interval over target
+of `--probed` records and as many unseen ones (every model has to be asked), those that ask a model many times
+for one record on a fraction (`SLOW`). The interval is a t-interval over target
 models, because records that share a model are no independent trials. Resumable: one JSON an attack under CACHE.
 """
 
@@ -37,7 +37,7 @@ from expunge.training.loop import numerics_of
 
 Floats = NDArray[np.float64]
 RATES = (0.01, 0.001)
-SLOW = ("curvature",)
+SLOW = {"curvature": 10, "gradient_ratio": 5, "label_only": 5}
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def main() -> None:
     cache = bank.folder.with_name(bank.folder.name + "-strength")
     cache.mkdir(exist_ok=True)
     for name in options.attacks:
-        probed = options.probed // (10 if name in SLOW else 1)
+        probed = options.probed // SLOW.get(name, 1)
         file = cache / f"{name}-{options.targets}-{probed}.json"
         if not file.exists():
             started = time.process_time()
