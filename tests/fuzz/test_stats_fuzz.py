@@ -141,7 +141,7 @@ TABLES = {
 }
 ELSEWHERE = {  # fuzzed through the checks, or taking no array
     "block.arms_of", "block.pair_scores", "block.among_peers", "block.block_means", "requests.finding_p_value",
-    "draws.draw_runs", "draws.shown",
+    "draws.draw_runs",  # through power
     "block.inputs_of", "block.measured_arms", "block.measured_files", "block.spiked_arms",  # tests/stats/test_block.py
 }  # fmt: skip
 OWNED = sorted({name.split(".")[0] for name in [*VECTORS, *TABLES, *ELSEWHERE]})
