@@ -289,8 +289,7 @@ def main() -> None:
     }
     for name, part in parts.items():
         if options.only in (None, name):
-            record[name] = part()
-            record["hardware"] = hardware()
+            record[name] = {**part(), "hardware": hardware()}
             file.write_text(json.dumps(record, indent=2) + "\n")
 
 
