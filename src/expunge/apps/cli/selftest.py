@@ -23,7 +23,9 @@ def command(
     workspace: Annotated[
         Path | None, typer.Argument(help="Workspace; embedded digits in a temporary folder if not given.")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="One block, six pairs, one placebo: a minute or two on digits.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One block, six pairs, one placebo: a minute or two on digits.")
+    ] = False,
     pilot: Annotated[bool, typer.Option("--pilot", help="Pilot counts, for models that are dear to train.")] = False,
     as_json: JsonOption = False,
 ) -> None:
