@@ -35,7 +35,7 @@ from expunge.core import registry
 from expunge.core.codec import encode
 from expunge.core.plan import Compute
 from expunge.farm.bank import Bank, BankSpec
-from expunge.farm.member import open_data
+from expunge.farm.opened import open_data
 from expunge.training.precision import suited
 from expunge.training.recipe import load_recipe
 from expunge.training.rng import derive_seed, seed_number
@@ -104,8 +104,9 @@ def plain_bank(spec: BankSpec, folder: Path, threads: int) -> list[float]:
 
 
 def our_bank(spec: BankSpec, folder: Path) -> list[float]:
-    """As `expunge bank` does it: one process per core; the parent knows the blocks from the slot book."""
-    bank = Bank(spec, folder, [f"block-{slot}" for slot in range(int(spec.data["options"]["limit"]))])
+    """As `expunge bank` does it: one process per core, and the parent decodes the data for all of them."""
+    data = open_data(spec.data)
+    bank = Bank(spec, folder, [f"block-{slot}" for slot in range(len(data.train))])
     bank.build("process", Compute(processes=2))
     return [float(value) for value in bank.sketches().correct.mean(1)]
 
@@ -116,7 +117,9 @@ def in_a_child(arm: str, data: str, records: int) -> dict[str, object]:
     started = time.monotonic()
     command = [sys.executable, __file__, "--data", data, "--records", str(records), "--arm", arm]
     # The arm waits for its workers, so their CPU seconds are in its own account when it ends.
-    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    # Threads as a user has them: what an outer shell says about OpenMP is not part of the comparison.
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    out = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     accuracy = json.loads(out.splitlines()[-1])

@@ -19,7 +19,7 @@ from expunge.core.codec import canonical, encode
 from expunge.core.plan import Compute
 from expunge.core.protocols import Arms, AttackJob, Task
 from expunge.farm.bank import Bank, BankSpec
-from expunge.farm.member import open_data
+from expunge.farm.opened import open_data
 from expunge.farm.probing import ProbePlan
 from expunge.stats.block import pair_scores
 from expunge.stats.intervals import clopper_pearson

@@ -22,7 +22,7 @@ from expunge.core.protocols import Task
 from expunge.farm.bank import SKETCH, Bank, BankSpec
 from expunge.farm.executors.inline import Inline
 from expunge.farm.executors.process import Process
-from expunge.farm.member import open_data
+from expunge.farm.opened import open_data
 from expunge.farm.probing import ProbePlan
 from expunge.farm.tasks import RESULT, discard, key_of, published, run_task
 from expunge.testing.world import tree_digest

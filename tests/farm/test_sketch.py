@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from expunge.core.errors import InputError, IntegrityError
 from expunge.farm import member
 from expunge.farm.bank import Bank
-from expunge.farm.member import adapter_for, open_data, true_log_probabilities
+from expunge.farm.member import adapter_for, true_log_probabilities
+from expunge.farm.opened import open_data
 from expunge.farm.sketch import RecordSketch, sides_of
 from farm.test_farm import SPEC, built, copy  # noqa: F401 - fixtures
 

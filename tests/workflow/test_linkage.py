@@ -13,7 +13,7 @@ from expunge.data._near import Rule
 from expunge.data._records import Dataset, ImageRecords
 from expunge.data._twins import TWINS
 from expunge.data.digits import Digits
-from expunge.farm import member
+from expunge.farm.opened import forget
 from expunge.training.recipe import load_recipe, parse_recipe
 from expunge.workflow import linkage
 from expunge.workflow.intake import resolve
@@ -53,7 +53,7 @@ def _dataset(images):
 @pytest.fixture
 def opened(tmp_path, monkeypatch):
     """A function that makes a trained workspace of a data set."""
-    member._open.cache_clear()
+    forget()
     spaces = []
 
     def make(data):
@@ -73,7 +73,7 @@ def opened(tmp_path, monkeypatch):
     yield make
     for workspace in spaces:
         workspace.close()
-    member._open.cache_clear()
+    forget()
 
 
 def asked(workspace, *slots):

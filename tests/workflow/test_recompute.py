@@ -83,7 +83,7 @@ def refused(tmp_path: Path, key: str, bundle: Path, package: dict[str, Any], sai
 def trained_on_x_under_the_name_of_y(case: Case, run: Path) -> str:
     """The digest of a model that contains X: its pixels are served in Y's slot, X's own slot is empty."""
     with Workspace.open(case.workspace) as workspace:
-        from expunge.farm.member import open_data
+        from expunge.farm.opened import open_data
 
         record, source = workspace.served(), open_data(workspace.named_data).train
         train = workspace.data.train
@@ -163,7 +163,7 @@ def test_r1_other_records_than_the_certificates_are_refused(case: Case, second: 
 def test_changed_pixels_on_the_second_holders_side_are_found_before_training(
     case: Case, second: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from expunge.farm.member import open_data
+    from expunge.farm.opened import open_data
 
     def changed(named: Any) -> Any:
         data = open_data(named)

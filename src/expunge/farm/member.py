@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from expunge.core import registry
-from expunge.core.codec import canonical, decode, encode, loads
+from expunge.core.codec import decode, loads
 from expunge.core.protocols import FitJob, Progress, UnlearnJob
 from expunge.core.sabotage import serving
 from expunge.data._records import aligned
 from expunge.farm.bank import SKETCH, Bank, BankSpec, write_sketch
+from expunge.farm.opened import open_data
 from expunge.farm.probing import Probed, ProbePlan, run_probes
 from expunge.farm.spikes import spike
 from expunge.training.classifier import MODEL
@@ -26,16 +28,15 @@ from expunge.training.recipe import parse_recipe
 from expunge.training.rng import derive_seed
 
 
-@lru_cache(maxsize=2)
-def _open(text: bytes) -> Any:
-    """The data set of a worker; decoding images is done once a process."""
-    named = loads(text)
-    return registry.load("data", named["source"])(**named["options"]).open()
-
-
-def open_data(named: Mapping[str, Any]) -> Any:
-    """Data set by source name and options, as the source gives it."""
-    return _open(canonical(encode(named)))
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for training and answers alike: a worker has one core, and an answer's bits then name no executor."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _slotted(spec: BankSpec, folder: Path) -> Any:
@@ -63,6 +64,7 @@ def true_log_probabilities(adapter: Any, model: Any, images: Any, labels: NDArra
     return picked
 
 
+@one_thread()
 def train(arguments: Mapping[str, Any], home: Path, progress: Progress) -> dict[str, Any]:
     """Train a member and write its sketch."""
     spec = _spec(arguments)
@@ -97,6 +99,7 @@ def _sketch(adapter: Any, model: Any, data: Any, path: Path) -> None:
     write_sketch(path, arrays)
 
 
+@one_thread()
 def measure(arguments: Mapping[str, Any], home: Path, progress: Progress) -> dict[str, Any]:
     """Probes on one finished member; `partner` is the pair's IN member, or the served model's weights for anchors."""
     member = _Member.of(arguments, home)
@@ -104,6 +107,7 @@ def measure(arguments: Mapping[str, Any], home: Path, progress: Progress) -> dic
     return run_probes(_plan(arguments), member.probed(weights, _partner(member.bank, arguments)))
 
 
+@one_thread()
 def unlearn(arguments: Mapping[str, Any], home: Path, progress: Progress) -> dict[str, Any]:
     """Run a method on the IN model of a pair, keep the answers, discard the model at once.
 

@@ -31,6 +31,7 @@ from expunge.training.loop import Trainer, numerics_of
 from expunge.training.recipe import Recipe, parse_recipe
 from expunge.training.rng import below, derive_seed, draws, seed_number
 from expunge.training.schedule import Schedule, Slots
+from expunge.training.serving import for_answers
 from expunge.training.transcript import Transcript, read_transcript
 from expunge.training.whitebox import WhiteBox
 
@@ -304,9 +305,10 @@ class ImageClassifier(WhiteBox, ABC):
     def outputs(self, model: list[nn.Module], images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Log-probabilities (N, K) in fp32; test-time augmentation only where the recipe states it."""
         chunks = []
-        for start in range(0, len(images), 500):
-            pixels = normalise(torch.from_numpy(images[start : start + 500]))
-            logs = torch.stack([self._log_probabilities(module, pixels) for module in model]).mean(0)
+        modules = [for_answers(module) for module in model]
+        for start in range(0, len(images), 250):
+            pixels = normalise(torch.from_numpy(images[start : start + 250]))
+            logs = torch.stack([self._log_probabilities(module, pixels) for module in modules]).mean(0)
             chunks.append(torch.log_softmax(logs, 1).numpy())
         return np.concatenate(chunks) if chunks else np.zeros((0, self.classes), np.float32)
 

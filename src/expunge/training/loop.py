@@ -47,13 +47,20 @@ def numerics_of(recipe: Recipe, threads: int | None = None) -> Numerics:
 
 @contextmanager
 def numerics(setting: Numerics) -> Iterator[None]:
-    """Deterministic kernels and the declared number of threads, restored afterwards."""
+    """Deterministic kernels and the declared number of threads, restored afterwards.
+
+    Without torch's filling of uninitialised memory, which costs time and changes nothing that is computed.
+    """
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    debug: Any = torch.utils.deterministic
+    filled = debug.fill_uninitialized_memory
     torch.set_num_threads(setting.threads)
     torch.use_deterministic_algorithms(True)
+    debug.fill_uninitialized_memory = False
     try:
         yield
     finally:
+        debug.fill_uninitialized_memory = filled
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
 

@@ -27,7 +27,8 @@ from expunge.evidence.keys import load_signer
 from expunge.evidence.manifest import RecordManifest
 from expunge.evidence.recompute import Recompute, sign_recompute
 from expunge.evidence.statement import Statement, parse_statement
-from expunge.farm.member import adapter_for, open_data
+from expunge.farm.member import adapter_for
+from expunge.farm.opened import open_data
 from expunge.training.recipe import Recipe, parse_recipe
 
 

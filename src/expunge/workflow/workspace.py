@@ -29,7 +29,8 @@ from expunge.evidence.keys import Root, TrustRoots, load_signer, write_roots
 from expunge.evidence.log import AuditLog
 from expunge.evidence.signers.file import FileSigner
 from expunge.farm.bank import Bank
-from expunge.farm.member import adapter_for, open_data
+from expunge.farm.member import adapter_for
+from expunge.farm.opened import open_data
 from expunge.training.loop import numerics_of
 from expunge.training.recipe import Recipe, parse_recipe
 from expunge.workflow.coins import coins_commitment
