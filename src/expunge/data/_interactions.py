@@ -1,0 +1,194 @@
+"""The recommender's nouns: who interacted with what. One record is one user, so a user's slot is never reused.
+
+U users (slots), I items, E events. Values are small integers on purpose: sums of their products are exact, so two Gram
+matrices are equal or they are not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from expunge.core.errors import DataError, InputProblems
+
+CONTENT_DOMAIN = b"expunge/history/v1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histories:
+    """The histories of U users as rows of a sparse matrix over I items.
+
+    ids: slot -> user id, unique; None where erased. blocks: slot -> block (the user). indptr (U+1,) int64, indices (E,)
+    int32 ascending within a user, values (E,) uint8 above 0: 1 for an implicit event, twice the stars for a rating
+    (half stars are whole numbers then). times (E,) int64, seconds since 1970, or None. items: column -> item id.
+    """
+
+    ids: tuple[str | None, ...]
+    blocks: tuple[str, ...]
+    items: tuple[str, ...]
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    values: NDArray[np.uint8]
+    times: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def events(self) -> int:
+        """E."""
+        return len(self.indices)
+
+    @cached_property
+    def slot_of(self) -> dict[str, int]:
+        """user id -> slot."""
+        return {name: slot for slot, name in enumerate(self.ids) if name is not None}
+
+    def span(self, slot: int) -> slice:
+        """Where a user's events are."""
+        return slice(int(self.indptr[slot]), int(self.indptr[slot + 1]))
+
+    def row(self, slot: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+        """A user's columns, ascending, and values."""
+        span = self.span(slot)
+        return self.indices[span], self.values[span]
+
+    def content_digest(self, slot: int) -> str:
+        """Hex SHA-256 of a user's history by item id, value and time, whatever the columns are."""
+        span, found = self.span(slot), hashlib.sha256(CONTENT_DOMAIN)
+        times = [""] * (span.stop - span.start) if self.times is None else self.times[span].tolist()
+        rows = zip((self.items[i] for i in self.indices[span].tolist()), self.values[span].tolist(), times, strict=True)
+        for item, value, time in sorted(rows):
+            found.update(f"|{len(item)}:{item}|{value}|{time}".encode())
+        return found.hexdigest()
+
+    def matrix(self, kind: str = "binary") -> sparse.csr_matrix:
+        """(U, I) int64: 1 where there is an event (`binary`), or the values (`rating`)."""
+        data = np.ones(self.events, np.int64) if kind == "binary" else self.values.astype(np.int64)
+        return sparse.csr_matrix((data, self.indices, self.indptr), shape=(len(self), len(self.items)))
+
+    def without(self, slots: Sequence[int]) -> Histories:
+        """The same slots with these users' rows empty and their ids gone."""
+        gone = np.zeros(len(self), bool)
+        gone[list(slots)] = True
+        lengths = np.where(gone, 0, np.diff(self.indptr))
+        keep = ~np.repeat(gone, np.diff(self.indptr))
+        return replace(
+            self,
+            ids=tuple(None if gone[slot] else name for slot, name in enumerate(self.ids)),
+            blocks=tuple("" if gone[slot] else block for slot, block in enumerate(self.blocks)),
+            indptr=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            indices=self.indices[keep],
+            values=self.values[keep],
+            times=None if self.times is None else self.times[keep],
+        )
+
+    def slots(self, ids: Sequence[str]) -> list[int]:
+        """Slots of user ids; every unknown id is reported at once."""
+        unknown = [repr(name) for name in ids if name not in self.slot_of]
+        if unknown:
+            hint = f"ids look like {next(iter(self.slot_of), 'none')!r}; there are {len(self.slot_of)} users"
+            raise InputProblems("unknown user ids", unknown, hint=hint, code="unknown-id")
+        return [self.slot_of[name] for name in ids]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interactions:
+    """Users to train on, and other users to test on (strong generalisation, Liang et al. 2018), over the same items.
+
+    `scale`: what a value means, `implicit` or `half-stars`.
+    """
+
+    source: str
+    note: str
+    scale: str
+    train: Histories
+    test: Histories
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """column -> item id."""
+        return self.train.items
+
+    def aligned(self, ids: Sequence[str | None], blocks: Sequence[str]) -> Interactions:
+        """Training users in slot order; a slot whose id is None is an empty row, whatever the source still holds."""
+        known = self.train.slot_of
+        missing = [repr(name) for name in ids if name is not None and name not in known]
+        if missing:
+            raise InputProblems("users that the source no longer has", missing, code="data-changed")
+        return replace(self, train=_picked(self.train, [None if n is None else known[n] for n in ids], ids, blocks))
+
+
+def from_events(
+    users: Sequence[str],
+    items: Sequence[str],
+    user: NDArray[np.integer[Any]],
+    item: NDArray[np.integer[Any]],
+    value: NDArray[np.integer[Any]],
+    time: NDArray[np.integer[Any]] | None = None,
+) -> Histories:
+    """Histories from events as parallel arrays (E,) of user number, item number, value and time.
+
+    Raises DataError on numbers out of range, values outside 1..255, and a user who has the same item twice.
+    """
+    if len({len(user), len(item), len(value), len(user if time is None else time)}) != 1:
+        raise DataError("events have columns of different lengths")
+    if len(set(users)) != len(users) or len(set(items)) != len(items):
+        raise DataError("user or item ids come twice")
+    for name, numbers, count in (("user", user, len(users)), ("item", item, len(items))):
+        if len(numbers) and not (numbers.min() >= 0 and numbers.max() < count):
+            raise DataError(f"{name} numbers out of range", expected=f"0..{count - 1}")
+    if len(value) and not (value.min() >= 1 and value.max() <= 255):
+        raise DataError("values out of range", expected="integers 1..255", got=f"{value.min()}..{value.max()}")
+    order = np.lexsort((item, user))
+    user, item = np.asarray(user)[order], np.asarray(item)[order]
+    twice = np.flatnonzero((user[1:] == user[:-1]) & (item[1:] == item[:-1]))
+    if len(twice):
+        raise DataError(f"{len(twice)} events repeat a user and an item", hint="keep one event a pair before ingestion")
+    counts = np.bincount(user, minlength=len(users))
+    return Histories(
+        ids=tuple(users),
+        blocks=tuple(users),
+        items=tuple(items),
+        indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        indices=item.astype(np.int32),
+        values=np.asarray(value)[order].astype(np.uint8),
+        times=None if time is None else np.asarray(time)[order].astype(np.int64),
+    )
+
+
+def split_users(histories: Histories, test: Sequence[int]) -> tuple[Histories, Histories]:
+    """Everybody else, and the users of these rows: training and test users of a strong-generalisation split."""
+    chosen = np.zeros(len(histories), bool)
+    chosen[list(test)] = True
+    parts = []
+    for rows in (np.flatnonzero(~chosen), np.flatnonzero(chosen)):
+        ids = [histories.ids[row] for row in rows]
+        parts.append(_picked(histories, rows.tolist(), ids, [histories.blocks[row] for row in rows]))
+    return parts[0], parts[1]
+
+
+def _picked(
+    histories: Histories, rows: Sequence[int | None], ids: Sequence[str | None], blocks: Sequence[str]
+) -> Histories:
+    """Rows in a new order; None is an empty row."""
+    spans = [slice(0, 0) if row is None else histories.span(row) for row in rows]
+    index = np.concatenate([np.arange(s.start, s.stop) for s in spans]) if spans else np.zeros(0, np.int64)
+    lengths = [span.stop - span.start for span in spans]
+    index = index.astype(np.int64)
+    return replace(
+        histories,
+        ids=tuple(ids),
+        blocks=tuple(blocks),
+        indptr=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        indices=histories.indices[index],
+        values=histories.values[index],
+        times=None if histories.times is None else histories.times[index],
+    )
