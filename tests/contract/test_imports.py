@@ -17,6 +17,10 @@ FORBIDDEN = {
     "checks/utility.py": ("import expunge.checks.membership", "Checks do not know each other"),
     "attacks/rmia.py": ("import expunge.attacks.lira", "Attacks do not know each other"),
     "models/mlp.py": ("import expunge.models.resnet", "Model families do not know each other"),
+    "models/recommenders/ease.py": (
+        "import expunge.models.recommenders.ridge",
+        "Recommenders do not know each other",
+    ),
     "testing/world.py": ("import expunge.models.mlp", "Workflow and apps meet plug-ins by name only"),
     "core/codec.py": ("import numpy", "A certificate can be checked anywhere"),
 }

@@ -9,9 +9,15 @@ import pytest
 import expunge
 from expunge.core import registry
 from expunge.core.protocols import Attack, Check, Executor, Unlearner
-from expunge.testing import check_adapter, check_attack, check_check, check_unlearner
+from expunge.testing import check_adapter, check_attack, check_check, check_recommender, check_unlearner
 
-SUITES = {"methods": check_unlearner, "attacks": check_attack, "checks": check_check, "models": check_adapter}
+SUITES = {
+    "methods": check_unlearner,
+    "attacks": check_attack,
+    "checks": check_check,
+    "models": check_adapter,
+    "recommenders": check_recommender,
+}
 HELD = [(kind, name) for kind in SUITES for name in registry.names(kind)]
 ALL = [(kind, name) for kind in registry.KINDS for name in registry.names(kind)]
 

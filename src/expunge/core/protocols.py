@@ -112,6 +112,15 @@ class HasGradients(Protocol):
         """Continue from the weights in `start` on the present records; `settings` override recipe fields."""
 
 
+@runtime_checkable
+class HasSufficientStatistics(Protocol):
+    """The family is a formula of sums over records, so records can be taken out of the sums (Cao and Yang 2015)."""
+
+    def downdate(self, job: FitJob, source: Path, forget: frozenset[int]) -> FitResult:
+        """The model of the run in `source` without the slots of `forget`, which `job.absent` names too; what a fit of
+        `job` gives, integer for integer in the sums."""
+
+
 # ----------------------------------------------------------------------------------------------------------- methods
 
 
@@ -450,6 +459,7 @@ __all__ = [
     "FitResult",
     "HasGradients",
     "HasShards",
+    "HasSufficientStatistics",
     "HasTranscript",
     "HasWhiteBox",
     "Linkage",

@@ -19,8 +19,21 @@ from typing import Any
 from expunge.core.codec import sha256_hex
 from expunge.core.errors import MissingExtra, RegistryError
 
-KINDS = ("methods", "checks", "attacks", "models", "data", "executors", "signers", "reports", "scores", "saboteurs")
+KINDS = (
+    "methods",
+    "checks",
+    "attacks",
+    "models",
+    "recommenders",
+    "data",
+    "executors",
+    "signers",
+    "reports",
+    "scores",
+    "saboteurs",
+)
 _HOMES = {
+    "recommenders": "expunge.models.recommenders",
     "executors": "expunge.farm.executors",
     "signers": "expunge.evidence.signers",
     "reports": "expunge.apps.reports",
@@ -118,7 +131,7 @@ def _home(kind: str) -> str:
 
 def _file_names(kind: str) -> list[str]:
     root = Path(__file__).parent.parent.joinpath(*_home(kind).split(".")[1:])
-    return [info.name for info in pkgutil.iter_modules([str(root)]) if not info.name.startswith("_")]
+    return [info.name for info in pkgutil.iter_modules([str(root)]) if not (info.ispkg or info.name.startswith("_"))]
 
 
 def _built_in(kind: str, name: str) -> PlugIn:

@@ -90,6 +90,43 @@ class Histories:
             times=None if self.times is None else self.times[keep],
         )
 
+    def keep(self, events: NDArray[np.bool_]) -> Histories:
+        """The same users with only these events, (E,) bool: a user may be left with none and keeps the slot."""
+        counts = np.concatenate([[0], np.cumsum(events)])[self.indptr]
+        return replace(
+            self,
+            indptr=counts.astype(np.int64),
+            indices=self.indices[events],
+            values=self.values[events],
+            times=None if self.times is None else self.times[events],
+        )
+
+    def chosen(
+        self,
+        slots: Sequence[int],
+        *,
+        items: Sequence[str] | None = None,
+        since: int | None = None,
+        until: int | None = None,
+    ) -> NDArray[np.bool_]:
+        """(E,) bool: events of these users, with these items only, in [since, until) seconds since 1970."""
+        if (since, until) != (None, None) and self.times is None:
+            raise DataError("events have no times, so no time window can be chosen")
+        found = np.zeros(self.events, bool)
+        for slot in slots:
+            found[self.span(slot)] = True
+        if items is not None:
+            columns = {name: column for column, name in enumerate(self.items)}
+            unknown = [repr(name) for name in items if name not in columns]
+            if unknown:
+                raise InputProblems("unknown items", unknown, code="unknown-id")
+            found &= np.isin(self.indices, [columns[name] for name in items])
+        if self.times is not None:
+            found &= (self.times >= (since if since is not None else self.times.min(initial=0))) & (
+                True if until is None else self.times < until
+            )
+        return found
+
     def slots(self, ids: Sequence[str]) -> list[int]:
         """Slots of user ids; every unknown id is reported at once."""
         unknown = [repr(name) for name in ids if name not in self.slot_of]

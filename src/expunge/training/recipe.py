@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from expunge.core.codec import digest_of
 from expunge.core.errors import InputError, InputProblems
+
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class Recipe(BaseModel):
@@ -64,10 +66,39 @@ class Recipe(BaseModel):
         return digest_of(self)
 
 
+class ClosedFormRecipe(BaseModel):
+    """The recipe of a model with a formula: nothing is iterated and nothing is drawn. `model` holds the settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(min_length=1, max_length=80)
+    solver: Literal["closed-form"]
+    family: str
+    model: Mapping[str, int | str | bool] = Field(default_factory=dict)
+    precision: Literal["fp64"] = "fp64"
+    threads: int = Field(default=2, ge=1, le=256)
+    device: Literal["cpu"] = "cpu"
+    bank_inclusion: float = Field(default=0.5, gt=0, lt=1)
+
+    @property
+    def digest(self) -> str:
+        """`sha256:` of the canonical recipe."""
+        return digest_of(self)
+
+
+def parse_any_recipe(plain: Mapping[str, Any], *, what: str = "recipe") -> Recipe | ClosedFormRecipe:
+    """A recipe of either kind: `solver: closed-form` says that it is the second."""
+    return _parsed(ClosedFormRecipe, plain, what) if "solver" in plain else _parsed(Recipe, plain, what)
+
+
 def parse_recipe(plain: Mapping[str, Any], *, what: str = "recipe") -> Recipe:
     """A recipe from plain values; unknown fields and every bad value are reported at once."""
+    return _parsed(Recipe, plain, what)
+
+
+def _parsed(kind: type[Kind], plain: Mapping[str, Any], what: str) -> Kind:
     try:
-        return Recipe.model_validate(dict(plain))
+        return kind.model_validate(dict(plain))
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
         raise InputProblems(what, problems, code="recipe") from error

@@ -1,0 +1,1 @@
+"""Recommender families, one file each: they train on histories of users, not on images."""

@@ -1,0 +1,1 @@
+"""Models with a formula: an integer Gram matrix is the truth, everything else is a cache with a checkable residual."""
