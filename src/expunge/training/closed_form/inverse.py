@@ -19,7 +19,6 @@ Inverse = NDArray[np.float64]
 REFRESH_RESIDUAL = 1e-9
 REFRESH_LEVERAGE = 0.99
 REFRESH_EVERY = 10_000
-_BLOCK = 512
 
 
 def inverse_of(gram: Gram, lam: float) -> Inverse:
@@ -72,10 +71,18 @@ def change(inverse: Inverse, vectors: sparse.csc_matrix, signs: NDArray[np.float
     top = float(np.linalg.eigvalsh(inner[np.ix_(removed, removed)])[-1]) if removed.any() else 0.0
     if not top < 1:
         raise InputError("rows are removed that the model does not hold", expected="leverage below 1", got=f"{top:.6g}")
-    core = np.linalg.solve(inner + np.diag(signs), wide.T)
-    for start in range(0, len(inverse), _BLOCK):
-        inverse[start : start + _BLOCK] -= wide[start : start + _BLOCK] @ core
+    _subtract(inverse, wide, np.linalg.solve(inner + np.diag(signs), wide.T))
     return top
+
+
+def _subtract(inverse: Inverse, wide: NDArray[np.float64], core: NDArray[np.float64]) -> None:
+    """P -= V C in place, by BLAS on P's own memory (a C array's transpose is a Fortran array), without a copy of P."""
+    if wide.shape[1] == 1:
+        done = linalg.blas.dger(-1.0, core[0], wide[:, 0], a=inverse.T, overwrite_a=1, overwrite_x=0, overwrite_y=0)
+    else:
+        done = linalg.blas.dgemm(-1.0, core.T, wide.T, beta=1.0, c=inverse.T, overwrite_c=1)
+    if not np.shares_memory(done, inverse):  # not contiguous, or not float64
+        inverse[:] = done.T
 
 
 def _times(inverse: Inverse, vectors: sparse.csc_matrix) -> NDArray[np.float64]:
