@@ -3,10 +3,10 @@
     python benchmarks/bank_throughput/run.py --data CIFAR10_FOLDER        (--only bank|grouping to run a part)
 
 `bank`: a bank of 2 pairs of ResNet-9 (width 16), built by `process://?n=2` as `expunge bank` builds it, against the
-loop most tutorials write, with one thread and with two. All of them train on the same halves with the same epochs,
-batch, rate schedule, crop and flip, and answer on the same records, because answers are what a bank is for. CPU seconds
-of the child processes count everything: start, imports, decoding, training, answers. The bank's precision is the one
-`expunge init` chooses on this machine.
+loop most tutorials write, with one thread and with two. The recipe is that of the CIFAR-10 bank as it ships. All of
+them train on the same halves with the same epochs, batch, rate schedule, crop and flip, and answer on the same records,
+because answers are what a bank is for. CPU seconds of the child processes count everything: start, imports, decoding,
+training, answers. The bank's precision is the one `expunge init` chooses on this machine.
 `grouping`: several models in one network (bmm for the digits MLP, grouped convolutions for ResNet-9) against one by
 one, on one thread, training steps only.
 `decoding`: what it costs a worker to decode the data once, against one training.
@@ -41,12 +41,12 @@ from expunge.training.recipe import load_recipe
 from expunge.training.rng import derive_seed, seed_number
 
 HERE = Path(__file__).parent
-EPOCHS, BATCH, PAIRS = 10, 128, 2
+RECIPE, PAIRS = load_recipe("cifar10-w16"), 2
+EPOCHS, BATCH = RECIPE.epochs, RECIPE.batch
 
 
 def spec_of(data: str, records: int) -> BankSpec:
-    recipe, _ = suited(load_recipe("cifar10-w16"))
-    plain = {**recipe.model_dump(), "name": "throughput", "epochs": EPOCHS, "batch": BATCH, "lr": 0.2}
+    plain = suited(RECIPE)[0].model_dump()
     named = {"source": "cifar10", "options": {"path": data, "limit": records}}
     return BankSpec(recipe=encode(plain), data=named, seed="throughput", pairs=PAIRS)
 
@@ -64,8 +64,8 @@ def plain_model(data: object, slots: np.ndarray, recipe: object, number: int) ->
     labels, mine = torch.from_numpy(train.labels), torch.from_numpy(slots)
     decayed = [p for p in net.parameters() if p.ndim > 1]
     rest = [p for p in net.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": 5e-4}, {"params": rest, "weight_decay": 0.0}]
-    optimiser = torch.optim.SGD(groups, lr=0.2, momentum=0.9, nesterov=True)
+    groups = [{"params": decayed, "weight_decay": RECIPE.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    optimiser = torch.optim.SGD(groups, lr=RECIPE.lr, momentum=RECIPE.momentum, nesterov=True)
     total = EPOCHS * -(-len(mine) // BATCH)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: min((step + 1) / total / 0.25, (1 - (step + 1) / total) / 0.75)
@@ -98,9 +98,8 @@ def plain_bank(spec: BankSpec, folder: Path, threads: int) -> list[float]:
     torch.set_num_threads(threads)
     data = open_data(spec.data)
     bank = Bank(spec, folder, [f"block-{slot}" for slot in range(len(data.train))])
-    recipe = load_recipe("cifar10-w16")
     rows = bank.inside()
-    return [plain_model(data, np.flatnonzero(row), recipe, number)[0] for number, row in enumerate(rows)]
+    return [plain_model(data, np.flatnonzero(row), RECIPE, number)[0] for number, row in enumerate(rows)]
 
 
 def our_bank(spec: BankSpec, folder: Path) -> list[float]:
@@ -271,7 +270,7 @@ def decoding(data: str) -> dict[str, object]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True)
-    parser.add_argument("--records", type=int, default=4000)
+    parser.add_argument("--records", type=int, default=12_000)
     parser.add_argument("--only", choices=("bank", "grouping", "decoding"))
     parser.add_argument("--arm", choices=("bank", "plain-1", "plain-2"), help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -173,10 +173,13 @@ def from_events(
 ) -> Histories:
     """Histories from events as parallel arrays (E,) of user number, item number, value and time.
 
-    Raises DataError on numbers out of range, values outside 1..255, and a user who has the same item twice.
+    Raises DataError on what is no whole number or out of range, values outside 1..255, and a user who has an item twice.
     """
     if len({len(user), len(item), len(value), len(user if time is None else time)}) != 1:
         raise DataError("events have columns of different lengths")
+    columns = [user, item, value] + ([] if time is None else [time])
+    if not all(np.issubdtype(np.asarray(column).dtype, np.integer) for column in columns):
+        raise DataError("events are not whole numbers", got=", ".join(str(np.asarray(c).dtype) for c in columns))
     if len(set(users)) != len(users) or len(set(items)) != len(items):
         raise DataError("user or item ids come twice")
     for name, numbers, count in (("user", user, len(users)), ("item", item, len(items))):
@@ -184,18 +187,19 @@ def from_events(
             raise DataError(f"{name} numbers out of range", expected=f"0..{count - 1}")
     if len(value) and not (value.min() >= 1 and value.max() <= 255):
         raise DataError("values out of range", expected="integers 1..255", got=f"{value.min()}..{value.max()}")
-    order = np.lexsort((item, user))
-    user, item = np.asarray(user)[order], np.asarray(item)[order]
-    twice = np.flatnonzero((user[1:] == user[:-1]) & (item[1:] == item[:-1]))
-    if len(twice):
-        raise DataError(f"{len(twice)} events repeat a user and an item", hint="keep one event a pair before ingestion")
-    counts = np.bincount(user, minlength=len(users))
+    pair = np.asarray(user, np.int64) * len(items) + np.asarray(item, np.int64)
+    order = np.argsort(pair)  # need not be stable: no pair may come twice
+    pair = pair[order]
+    twice = int((pair[1:] == pair[:-1]).sum())
+    if twice:
+        raise DataError(f"{twice} events repeat a user and an item", hint="keep one event a pair before ingestion")
+    counts = np.bincount(user.astype(np.int64), minlength=len(users))
     return Histories(
         ids=tuple(users),
         blocks=tuple(users),
         items=tuple(items),
         indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        indices=item.astype(np.int32),
+        indices=(pair % max(len(items), 1)).astype(np.int32),
         values=np.asarray(value)[order].astype(np.uint8),
         times=None if time is None else np.asarray(time)[order].astype(np.int64),
     )
