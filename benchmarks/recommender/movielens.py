@@ -246,13 +246,13 @@ def quality(data: str) -> dict[str, Any]:
         tune_rows, tune_seen, tune_held = parts(tuning, f"tune-{number}")
         sweep = {}
         for lam in SWEEP:
-            sweep[f"{lam:g}"] = round(tally(trained(inner, lam), tune_rows, tune_seen, tune_held).ndcg(100).mean(), 4)
+            sweep[f"{lam:g}"] = round(tally(trained(inner, lam), tune_rows, tune_seen, tune_held).ndcg(100).mean, 4)
         chosen = float(max(sweep, key=lambda lam: sweep[lam]))
         test_rows, seen, held = parts(test, f"test-{number}")
         scores = {}
         for lam in sorted({chosen, LAM}):
             got = tally(trained(train, lam), test_rows, seen, held)
-            scores[f"{lam:g}"] = {"ndcg@100": got.ndcg(100).mean(), "recall@20": got.recall(20).mean()}
+            scores[f"{lam:g}"] = {"ndcg@100": got.ndcg(100).mean, "recall@20": got.recall(20).mean}
         popular = popularity(train, test_rows.shape[0], seen, held)
         rows.append(
             {"items": len(train.items), "sweep": sweep, "chosen": chosen, "test": scores, "popularity": popular}
@@ -272,7 +272,7 @@ def popularity(train: Histories, users: int, seen: ItemLists, held: ItemLists) -
     found = RankingTally(seen, held, (20, 100))
     counts = np.bincount(train.indices, minlength=len(train.items)).astype(float)
     found.add(np.arange(users), np.broadcast_to(counts, (users, len(counts))))
-    return {"ndcg@100": found.ndcg(100).mean(), "recall@20": found.recall(20).mean()}
+    return {"ndcg@100": found.ndcg(100).mean, "recall@20": found.recall(20).mean}
 
 
 def deltas(data: str) -> list[dict[str, Any]]:
@@ -295,9 +295,9 @@ def deltas(data: str) -> list[dict[str, Any]]:
         found.append(
             {
                 "deleted": count,
-                "ndcg@100_before": first.ndcg(100).mean(),
-                "after": after.ndcg(100).mean(),
-                "retrained": again.ndcg(100).mean(),
+                "ndcg@100_before": first.ndcg(100).mean,
+                "after": after.ndcg(100).mean,
+                "retrained": again.ndcg(100).mean,
                 "largest_difference_to_retrained": float(np.abs(method).max()),
                 "after_minus_before": str(data_effect),
                 "top_20_lists_equal_to_retrained": bool(np.array_equal(after.lists(20), again.lists(20))),

@@ -5,7 +5,6 @@ import pytest
 
 from expunge.core.errors import DataError, InputError
 from expunge.data._coins import BLOCK, plant_coins
-from expunge.data._records import aligned
 from expunge.data.cifar10 import Cifar10
 from expunge.data.digits import Digits
 from expunge.stats.intervals import clopper_pearson
@@ -90,7 +89,7 @@ def test_coins_survive_a_deletion_of_the_heads():
     gone = set(train.in_block(BLOCK))
     ids = [None if slot in gone else name for slot, name in enumerate(train.ids)]
     blocks = ["" if slot in gone else name for slot, name in enumerate(train.blocks)]
-    after = aligned(replace(data, train=train, coins=coins), ids, blocks)
+    after = replace(data, train=train, coins=coins).aligned(ids, blocks)
     assert after.coins is coins
     assert not after.train.images[sorted(gone)].any()
 

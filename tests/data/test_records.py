@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from expunge.core.errors import DataError, InputError, InputProblems
-from expunge.data._records import ImageRecords, aligned, check_records
+from expunge.data._records import ImageRecords, check_records
 from expunge.data.digits import Digits
 from expunge.testing.world import random_records
 
@@ -92,7 +92,7 @@ def source(order, drop=()):
 
 def test_moved_rows_come_back_into_their_slots_and_new_ones_are_left_out():
     whole, moved = source([3, 1, 5, 0, 2, 4])
-    found = aligned(moved, whole.train.ids, whole.train.blocks).train
+    found = moved.aligned(whole.train.ids, whole.train.blocks).train
     assert found.ids == whole.train.ids
     assert np.array_equal(found.images, whole.train.images)
     assert np.array_equal(found.labels, whole.train.labels)
@@ -102,7 +102,7 @@ def test_moved_rows_come_back_into_their_slots_and_new_ones_are_left_out():
 def test_record_erased_from_the_source_leaves_a_blank_tombstone():
     whole, moved = source([3, 1, 5, 0, 4], drop=(2,))
     ids = [None if slot == 2 else name for slot, name in enumerate(whole.train.ids)]
-    found = aligned(moved, ids, whole.train.blocks).train
+    found = moved.aligned(ids, whole.train.blocks).train
     assert len(found) == 6
     assert (found.images[2] == 0).all()
     assert found.labels[2] == 0
@@ -114,13 +114,13 @@ def test_record_that_is_still_in_the_source_is_blanked_too():
     """The owner has not removed it yet: training must not be able to read it through its slot."""
     whole, _ = source(range(6))
     ids = [None if slot == 2 else name for slot, name in enumerate(whole.train.ids)]
-    assert (aligned(whole, ids, whole.train.blocks).train.images[2] == 0).all()
+    assert (whole.aligned(ids, whole.train.blocks).train.images[2] == 0).all()
 
 
 def test_retained_record_missing_from_the_source_is_refused():
     whole, moved = source([3, 1, 5, 0, 4], drop=(2,))
     with pytest.raises(DataError) as caught:
-        aligned(moved, whole.train.ids, whole.train.blocks)
+        moved.aligned(whole.train.ids, whole.train.blocks)
     assert caught.value.got == whole.train.ids[2]
 
 

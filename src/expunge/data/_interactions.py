@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,10 @@ class Histories:
         for item, value, time in sorted(rows):
             found.update(f"|{len(item)}:{item}|{value}|{time}".encode())
         return found.hexdigest()
+
+    def content(self, slot: int) -> bytes:
+        """What makes two users copies of each other: the same items."""
+        return self.indices[self.span(slot)].tobytes()
 
     def matrix(self, kind: str = "binary") -> sparse.csr_matrix:
         """(U, I) int64: 1 where there is an event (`binary`), or the values (`rating`)."""
@@ -149,10 +153,18 @@ class Interactions:
     train: Histories
     test: Histories
 
+    families: ClassVar[str] = "recommenders"
+    """The kind of plug-in that trains on this."""
+
     @property
     def items(self) -> tuple[str, ...]:
         """column -> item id."""
         return self.train.items
+
+    @property
+    def geometry(self) -> dict[str, int]:
+        """What a family has to know of the data to build a model."""
+        return {"items": len(self.items)}
 
     def aligned(self, ids: Sequence[str | None], blocks: Sequence[str]) -> Interactions:
         """Training users in slot order; a slot whose id is None is an empty row, whatever the source still holds."""

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,11 @@ class ImageRecords:
         """Hex SHA-256 of label, shape and pixels of one record."""
         prefix = content_prefix(int(self.labels[slot]), self.images.shape[1:])
         return hashlib.sha256(prefix + self.images[slot].tobytes()).hexdigest()
+
+    def content(self, slot: int) -> bytes:
+        """What makes two records copies of each other, whatever their ids and labels: the pixels."""
+        pixels: bytes = self.images[slot].tobytes()
+        return pixels
 
     def slots(self, ids: Sequence[str]) -> list[int]:
         """Slots of ids; every unknown id is reported at once."""
@@ -96,6 +102,36 @@ class Dataset:
     test: ImageRecords
     coins: CoinRecords | None = None
 
+    families: ClassVar[str] = "models"
+    """The kind of plug-in that trains on this."""
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """What a family has to know of the data to build a model."""
+        return {"classes": len(self.classes), "shape": tuple(self.train.images.shape[1:])}
+
+    def aligned(self, ids: Sequence[str | None], blocks: Sequence[str]) -> Dataset:
+        """The training records in slot order as they were ingested. A slot without id is a tombstone: blank pixels, label 0.
+
+        Records may have left the source or moved in it; a retained one that is missing is an error. Records the source
+        gained since ingestion are not used.
+        """
+        train = self.train
+        missing = [name for name in ids if name is not None and name not in train.slot_of]
+        if missing:
+            raise DataError(
+                f"{len(missing)} retained records are missing from the data source",
+                got=", ".join(missing[:5]),
+                hint="restore the source; only deleted records may leave it",
+            )
+        rows = np.array([-1 if name is None else train.slot_of[name] for name in ids], np.int64)
+        there = rows >= 0
+        images = np.zeros((len(ids), *train.images.shape[1:]), np.uint8)
+        labels = np.zeros(len(ids), np.int64)
+        images[there], labels[there] = train.images[rows[there]], train.labels[rows[there]]
+        names = tuple(name if name is not None else f"tombstone/{slot}" for slot, name in enumerate(ids))
+        return replace(self, train=ImageRecords(ids=names, images=images, labels=labels, blocks=tuple(blocks)))
+
 
 def check_records(records: ImageRecords, classes: int, what: str) -> ImageRecords:
     """Shapes, label range and unique ids, all problems at once."""
@@ -117,26 +153,3 @@ def check_records(records: ImageRecords, classes: int, what: str) -> ImageRecord
     if problems:
         raise DataError(f"{what}: " + "; ".join(problems), expected="records as the data source describes them")
     return records
-
-
-def aligned(dataset: Dataset, ids: Sequence[str | None], blocks: Sequence[str]) -> Dataset:
-    """The training records in slot order as they were ingested. A slot without id is a tombstone: blank pixels, label 0.
-
-    Records may have left the source or moved in it; a retained one that is missing is an error. Records the source
-    gained since ingestion are not used.
-    """
-    train = dataset.train
-    missing = [name for name in ids if name is not None and name not in train.slot_of]
-    if missing:
-        raise DataError(
-            f"{len(missing)} retained records are missing from the data source",
-            got=", ".join(missing[:5]),
-            hint="restore the source; only deleted records may leave it",
-        )
-    rows = np.array([-1 if name is None else train.slot_of[name] for name in ids], np.int64)
-    there = rows >= 0
-    images = np.zeros((len(ids), *train.images.shape[1:]), np.uint8)
-    labels = np.zeros(len(ids), np.int64)
-    images[there], labels[there] = train.images[rows[there]], train.labels[rows[there]]
-    names = tuple(name if name is not None else f"tombstone/{slot}" for slot, name in enumerate(ids))
-    return replace(dataset, train=ImageRecords(ids=names, images=images, labels=labels, blocks=tuple(blocks)))

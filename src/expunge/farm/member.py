@@ -17,14 +17,13 @@ from expunge.core import registry
 from expunge.core.codec import decode, loads
 from expunge.core.protocols import FitJob, Progress, UnlearnJob
 from expunge.core.sabotage import serving
-from expunge.data._records import aligned
 from expunge.farm.bank import SKETCH, Bank, BankSpec, write_sketch
 from expunge.farm.opened import open_data
 from expunge.farm.probing import Probed, ProbePlan, run_probes
 from expunge.farm.spikes import spike
 from expunge.training.classifier import MODEL
 from expunge.training.loop import numerics_of
-from expunge.training.recipe import parse_recipe
+from expunge.training.recipe import parse_any_recipe
 from expunge.training.rng import derive_seed
 
 
@@ -46,15 +45,13 @@ def _slotted(spec: BankSpec, folder: Path) -> Any:
     if not file.exists():
         return data
     book = loads(file.read_bytes(), what="slots.json")
-    return aligned(data, book["ids"], book["blocks"])
+    return data.aligned(book["ids"], book["blocks"])
 
 
 def adapter_for(recipe: Mapping[str, Any], data: Any) -> Any:
     """The family's adapter for a recipe and a data set."""
-    parsed = parse_recipe(recipe)
-    return registry.load("models", parsed.family)(
-        parsed, classes=len(data.classes), shape=tuple(data.train.images.shape[1:])
-    )
+    parsed = parse_any_recipe(recipe)
+    return registry.load(data.families, parsed.family)(parsed, **data.geometry)
 
 
 def true_log_probabilities(adapter: Any, model: Any, images: Any, labels: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -157,9 +157,7 @@ def make_world(
         **settings,
     }
     recipe = parse_recipe(plain)
-    adapter = (plugin or registry.load("models", family))(
-        recipe, classes=len(data.classes), shape=tuple(data.train.images.shape[1:])
-    )
+    adapter = (plugin or registry.load("models", family))(recipe, **data.geometry)
     return World(adapter=adapter, data=data, leaves=leaves_for(data), folder=folder, seed=seed, settings=settings)
 
 

@@ -217,21 +217,21 @@ def resolve(workspace: Workspace, case: OpenCase) -> Resolution:
 
 
 def _copies(workspace: Workspace, slots: list[int]) -> list[int]:
-    """Present slots outside the request with the very same pixels, whatever their id or label."""
-    images, mine = workspace.data.train.images, frozenset(slots)
-    wanted = {images[slot].tobytes() for slot in slots}
+    """Present slots outside the request with the very same content, whatever their id or label."""
+    train, mine = workspace.data.train, frozenset(slots)
+    wanted = {train.content(slot) for slot in slots}
     return [
         slot
         for slot, name in enumerate(workspace.book.ids)
-        if name is not None and slot not in mine and images[slot].tobytes() in wanted
+        if name is not None and slot not in mine and train.content(slot) in wanted
     ]
 
 
 def _test_copies(workspace: Workspace, slots: list[int]) -> list[int]:
-    """Rows of the test split with the very same pixels as a record of the request."""
-    train, test = workspace.data.train.images, workspace.data.test.images
-    wanted = {train[slot].tobytes() for slot in slots}
-    return [row for row in range(len(test)) if test[row].tobytes() in wanted]
+    """Rows of the test split with the very same content as a record of the request."""
+    train, test = workspace.data.train, workspace.data.test
+    wanted = {train.content(slot) for slot in slots}
+    return [row for row in range(len(test)) if test.content(row) in wanted]
 
 
 def log_resolution(workspace: Workspace, case: OpenCase, resolution: Resolution) -> Any:

@@ -19,7 +19,6 @@ from expunge.core.errors import EvidenceError, InputError
 from expunge.core.plan import Numerics, Plan
 from expunge.core.protocols import FitJob, FitResult, Progress, silent
 from expunge.core.refs import DataRef
-from expunge.data._records import aligned
 from expunge.evidence.bundle import Bundle, read_bundle
 from expunge.evidence.durable import storage_errors, write_file
 from expunge.evidence.envelope import payload_of
@@ -125,7 +124,7 @@ def _retained(package: Package, data: str | None, after: DataRef) -> Any:
     if package.source != after.source:
         raise _other("data source", after.source, package.source)
     options = {**package.options, **({"path": str(Path(data).resolve())} if data else {})}
-    records = aligned(open_data({"source": package.source, "options": options}), package.ids, package.blocks)
+    records = open_data({"source": package.source, "options": options}).aligned(package.ids, package.blocks)
     mine = _data_ref(package, records)
     for field in ("slots", "present", "root", "content_root"):
         expected, got = getattr(after, field), getattr(mine, field)

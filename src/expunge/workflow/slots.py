@@ -15,7 +15,6 @@ from typing import Any
 from expunge.core.codec import canonical, loads
 from expunge.core.errors import InputError, InputProblems, IntegrityError
 from expunge.core.refs import DataRef
-from expunge.data._records import aligned
 from expunge.evidence.durable import storage_errors, write_file
 from expunge.evidence.manifest import RecordManifest, RecordOpening, leaves_of
 from expunge.training.batches import Leaves
@@ -130,7 +129,7 @@ class SlotBook:
 
     def align(self, dataset: Any) -> Any:
         """A data set with its training records in slot order; erased ones blank."""
-        return aligned(dataset, self.ids, self.blocks)
+        return dataset.aligned(self.ids, self.blocks)
 
     def leaves(self) -> Leaves:
         """What the training loop needs for transcripts and receipts."""
