@@ -8,7 +8,7 @@ G (Cholesky) and from the users' side; in one run, on the same arrays.
 retraining.
 `left_out`: every one of the 610 users is deleted, each from the whole model: own-item residuals of the model that is
 left against the closed leave-one-user-out form, and against the model that still has the user.
-`quality`: films with at least 10 training ratings, 150 test users with 80 % of their history folded in, ten keyed
+`quality`: films with at least 10 ratings, 150 test users with 80 % of their history folded in, ten keyed
 splits: NDCG@100 and Recall@20 over a sweep of lambda on tuning users, then on test users at the chosen lambda; and
 before, after and retrained when 1, 5 and 46 users are deleted.
 """
@@ -218,14 +218,16 @@ def trained(histories: Histories, lam: float) -> LinearModel:
 
 
 def split(data: str, number: int) -> tuple[Histories, Histories, Histories]:
-    """Training, tuning and test users: test users are drawn by key, tuning users among the rest in the same way."""
+    """Training, tuning and test users: test users are drawn by key, a quarter of the rest tunes.
+
+    Films with 10 ratings from anybody, as in the figure this is compared with; 2,269 of 9,724.
+    """
     from expunge.data._interactions import split_users
 
     whole = Movielens(path=data).open().train
     order = np.random.Generator(np.random.Philox(1000 + number)).permutation(len(whole))
     rest, test = split_users(whole, sorted(order[:TEST_USERS].tolist()))
-    counts = np.bincount(rest.indices, minlength=len(rest.items))
-    kept = np.flatnonzero(counts >= 10)
+    kept = np.flatnonzero(np.bincount(whole.indices, minlength=len(whole.items)) >= 10)
     rest, test = (columns(part, kept) for part in (rest, test))
     inner, tuning = split_users(rest, list(range(0, len(rest), 4)))
     return rest, test, (inner, tuning)  # type: ignore[return-value]
