@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from expunge.training.closed_form.recommender import LinearRecommender
+from expunge.training.closed_form.linear import LinearRecommender
 
 
 class Ridge(LinearRecommender):

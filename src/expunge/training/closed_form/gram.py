@@ -1,13 +1,14 @@
 """The integer Gram matrix G = X'X of histories X (U users, I items): the whole truth about a linear recommender.
 
 Sums of products of small integers are exact, so adding and removing rows commutes, and a Gram that was downdated equals
-one that was built without the user, bit for bit, or somebody made a mistake. Entries are int32.
+one that was built without the user, bit for bit, or somebody made a mistake. Entries are int32; sums
+with weights, which counting families take, int64.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from expunge.core.errors import InputError
 
 Gram = NDArray[np.int32]
+Integer = TypeVar("Integer", bound=np.signedinteger[Any])
 Rows = Any
 """(U, I) integer histories."""
 
@@ -33,12 +35,22 @@ def gram_of(rows: Rows) -> Gram:
     return gram
 
 
-def add_rows(gram: Gram, rows: Rows, sign: int, only: Iterable[int] | None = None) -> None:
-    """Add (`sign` 1) or remove (-1) the outer products of the rows, in place; d^2 operations for a row of d entries."""
+def add_rows(
+    gram: NDArray[Integer],
+    rows: Rows,
+    sign: int,
+    only: Iterable[int] | None = None,
+    weights: NDArray[Integer] | None = None,
+) -> None:
+    """Add (`sign` 1) or remove (-1) the outer products of the rows, in place; d^2 operations for a row of d entries.
+
+    `weights` (U,), whole numbers too, multiply the products; entries and weights are taken as integers of G's type.
+    """
     for number in range(rows.shape[0]) if only is None else only:
         span = slice(rows.indptr[number], rows.indptr[number + 1])
-        columns, values = rows.indices[span], rows.data[span].astype(np.int32)
-        gram[np.ix_(columns, columns)] += np.multiply.outer(sign * values, values)
+        columns, values = rows.indices[span], rows.data[span].astype(gram.dtype)
+        scale = sign if weights is None else sign * int(weights[number])
+        gram[np.ix_(columns, columns)] += np.multiply.outer(scale * values, values)
 
 
 def same_gram(gram: Gram, rows: Rows, generator: np.random.Generator, probes: int = PROBES) -> bool:
@@ -70,16 +82,16 @@ def product(gram: Gram, z: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
-def triangle(gram: Gram) -> NDArray[np.int32]:
+def triangle(gram: NDArray[Integer]) -> NDArray[Integer]:
     """The upper triangle with the diagonal, row by row, (I (I + 1) / 2,): what is stored and hashed."""
-    return np.concatenate([gram[row, row:] for row in range(len(gram))]) if len(gram) else np.zeros(0, np.int32)
+    return np.concatenate([gram[row, row:] for row in range(len(gram))]) if len(gram) else np.zeros(0, gram.dtype)
 
 
-def from_triangle(packed: NDArray[np.int32], size: int) -> Gram:
+def from_triangle(packed: NDArray[Integer], size: int) -> NDArray[Integer]:
     """The inverse of `triangle`."""
     if packed.shape != (size * (size + 1) // 2,):
         raise InputError("not a packed Gram of this size", expected=str(size * (size + 1) // 2), got=str(packed.shape))
-    gram = np.zeros((size, size), np.int32)
+    gram = np.zeros((size, size), packed.dtype)
     start = 0
     for row in range(size):
         gram[row, row:] = packed[start : start + size - row]

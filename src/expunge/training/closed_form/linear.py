@@ -1,0 +1,75 @@
+"""Linear recommenders: the Gram matrix is the truth, its inverse a cache that is held to a residual against it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from expunge.data._interactions import Histories
+from expunge.training.checkpoint import weights_identity
+from expunge.training.closed_form.erase import erase_rows
+from expunge.training.closed_form.gram import Gram, Rows, gram_of
+from expunge.training.closed_form.inverse import Inverse, dual_inverse, inverse_of
+from expunge.training.closed_form.model import LinearModel, read_gram, read_inverse, save_model
+from expunge.training.closed_form.recommender import MODEL, Recommender
+from expunge.training.closed_form.settings import number, one_of
+from expunge.training.recipe import ClosedFormRecipe
+
+DUAL_SHARE = 3
+"""The U x U side is used where items outnumber users this many times."""
+_LARGEST_LAM = 1e12
+
+
+class LinearRecommender(Recommender):
+    """Base of the linear families. Settings: lam (above 0) and weights (`binary` or `rating`)."""
+
+    defaults: Mapping[str, str] = {"lam": "200", "weights": "binary"}
+    label = "gram"
+    free: bool = False
+
+    def __init__(self, recipe: ClosedFormRecipe, *, items: int) -> None:
+        super().__init__(recipe, items=items)
+        self.weights = one_of(self.settings, "weights", "binary", "rating")
+        self.lam = float(number(self.settings, "lam", 0, _LARGEST_LAM, above=True))
+
+    def matrix(self, histories: Histories) -> Rows:
+        """Ones, or twice the stars."""
+        return histories.matrix(self.weights)
+
+    def sums_of(self, rows: Rows) -> Gram:
+        """G = X'X."""
+        return gram_of(rows)
+
+    def derived(self, rows: Rows, sums: Gram) -> Inverse:
+        """P on the cheaper side."""
+        users = int((np.diff(rows.indptr) > 0).sum())
+        return dual_inverse(rows, self.lam) if users * DUAL_SHARE <= len(sums) else inverse_of(sums, self.lam)
+
+    def subtracted(self, source: Path, rows: Rows) -> tuple[Gram, Inverse]:
+        """G and P without the rows; P is built anew where they carry too much of it, or the residual says so."""
+        gram, lam = read_gram(source / MODEL)
+        inverse = read_inverse(source, weights_identity(source / MODEL), gram, lam, writable=True)
+        erase_rows(gram, inverse, rows, sparse.csr_matrix(rows.shape, dtype=rows.dtype), lam)
+        return gram, inverse
+
+    def save(self, folder: Path, sums: Gram, derived: Inverse) -> str:
+        """G, lambda and the cache of P."""
+        return save_model(folder, sums, derived, self.settings)
+
+    def load(self, path: Path) -> LinearModel:
+        """The model in a file; its inverse is memory-mapped from the cache beside it, or built."""
+        gram, lam = read_gram(path)
+        inverse = read_inverse(path.parent, weights_identity(path), gram, lam)
+        return LinearModel(gram=gram, inverse=inverse, lam=lam, free=self.free)
+
+    def outputs(self, model: LinearModel, rows: Rows) -> NDArray[np.float64]:
+        """Scores (B, I) of every item for each history; what the history holds is not masked."""
+        return model.scores(rows)
+
+    def derived_state(self) -> tuple[str, ...]:
+        """What else of a run derives from its users."""
+        return ("inverse.npy (the inverse of the Gram matrix, a cache)",)
