@@ -19,8 +19,8 @@ class Covisitation(PairRecommender):
     """Scores: s_j = sum over the items i of the history that list j of r(i, j); every item lists its `length` best.
 
     r(i, j) = C_ij / C_ii, the share of i's users who also took j, or the lift C_ij N / (C_ii C_jj), how many times
-    likelier than by chance, with C_ij the users who had both and N all users who had anything. Lift is equation 1 of
-    Davidson et al. 2010 (RecSys) with f = c_i c_j, times N. Deviations: users are counted over their whole history, not
+    likelier than by chance, with C_ij the users who had both and N all users who had anything. Lift is the relatedness
+    of Davidson et al. 2010 (RecSys) with f = c_i c_j, times N. Deviations: users are counted over their whole history, not
     within 24 hours; pairs of fewer than `support` users are left out instead of items of few views; a history's lists
     are added up. Settings: normalisation (`conditional` or `lift`), length (50), support (2).
 

@@ -16,7 +16,7 @@ class Itemknn(PairRecommender):
     """Scores: s_j = sum over the items i of the history that list j of sim(i, j); every item lists its k most similar.
 
     sim(i, j) = C_ij / (sqrt(C_ii C_jj) + h) or C_ij / (C_ii + C_jj - C_ij + h), with C_ij the users who had both: the
-    cosine of Deshpande and Karypis 2004 (ACM TOIS 22(1), BuildModel and ApplyModel) or Jaccard's index. Deviations: h
+    cosine of Deshpande and Karypis 2004 (ACM TOIS 22(1)) or Jaccard's index. Deviations: h
     shrinks what few users say; lists are not normalised; histories are binary.
     Settings: similarity (`cosine` or `jaccard`), neighbours (k, 100), shrink (h, 10, a whole number).
 

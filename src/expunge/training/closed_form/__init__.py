@@ -1,1 +1,1 @@
-"""Models with a formula: an integer Gram matrix is the truth, everything else is a cache with a checkable residual."""
+"""Models with a formula: integer sums over users are the truth, everything else is a cache that can be checked."""
