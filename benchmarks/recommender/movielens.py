@@ -20,6 +20,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -234,8 +235,6 @@ def split(data: str, number: int) -> tuple[Histories, Histories, Histories]:
 
 
 def columns(histories: Histories, kept: np.ndarray) -> Histories:
-    from dataclasses import replace
-
     few = histories.keep(np.isin(histories.indices, kept))
     names = tuple(few.items[k] for k in kept.tolist())
     return replace(few, items=names, indices=np.searchsorted(kept, few.indices).astype(np.int32))
@@ -301,7 +300,7 @@ def deltas(data: str) -> list[dict[str, Any]]:
                 "after": after.ndcg(100).mean,
                 "retrained": again.ndcg(100).mean,
                 "largest_difference_to_retrained": float(np.abs(method).max()),
-                "after_minus_before": str(data_effect),
+                "after_minus_before": asdict(data_effect),
                 "top_20_lists_equal_to_retrained": bool(np.array_equal(after.lists(20), again.lists(20))),
             }
         )
