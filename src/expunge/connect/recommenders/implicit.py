@@ -65,7 +65,9 @@ def _factors(arrays: dict[str, Array]) -> ForeignFactors:
         problems.append("user_factors and item_factors have different numbers of factors")
     if problems:
         raise InputProblems("implicit npz", problems)
-    single = [name for name in _SETTINGS if name in arrays and arrays[name].shape == () and arrays[name].dtype.kind != "S"]
+    single = [
+        name for name in _SETTINGS if name in arrays and arrays[name].shape == () and arrays[name].dtype.kind != "S"
+    ]
     settings = {name: arrays[name].item() for name in single}
     kind = next((kind for name, kind in _KINDS if name in settings), "factor model")
     missing = () if "random_state" in settings else ("no random_state was saved: no same-seed retraining",)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy import linalg, sparse
+from scipy import sparse
 
 from expunge.core.errors import InputError
-from expunge.training.closed_form.gram import Gram, Rows, mirror, product
+from expunge.training.closed_form.gram import Gram, Rows, product
 
 Inverse = NDArray[np.float64]
 
@@ -22,18 +23,17 @@ REFRESH_EVERY = 10_000
 
 
 def inverse_of(gram: Gram, lam: float) -> Inverse:
-    """P by Cholesky (LAPACK dpotrf, dpotri): I^3 operations, two matrices in memory."""
+    """P by Cholesky: I^3 operations. By torch, because scipy's LAPACK (1.17, 32-bit indices) falls over at 20,000 items."""
     if not lam > 0:
         raise InputError("lambda must be above 0", got=str(lam))
-    system = gram.astype(np.float64)
-    system[np.diag_indices_from(system)] += lam
-    factor, info = linalg.lapack.dpotrf(system.T, lower=1, overwrite_a=1, clean=0)
-    if info == 0:
-        factor, info = linalg.lapack.dpotri(factor, lower=1, overwrite_c=1)
-    if info != 0:
-        raise InputError("G + lambda I is not positive definite", got=f"LAPACK info {info}")
-    inverse: Inverse = factor.T  # the lower triangle in Fortran order is the upper one in C order
-    mirror(inverse)
+    system = torch.from_numpy(gram.astype(np.float64))
+    system.diagonal().add_(lam)
+    info = torch.empty((), dtype=torch.int32)
+    torch.linalg.cholesky_ex(system, out=(system, info))
+    if int(info) != 0:
+        raise InputError("G + lambda I is not positive definite", got=f"LAPACK info {int(info)}")
+    torch.cholesky_inverse(system, out=system)
+    inverse: Inverse = system.numpy()
     return inverse
 
 
@@ -42,14 +42,15 @@ def dual_inverse(rows: Rows, lam: float) -> Inverse:
 
     O(U^2 (U + I) + U I^2); rows without entries are skipped.
     """
-    dense = _dense(rows)
+    dense = torch.from_numpy(_dense(rows))
     inner = dense @ dense.T
-    inner[np.diag_indices_from(inner)] += lam
-    half = linalg.solve_triangular(linalg.cholesky(inner, lower=True), dense, lower=True, overwrite_b=True)
-    found: Inverse = half.T @ half
-    found *= -1 / lam
-    found[np.diag_indices_from(found)] += 1 / lam
-    return found
+    inner.diagonal().add_(lam)
+    half = torch.linalg.solve_triangular(torch.linalg.cholesky(inner), dense, upper=False)
+    found = torch.zeros((dense.shape[1],) * 2, dtype=torch.float64)
+    found.diagonal().fill_(1 / lam)
+    found.addmm_(half.T, half, alpha=-1 / lam)
+    inverse: Inverse = found.numpy()
+    return inverse
 
 
 def leverage(inverse: Inverse, columns: NDArray[np.int32], values: NDArray[np.float64]) -> float:
@@ -76,13 +77,8 @@ def change(inverse: Inverse, vectors: sparse.csc_matrix, signs: NDArray[np.float
 
 
 def _subtract(inverse: Inverse, wide: NDArray[np.float64], core: NDArray[np.float64]) -> None:
-    """P -= V C in place, by BLAS on P's own memory (a C array's transpose is a Fortran array), without a copy of P."""
-    if wide.shape[1] == 1:
-        done = linalg.blas.dger(-1.0, core[0], wide[:, 0], a=inverse.T, overwrite_a=1, overwrite_x=0, overwrite_y=0)
-    else:
-        done = linalg.blas.dgemm(-1.0, core.T, wide.T, beta=1.0, c=inverse.T, overwrite_c=1)
-    if not np.shares_memory(done, inverse):  # not contiguous, or not float64
-        inverse[:] = done.T
+    """P -= V C in place, on P's own memory, also where that is a memory map."""
+    torch.from_numpy(inverse).addmm_(torch.from_numpy(wide), torch.from_numpy(np.ascontiguousarray(core)), alpha=-1)
 
 
 def _times(inverse: Inverse, vectors: sparse.csc_matrix) -> NDArray[np.float64]:
