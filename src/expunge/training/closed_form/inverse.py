@@ -23,7 +23,7 @@ REFRESH_EVERY = 10_000
 
 
 def inverse_of(gram: Gram, lam: float) -> Inverse:
-    """P by Cholesky: I^3 operations. By torch, because scipy's LAPACK (1.17, 32-bit indices) falls over at 20,000 items."""
+    """P by Cholesky: I^3 operations. By torch, because scipy's LAPACK (1.17, 32-bit indices) crashes at 20,000 items."""
     if not lam > 0:
         raise InputError("lambda must be above 0", got=str(lam))
     system = torch.from_numpy(gram.astype(np.float64))
