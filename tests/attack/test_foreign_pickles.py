@@ -21,6 +21,7 @@ from attack.foreign import (
     machine,
     name,
     one_float,
+    only_error,
     quickly,
     raw,
     refused,
@@ -30,8 +31,9 @@ from attack.foreign import (
 from connect import lookalikes as made
 from expunge.connect import recommenders
 from expunge.connect.recommenders import _opcodes
-from expunge.connect.recommenders._builders import TORCH_BUILDERS
+from expunge.connect.recommenders._builders import TORCH_BUILDERS, Storage
 from expunge.connect.recommenders.cornac import Cornac
+from expunge.connect.recommenders.lenskit import LensKit
 from expunge.core.errors import DataError
 
 # -------------------------------------------------------------------------------------------- code hidden in a pickle
@@ -44,6 +46,21 @@ def test_the_control_is_read_and_its_payload_would_run(tmp_path):
     assert np.array_equal(found["b"].value, np.arange(6.0).reshape(2, 3))
     pickle.loads(pickle.dumps(Payload(os.mkdir, str(tmp_path / "owned"))))
     assert (tmp_path / "owned").is_dir()
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_the_control_is_read_of_every_protocol(protocol):
+    kind, instance = made.instance(x=1)
+    rows = made.rows()
+    with made.faked(lenskit__a__B=kind):
+        value = {"array": np.arange(3.0), "rows": rows, "set": {1}, "half": np.float32(0.5), "instance": instance}
+        data = pickle.dumps(value, protocol)
+    found = machine(data)
+    assert np.array_equal(found["array"].value, np.arange(3.0))
+    assert np.array_equal(found["rows"].indices, rows.indices)
+    assert (list(found["set"]), found["half"]) == ([1], 0.5)
+    assert isinstance(found["instance"], _opcodes.Record)
+    assert (str(found["instance"].made_by), found["instance"].attributes()) == ("lenskit.a.B", {"x": 1})
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -232,6 +249,8 @@ def test_memo_bomb_within_a_model(tmp_path):
         bomb = [bomb] * 10
     path = made.cornac_model(tmp_path / "m.pkl", made.rows(), LAM, seed=bomb, train_set=bomb)
     quickly(lambda: Cornac().read((path,)))
+    path = made.lenskit_scorer(tmp_path / "s.pkl", made.ease(made.rows(), LAM, np.float32), bomb, ITEMS)
+    quickly(lambda: LensKit().read((path,)))
 
 
 def test_a_key_that_takes_two_to_the_sixty_steps_to_hash():
@@ -279,8 +298,10 @@ def test_nesting_that_is_made_from_the_outside_in():
         b"T" + struct.pack("<i", -1) + b"x.",
     ],
 )
-def test_a_length_that_the_file_does_not_have(code):
+def test_a_length_that_the_file_does_not_have(code, tmp_path):
     quickly(lambda: refused(code), megabytes=5)
+    (tmp_path / "m.pkl").write_bytes(b"\x80\x05" + code)  # a file takes the memory before it reads
+    quickly(lambda: only_error(LensKit(), tmp_path / "m.pkl"), megabytes=5)
 
 
 @pytest.mark.parametrize("digits", [b"9" * 4_000_000, b"9" * 4000])
@@ -318,9 +339,9 @@ def test_quadratic_memory_of_strings_that_become_bytes():
 
 
 def test_quadratic_time_of_a_long_key_that_many_dicts_share():
-    code = text("k" * 2**20) + b"q\x000" + b"(" + b"}h\x00]s" * 50_000 + b"t."
+    code = text("k" * 2**22) + b"q\x000" + b"(" + b"}h\x00]s" * 50_000 + b"t."
     value = machine(code)
-    quickly(lambda: list(_opcodes.walk(value)), seconds=20)
+    quickly(lambda: list(_opcodes.walk(value)), seconds=8)
 
 
 def test_more_opcodes_than_a_model_has(monkeypatch):
@@ -331,6 +352,17 @@ def test_more_opcodes_than_a_model_has(monkeypatch):
 @pytest.mark.parametrize("size", [10**12, -1])
 def test_bytearray_of_a_length(size):
     refused(name("builtins", "bytearray") + pickle.dumps(size, 2)[2:-1] + b"\x85R.", "unknown form")
+
+
+def four_floats(reference):
+    return Storage(reference[1], struct.pack("<4f", 0, 1, 2, 3), 4)
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (0, 1), (2, 0), (-2, 1), (2, 1, 1), (2.0, 1.0), None])
+def test_a_tensor_whose_strides_repeat_values(stride):
+    assert machine(stretched((2, 2), (2, 1)), builders=TORCH_BUILDERS, persistent=four_floats).value[1, 0] == 2
+    assert machine(stretched((2, 2), (1, 2)), builders=TORCH_BUILDERS, persistent=four_floats).value[1, 0] == 1
+    refused(stretched((2, 2), stride), "strides", builders=TORCH_BUILDERS, persistent=four_floats)
 
 
 def test_a_tensor_stretched_over_all_memory():

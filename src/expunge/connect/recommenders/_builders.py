@@ -248,7 +248,7 @@ def _tensor(arguments: tuple[Any, ...], meter: Meter) -> Array:
 
 
 def _same_strides(strides: object, size: tuple[int, ...], wanted: list[int]) -> bool:
-    if not isinstance(strides, tuple) or len(strides) != len(size):
+    if not isinstance(strides, tuple) or len(strides) != len(size) or not all(type(own) is int for own in strides):
         return False
     return all(length == 1 or own == want for own, want, length in zip(strides, wanted, size, strict=True))
 
