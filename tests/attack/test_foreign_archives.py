@@ -16,10 +16,10 @@ from attack.foreign import (
     LAM,
     READERS,
     Payload,
+    bounded,
     machine,
     name,
     only_error,
-    quickly,
     raw,
     refused,
     stretched,
@@ -131,7 +131,7 @@ def test_rows_over_2_to_the_39_items_take_no_memory(tmp_path):
     wide = x.copy()
     wide._shape = (40, 2**39)
     path = made.cornac_model(tmp_path / "m.pkl", x, LAM, U=wide)
-    quickly(lambda: only_error(Cornac(), path, "beside weights of 9"), megabytes=50)
+    bounded(lambda: only_error(Cornac(), path, "beside weights of 9"), megabytes=50)
 
 
 # ----------------------------------------------------------------------------------------------------- zips and files
@@ -178,12 +178,12 @@ def test_a_storage_outside_the_zip(tmp_path, key):
 
 def test_zip_bomb(checkpoint):
     bomb = repacked(checkpoint, lambda held: {**held, "EASE-1/data/9": bytes(2**26)}, zipfile.ZIP_DEFLATED)
-    quickly(lambda: only_error(RecBole(), bomb, "times the file"), megabytes=10)
+    bounded(lambda: only_error(RecBole(), bomb, "times the file"), megabytes=10)
     packed = repacked(made.recbole_checkpoint(checkpoint, made.rows(), LAM), dict, zipfile.ZIP_DEFLATED)
     only_error(RecBole(), packed)
     npz = checkpoint.with_suffix(".npz")
     np.savez_compressed(npz, B=np.zeros((4096, 4096)))
-    quickly(lambda: only_error(Arrays(), npz, "times the file"), megabytes=10)
+    bounded(lambda: only_error(Arrays(), npz, "times the file"), megabytes=10)
 
 
 def test_zip_whose_members_overlap(checkpoint):
@@ -199,7 +199,7 @@ def test_zip_whose_members_overlap(checkpoint):
     copies = b"".join(first[:46] + f"{k:0{size}d}".encode() + first[46 + size :] for k in range(5000))
     struct.pack_into("<HHII", end, 8, 5000, 5000, len(copies), start)
     checkpoint.write_bytes(bytes(data[:start]) + copies + bytes(end))
-    quickly(lambda: only_error(RecBole(), checkpoint), megabytes=50)
+    bounded(lambda: only_error(RecBole(), checkpoint), megabytes=50)
 
 
 def test_zip_with_two_pickles_or_none_and_names_that_come_twice(checkpoint):
