@@ -13,7 +13,8 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs(example: Path, tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, str(example), str(tmp_path / "ws")], capture_output=True, text=True)
+    folder = [str(tmp_path / "ws")] if "FOLDER" in example.read_text().split('"""')[1] else []
+    done = subprocess.run([sys.executable, str(example), *folder], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "PASS EXACT" in done.stdout
     assert "VERIFIED" in done.stdout
