@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import re
@@ -26,6 +27,8 @@ from attack.foreign import (
     text,
 )
 from connect import lookalikes as made
+from expunge.connect.recommenders import _opcodes
+from expunge.connect.recommenders._arrow import strings_of
 from expunge.connect.recommenders._builders import Array
 from expunge.connect.recommenders.arrays import Arrays
 from expunge.connect.recommenders.cornac import Cornac
@@ -305,3 +308,44 @@ def test_what_is_no_file(tmp_path):
         for entry in ("pipe", "zero", "loop", "empty", "."):
             assert not reader.recognises((tmp_path / entry,))
             only_error(reader, tmp_path / entry)
+
+
+def arrow(ends=(0, 1, 3), text=b"abc", *, length=2, nulls=0, offset=0, alias="string", buffers=None):
+    """A string array as pyarrow pickles it."""
+    call = functools.partial(_opcodes.Global, "pyarrow.lib")
+    held = [np.array(ends, "<i4").tobytes(), text] if buffers is None else buffers
+    parts = [None, *(_opcodes.Record(call("py_buffer"), (data,)) for data in held)]
+    kind = _opcodes.Record(call("type_for_alias"), (alias,))
+    return _opcodes.Record(call("_restore_array"), ((kind, length, nulls, offset, parts, [], None),))
+
+
+def test_the_control_arrow_array_is_read():
+    assert strings_of(arrow()) == ("a", "bc")
+    assert strings_of(arrow(length=1, offset=1)) == ("bc",)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ends": (0, 3, 1)},
+        {"ends": (0, 1, 4)},
+        {"ends": (-1, 1, 3)},
+        {"ends": (0, 1)},
+        {"length": 2**39},
+        {"length": -1},
+        {"length": 2.0},
+        {"offset": 1},
+        {"offset": -1},
+        {"nulls": 1},
+        {"text": b"a\xff\xff"},
+        {"alias": "double"},
+        {"alias": "int64"},
+        {"alias": 3},
+        {"buffers": []},
+        {"buffers": [b""]},
+        {"buffers": ["abc", b"abc"]},
+    ],
+)
+def test_arrow_arrays_that_point_outside_their_buffers(change):
+    with pytest.raises(ValueError):
+        strings_of(arrow(**change))
