@@ -67,6 +67,7 @@ def test_float64_weights_give_the_gram_matrix_and_p(lam, values, known):
     assert found.fit.asymmetry < 1e-12
     assert found.fit.distance < 1e-6
     assert found.fit.components == 1
+    assert np.array_equal(found.inverse, found.inverse.T)
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -144,7 +145,7 @@ def test_groups_of_items_that_never_meet():
     assert found.fit.components == 4
     assert np.array_equal(found.gram, x.T @ x)
     assert np.abs(found.inverse - inverse).max() < 1e-12 * inverse.max()
-    refused(weights, 5.0, None, "2 items never occur with another one", "item_counts")
+    refused(weights, 5.0, None, "2 items are in groups of fewer than 6", "item_counts")
 
 
 def test_groups_without_single_items_need_no_counts():
@@ -160,7 +161,7 @@ def test_two_items_of_two_users(lam):
     x = np.array([[1, 1], [1, 0]])
     _, weights = trained(x, lam)
     assert np.array_equal(adopt(weights, lam, [2, 1]).gram, x.T @ x)
-    assert np.array_equal(adopt(weights, lam).gram, x.T @ x)
+    refused(weights, lam, None, "2 items are in groups of fewer than 6")
 
 
 def test_one_item_and_items_nobody_has():
@@ -194,6 +195,33 @@ def test_weights_that_were_changed_after_training(dtype, known):
     refused(weights.T.copy(), 5.0, counts)
     refused(weights * dtype(1.01), 5.0, counts)
     refused(np.roll(weights, 1, axis=0) * (1 - np.eye(40, dtype=dtype)), 5.0, counts)
+
+
+def test_every_gate_says_what_it_found(monkeypatch):
+    x = interactions()
+    _, weights = trained(x, 5.0)
+    counts = np.diag(x.T @ x).copy()
+    refused(np.tril(weights) + np.triu(weights) * 0.9, 5.0, counts, "is not symmetric")
+    refused(np.maximum(weights, 0), 5.0, counts, "P is not positive definite")
+    counts[7] += 1
+    monkeypatch.setattr(module, "_implied", lambda *_: None)
+    refused(weights, 5.0, counts, "is not the item counts", "at most 0.25 apart")
+    refused(weights, 5.3, np.diag(x.T @ x), "is not whole numbers")
+    refused(weights, 5.01, np.diag(x.T @ x), "has other weights")
+    stars = interactions(values=(1, 2, 3)) / 2
+    refused(trained(stars, 5.0)[1], 5.0, np.rint(np.diag(stars.T @ stars)), "is not whole numbers")
+    refused(trained(np.ones((3, 6)), 5.0)[1], 7.0, None, "occur together more often than either does")
+
+
+def test_more_pairs_than_a_chain_of_the_strongest_make_p_more_exact(monkeypatch):
+    """Least squares over all pairs against the spanning forest alone, before anything is rounded to whole numbers."""
+    x = interactions(users=2000, items=120)
+    _, weights = trained(x, 20.0, np.float32)
+    of_all = adopt(weights, 20.0, np.diag(x.T @ x)).fit
+    monkeypatch.setattr(module, "_least_squares", lambda given, strength, logs, label: logs)
+    of_chain = adopt(weights, 20.0, np.diag(x.T @ x)).fit
+    assert of_all.inverse_error < of_chain.inverse_error / 2
+    assert of_all.asymmetry <= of_chain.asymmetry
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -265,7 +293,7 @@ def test_more_than_whole_numbers_can_hold_is_not_whole():
     """Every float64 above 2^52 is a whole number, which proves nothing."""
     x = interactions(items=6) * 2**28
     _, weights = trained(x, 1.0)
-    refused(weights, 1.0, np.minimum(np.diag(x.T @ x), 2**51))
+    refused(weights, 1.0, np.minimum(np.diag(x.T @ x), 2**51), "whole numbers", "got:      inf")
 
 
 @pytest.mark.parametrize(
@@ -376,6 +404,9 @@ def test_ml_latest_small_from_float32(shared):
     user, item = (np.unique(column, return_inverse=True)[1] for column in rows.T)
     x = sparse.csr_matrix((np.ones(len(rows), np.int64), (user, item)))
     x = x[:, np.flatnonzero(np.bincount(item) >= 20)].toarray()
+    exact = adopt(trained(x, 200.0)[1], 200.0, np.diag(x.T @ x)).fit
+    assert exact.asymmetry < 1e-14  # conjugate gradients must not drift along what the sum does not see
+    assert exact.inverse_error < 1e-12
     inverse, weights = trained(x, 200.0, np.float32)
     for counts in (np.diag(x.T @ x), None):
         found = adopt(weights, 200.0, counts)

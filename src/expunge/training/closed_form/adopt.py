@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import lapack
 
 from expunge.core.errors import DataError
 
@@ -35,6 +35,8 @@ _STEPS = 50
 _SAMPLE = 32
 _CANDIDATES = 1024
 _ROUNDINGS = 64
+_FEWEST = 6
+"""Items in a group. Of two or three a scale smaller than the true one may be whole by chance."""
 _LARGEST_COUNT = 2**16
 _LARGEST_ENTRY = 2.0**40
 _CODE = "not-closed-form"
@@ -234,17 +236,16 @@ def _inverse_up_to_scale(given: NDArray[np.floating[Any]], logs: Floats) -> tupl
 
 
 def _inverted(matrix: Floats, given: NDArray[np.floating[Any]]) -> Floats:
-    """The inverse of a symmetric positive definite matrix, in its place. Refuses one that is not."""
-    factor, failed = lapack.dpotrf(matrix.T, lower=1, clean=0, overwrite_a=1)
-    if not failed:
-        factor, failed = lapack.dpotri(factor, lower=1, overwrite_c=1)
-    if failed:
-        raise _refused(given, "P is not positive definite", "an inverse of G + λI", f"minor {failed}")
-    inverse: Floats = factor.T
-    for rows in _blocks(len(inverse)):
-        block = inverse[rows, rows]
-        inverse[rows, rows] = np.triu(block) + np.triu(block, 1).T
-        inverse[rows.stop :, rows] = inverse[rows, rows.stop :].T
+    """The inverse of a symmetric positive definite matrix, in its place. Refuses one that is not.
+
+    By torch, as in `inverse`: scipy's LAPACK crashes at 20,000 items.
+    """
+    system, info = torch.from_numpy(matrix), torch.empty((), dtype=torch.int32)
+    torch.linalg.cholesky_ex(system, out=(system, info))
+    if int(info) != 0:
+        raise _refused(given, "P is not positive definite", "an inverse of G + λI", f"minor {int(info)}")
+    torch.cholesky_inverse(system, out=system)
+    inverse: Floats = system.numpy()
     return inverse
 
 
@@ -273,18 +274,18 @@ def _by_counts(whole: Floats, label: Ints, lam: float, counts: Floats) -> Floats
 
 def _by_wholeness(given: NDArray[np.floating[Any]], whole: Floats, label: Ints, lam: float) -> Floats:
     """The smallest factor of every component that makes its entries whole and its rarest item λ + a whole number."""
+    sizes = np.bincount(label)
+    few = int(sizes[sizes < _FEWEST].sum())
+    if few:
+        raise DataError(
+            f"{few} items are in groups of fewer than {_FEWEST} that nothing joins: their weights do not tell their counts",
+            expected="item counts",
+            got="none",
+            hint="pass item_counts (diag(X'X)) for this model",
+            code=_CODE,
+        )
     factor = np.ones(len(label))
-    members = np.argsort(label, kind="stable")
-    for items in np.split(members, np.cumsum(np.bincount(label))[:-1]):
-        if len(items) == 1:
-            single = int((np.bincount(label) == 1).sum())
-            raise DataError(
-                f"{single} items never occur with another one: their weights say nothing of their counts",
-                expected="item counts",
-                got="none",
-                hint="pass item_counts (diag(X'X)) for this model",
-                code=_CODE,
-            )
+    for items in np.split(np.argsort(label, kind="stable"), np.cumsum(sizes)[:-1]):
         factor[items] = _smallest_factor(given, whole[np.ix_(items, items)] if len(items) < len(label) else whole, lam)
     return factor
 
