@@ -3,7 +3,6 @@ taken; objects and structures are refused. Strings are read here, item ids are s
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 import struct
@@ -15,10 +14,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from expunge.connect._npy import NUMBERS, STRINGS, read_array
 from expunge.connect.recommenders._files import entries_of, opened, starts_with
 
 Array = NDArray[Any]
-MAX_HEADER = 10_000
 MAX_JSON = 2**26
 _EXPANSION = 100
 _SAFETENSORS = {"F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8", "U8": "|u1", "BOOL": "|b1"}
@@ -90,51 +89,17 @@ def _whole(name: str, numbers: object) -> list[int]:
 
 
 def _array(stream: IO[bytes], size: int, name: str) -> Array:
-    """Parse the header, compare it with the size, then read exactly that."""
-    head, dtype, shape, fortran = _header(stream, name)
-    count = math.prod(shape)
-    if head + count * dtype.itemsize != size:
-        raise ValueError(f"{name[:60]}: the header says {count} values of {dtype}, {size - head} bytes follow it")
-    data = stream.read(count * dtype.itemsize)
-    if len(data) != count * dtype.itemsize:
-        raise ValueError(f"{name[:60]}: the file ends before its array does")
-    flat = np.frombuffer(data, dtype, count)
-    check_text(flat)
-    return flat.reshape(shape, order="F" if fortran else "C")
+    try:
+        found = read_array(stream, size, kinds=NUMBERS + STRINGS)
+        check_text(found)
+    except ValueError as error:
+        raise ValueError(f"{name[:60]}: {error}") from error
+    return found
 
 
-def check_text(flat: Array) -> None:
+def check_text(array: Array) -> None:
     """Raises ValueError on strings with numbers that are no characters; numpy does not look."""
-    if flat.dtype.kind == "U":
-        codes = flat.view(f"{flat.dtype.str[0]}u4")
+    if array.dtype.kind == "U":
+        codes = np.ravel(array, "K").view(f"{array.dtype.str[0]}u4")
         if ((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes < 0xE000))).any():
             raise ValueError("an array of strings with numbers that are no characters")
-
-
-def _header(stream: IO[bytes], name: str) -> tuple[int, np.dtype[Any], tuple[int, ...], bool]:
-    start = stream.read(8)
-    version = tuple(start[6:8])
-    if start[:6] != b"\x93NUMPY" or version not in ((1, 0), (2, 0), (3, 0)):
-        raise ValueError(f"{name[:60]} is not an npy array of version 1 to 3")
-    width, form = (2, "<H") if version == (1, 0) else (4, "<I")
-    length = int(struct.unpack(form, stream.read(width))[0])
-    if length > MAX_HEADER:
-        raise ValueError(f"{name[:60]}: a header of {length} bytes")
-    dtype, shape, fortran = _described(stream.read(length), name)
-    if dtype.kind not in "biufUS" or (dtype.kind in "biuf" and dtype.itemsize > 8) or not dtype.itemsize:
-        raise ValueError(f"{name[:60]}: numbers or strings expected, got {str(dtype)[:60]}; objects are not unpickled")
-    return 8 + width + length, dtype, shape, fortran
-
-
-def _described(header: bytes, name: str) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
-    """The literal dict of the format (NEP 1)."""
-    try:
-        found = ast.literal_eval(header.decode("latin-1").strip())
-        descr, shape, fortran = (found[key] for key in ("descr", "shape", "fortran_order"))
-        dtype = np.dtype(descr if isinstance(descr, str) else object)  # a structure is refused like an object
-    except (ValueError, TypeError, SyntaxError, KeyError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{name[:60]}: the header is malformed") from error
-    whole = isinstance(shape, tuple) and all(type(length) is int and 0 <= length < 2**40 for length in shape)
-    if not whole or len(shape) > 4 or not isinstance(fortran, bool) or len(found) != 3:
-        raise ValueError(f"{name[:60]}: the header is malformed")
-    return dtype, shape, fortran

@@ -6,11 +6,8 @@ have, or one that is too large are problems; so are NaN, infinity and duplicates
 
 from __future__ import annotations
 
-import ast
 import json
-import math
 import stat
-import struct
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +17,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from expunge.connect._npy import read_array
 from expunge.core.errors import InputProblems
 from expunge.stats.arrays import Bools, Floats
 
@@ -27,7 +25,6 @@ MAX_VALUES = 2**28
 """Numbers in one file: 2 GiB as float64."""
 MAX_JSON_BYTES = 2**28
 MAX_NAMES = 1000
-MAX_HEADER = 10_000
 _HINT = "correct the files, or pass the reader that fits them with --reader"
 Array = NDArray[Any]
 
@@ -52,7 +49,7 @@ class Intake:
         """The array of one npy file, or None and a problem."""
         try:
             with _open(path) as (stream, size):
-                return _array(stream, size)
+                return read_array(stream, size, most=MAX_VALUES)
         except (OSError, ValueError) as error:
             self.wrong(f"{path.name}: {_said(error)}")
             return None
@@ -75,7 +72,7 @@ class Intake:
         for name, entry in wanted.items():
             try:
                 with archive.open(entry) as stream:
-                    found[name] = _array(stream, entry.file_size)
+                    found[name] = read_array(stream, entry.file_size, most=MAX_VALUES)
             except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
                 self.wrong(f"{path.name}[{name}]: {_said(error)}")
         return found
@@ -169,56 +166,6 @@ def _open(path: Path) -> Iterator[tuple[IO[bytes], int]]:
         raise ValueError("not a regular file")
     with path.open("rb") as stream:
         yield stream, path.stat().st_size
-
-
-def _array(stream: IO[bytes], size: int) -> Array:
-    """Parse the header, compare it with the size, then read exactly that."""
-    head, dtype, shape, fortran = _header(stream)
-    count = math.prod(shape)
-    if count > MAX_VALUES:
-        raise ValueError(f"{count} values; at most {MAX_VALUES} are read")
-    if head + count * dtype.itemsize != size:
-        raise ValueError(f"the header says {count} values of {dtype}, {size - head} bytes follow it")
-    data = stream.read(count * dtype.itemsize)
-    if len(data) != count * dtype.itemsize:
-        raise ValueError("the file ends before its array does")
-    return np.frombuffer(data, dtype=dtype, count=count).reshape(shape, order="F" if fortran else "C")
-
-
-def _header(stream: IO[bytes]) -> tuple[int, np.dtype[Any], tuple[int, ...], bool]:
-    start = stream.read(8)
-    version = tuple(start[6:8])
-    if start[:6] != b"\x93NUMPY" or version not in ((1, 0), (2, 0)):
-        raise ValueError("not an npy array of version 1 or 2")
-    width, form = (2, "<H") if version == (1, 0) else (4, "<I")
-    length_bytes = stream.read(width)
-    if len(length_bytes) != width:
-        raise ValueError("the file ends within its header")
-    length = int(struct.unpack(form, length_bytes)[0])
-    if length > MAX_HEADER:
-        raise ValueError(f"a header of {length} bytes")
-    dtype, shape, fortran = _described(stream.read(length))
-    if dtype.kind not in "biuf" or dtype.itemsize > 8 or dtype.shape:
-        raise ValueError(f"numbers or booleans expected, got dtype {str(dtype)[:60]} (objects are never unpickled)")
-    if len(shape) > 4 or any(length < 0 for length in shape):
-        raise ValueError(f"up to 4 dimensions expected, got {shape}")
-    return 8 + width + length, dtype, shape, fortran
-
-
-def _described(header: bytes) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
-    """The literal dict of the format (NEP 1), parsed here: numpy's own parser tokenises old headers and may raise
-    anything."""
-    try:
-        found = ast.literal_eval(header.decode("latin-1").strip())
-        descr, shape, fortran = (found[key] for key in ("descr", "shape", "fortran_order"))
-        dtype = np.dtype(descr if isinstance(descr, str) else object)  # a structure is refused like an object
-    except (ValueError, TypeError, SyntaxError, KeyError, RecursionError, MemoryError) as error:
-        raise ValueError("the header is malformed") from error
-    if len(found) != 3 or not (isinstance(shape, tuple) and isinstance(fortran, bool)):
-        raise ValueError("the header is malformed")
-    if not all(type(length) is int for length in shape):
-        raise ValueError("the header is malformed")
-    return dtype, shape, fortran
 
 
 def _no_constant(word: str) -> float:
