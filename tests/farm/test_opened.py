@@ -85,3 +85,15 @@ def test_nothing_opened_nothing_shared():
     forget()
     with shared() as connection:
         assert connection is None
+
+
+def test_without_room_for_the_file_workers_open_the_source_themselves(spec, tmp_path, monkeypatch):
+    def full(*args, **named):
+        raise OSError(28, "No space left on device")
+
+    mine = Bank(spec, tmp_path / "bank", open_data(spec.data).train.blocks)
+    mine.folder.mkdir()
+    monkeypatch.setattr("expunge.farm.opened.tempfile.TemporaryFile", full)
+    with shared() as connection:
+        assert connection is None
+    assert len(mine.build("process", Compute(processes=2))) == 4

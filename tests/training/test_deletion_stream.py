@@ -60,7 +60,7 @@ def test_without_the_stream_the_model_still_has_them(stream, rows):
     assert not np.array_equal(gram, retrained(rows))
 
 
-def test_the_state_before_is_destroyed_at_the_end(stream, rows):
+def test_the_state_before_is_removed_at_the_end(stream, rows):
     stream.run(QUEUE, rows, PACE)
     assert sorted(file.suffix for file in stream.folder.iterdir()) == [".gram", ".inverse", ".json"]
 

@@ -36,23 +36,30 @@ def open_data(named: Mapping[str, Any]) -> Any:
 
 @contextmanager
 def shared() -> Iterator[Connection | None]:
-    """What this process has opened, as a file without a name that a spawned worker can read; None if that is nothing.
+    """What this process has opened, as a file without a name that a spawned worker can read; None if there is none.
 
     A killed run leaves no copy behind: the file exists only as long as a process holds it open. It is wrapped as a
     connection because that is what multiprocessing hands on to a spawned process.
     """
-    found = {key: data for key, data in _opened.items() if isinstance(data, Dataset)}
-    if not found:
-        yield None
-        return
-    with tempfile.TemporaryFile() as file:
-        file.write(packed(found))
-        file.flush()
-        connection = Connection(os.dup(file.fileno()), writable=False)
-        try:
-            yield connection
-        finally:
+    connection = _nameless({key: data for key, data in _opened.items() if isinstance(data, Dataset)})
+    try:
+        yield connection
+    finally:
+        if connection is not None:
             connection.close()
+
+
+def _nameless(found: Mapping[bytes, Dataset]) -> Connection | None:
+    """None where there is nothing, or no room for it: workers then open the source themselves."""
+    if not found:
+        return None
+    try:
+        with tempfile.TemporaryFile() as file:
+            file.write(packed(found))
+            file.flush()
+            return Connection(os.dup(file.fileno()), writable=False)
+    except OSError:
+        return None
 
 
 def adopt(connection: Connection | None) -> None:

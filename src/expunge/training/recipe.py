@@ -78,7 +78,6 @@ class ClosedFormRecipe(BaseModel):
     precision: Literal["fp64"] = "fp64"
     threads: int = Field(default=2, ge=1, le=256)
     device: Literal["cpu"] = "cpu"
-    bank_inclusion: float = Field(default=0.5, gt=0, lt=1)
 
     @property
     def digest(self) -> str:

@@ -56,8 +56,9 @@ def add_rows(
 def same_gram(gram: Gram, rows: Rows, generator: np.random.Generator, probes: int = PROBES) -> bool:
     """Is `gram` exactly X'X? Freivalds' test (1977), without building X'X: G z = X'(X z) for random integer z.
 
-    z is uniform on [0, 2^b) with b as large as float64 keeps every sum exact (29 bits for 10,000 items and counts below
-    512), so a matrix that differs anywhere is believed with probability at most 2^-b a probe. O(I^2 + E).
+    z is uniform on [0, 2^b) with b as large as float64 keeps every sum exact (30 bits for 10,000 items and counts below
+    512, 23 for 20,000 items and counts below 32,768), so a matrix that differs anywhere is believed with probability at
+    most 2^-b a probe, if z is drawn after the matrix was fixed. O(I^2 + E).
     """
     if gram.shape != (rows.shape[1],) * 2:
         return False

@@ -141,6 +141,8 @@ class DeletionStream:
             raise IntegrityError("the inverse is not finite", hint="rebuild it from the Gram")
         gram.flush()
         inverse.flush()
+        for kind in ("gram", "inverse"):
+            _sync(self.folder / f"{other}.{kind}")
         self.mark = Mark(
             done=self.mark.done + len(stretch),
             batches=self.mark.batches + batches,
@@ -169,7 +171,7 @@ class DeletionStream:
             )
 
     def _retire(self) -> None:
-        """Destroy the copy from before the last checkpoint: it still holds the last users."""
+        """Remove the copy from before the last checkpoint: it still holds the last users. Not overwritten first."""
         other = _BUFFERS[1 - _BUFFERS.index(self.mark.buffer)]
         for kind in ("gram", "inverse"):
             (self.folder / f"{other}.{kind}").unlink(missing_ok=True)
@@ -201,6 +203,12 @@ def _first(items: int, lam: float) -> Mark:
 def _store(path: Path, array: Any) -> None:
     with path.open("wb") as file:
         np.ascontiguousarray(array).tofile(file)
+        os.fsync(file.fileno())
+
+
+def _sync(path: Path) -> None:
+    """Size and place on disk too: flushing a map writes its pages only."""
+    with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
