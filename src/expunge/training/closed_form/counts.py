@@ -19,10 +19,9 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from expunge.core.codec import canonical
 from expunge.core.errors import InputError, IntegrityError
 from expunge.data._interactions import Histories
-from expunge.training.checkpoint import Tensors, load_tensors, save_tensors
+from expunge.training.checkpoint import Tensors
 from expunge.training.closed_form.gram import Rows, from_triangle, triangle
 from expunge.training.closed_form.recommender import MODEL, Recommender
 
@@ -98,16 +97,13 @@ class CountRecommender(Recommender):
         return None
 
     def save(self, folder: Path, sums: Sums, derived: Any) -> str:
-        """Write the counts; the identity covers them and the settings, from which everything else follows."""
+        """Write the counts, from which everything else follows."""
         packed = {name: triangle(sums[name]) if kind.axes == 2 else sums[name] for name, kind in self.sums.items()}
-        tensors = {name: torch.from_numpy(np.asarray(values)) for name, values in packed.items()}
-        return save_tensors(folder / MODEL, {**tensors, "settings": self._stamp()})
+        return self.store(folder, {name: torch.from_numpy(np.asarray(values)) for name, values in packed.items()})
 
     def load(self, path: Path) -> Any:
         """The model in a file. Raises IntegrityError on another family's, another size's or other settings' file."""
-        tensors, _ = load_tensors(path)
-        if not torch.equal(tensors.get("settings", torch.zeros(0, dtype=torch.uint8)), self._stamp()):
-            raise IntegrityError(f"{path.name} is not of this family with these settings", expected=str(self.settings))
+        tensors = self.stored(path)
         return CountModel(sums={name: self._sum(tensors, name) for name in self.sums})
 
     def derived_state(self) -> tuple[str, ...]:
@@ -122,11 +118,6 @@ class CountRecommender(Recommender):
             got = f"{found.dtype} {found.shape}" if name in tensors else "nothing"
             raise IntegrityError(f"{name} are not counts over {self.items} items", got=got)
         return from_triangle(found, self.items) if kind.axes == 2 else found
-
-    def _stamp(self) -> torch.Tensor:
-        """Family and settings as bytes: a tensor, so that they are part of the identity."""
-        plain = canonical({"family": self.family, "settings": self.settings})
-        return torch.from_numpy(np.frombuffer(plain, np.uint8).copy())
 
 
 def histories_of(rows: Rows, items: int) -> Iterator[tuple[int, NDArray[np.int32]]]:

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
+from expunge.core.errors import IntegrityError
 from expunge.data._interactions import Histories
 from expunge.training.checkpoint import weights_identity
 from expunge.training.closed_form.erase import erase_rows
-from expunge.training.closed_form.gram import Gram, Rows, gram_of
+from expunge.training.closed_form.gram import Gram, Rows, from_triangle, gram_of, triangle
 from expunge.training.closed_form.inverse import Inverse, dual_inverse, inverse_of
-from expunge.training.closed_form.model import LinearModel, read_gram, read_inverse, save_model
+from expunge.training.closed_form.model import LinearModel, read_inverse, save_cache
 from expunge.training.closed_form.recommender import MODEL, Recommender
 from expunge.training.closed_form.settings import number, one_of
 from expunge.training.recipe import ClosedFormRecipe
@@ -51,20 +53,29 @@ class LinearRecommender(Recommender):
 
     def subtracted(self, source: Path, rows: Rows) -> tuple[Gram, Inverse]:
         """G and P without the rows; P is built anew where they carry too much of it, or the residual says so."""
-        gram, lam = read_gram(source / MODEL)
-        inverse = read_inverse(source, weights_identity(source / MODEL), gram, lam, writable=True)
-        erase_rows(gram, inverse, rows, sparse.csr_matrix(rows.shape, dtype=rows.dtype), lam)
+        gram = self._gram(source / MODEL)
+        inverse = read_inverse(source, weights_identity(source / MODEL), gram, self.lam, writable=True)
+        erase_rows(gram, inverse, rows, sparse.csr_matrix(rows.shape, dtype=rows.dtype), self.lam)
         return gram, inverse
 
     def save(self, folder: Path, sums: Gram, derived: Inverse) -> str:
-        """G, lambda and the cache of P."""
-        return save_model(folder, sums, derived, self.settings)
+        """G, and then the cache of P, each atomically."""
+        digest = self.store(folder, {"gram": torch.from_numpy(triangle(sums))})
+        save_cache(folder, derived, digest)
+        return digest
 
     def load(self, path: Path) -> LinearModel:
         """The model in a file; its inverse is memory-mapped from the cache beside it, or built."""
-        gram, lam = read_gram(path)
-        inverse = read_inverse(path.parent, weights_identity(path), gram, lam)
-        return LinearModel(gram=gram, inverse=inverse, lam=lam, free=self.free)
+        gram = self._gram(path)
+        inverse = read_inverse(path.parent, weights_identity(path), gram, self.lam)
+        return LinearModel(gram=gram, inverse=inverse, lam=self.lam, free=self.free)
+
+    def _gram(self, path: Path) -> Gram:
+        tensors = self.stored(path)
+        packed = tensors["gram"].numpy() if "gram" in tensors else np.zeros(0, np.int8)
+        if packed.dtype != np.int32 or packed.shape != (self.items * (self.items + 1) // 2,):
+            raise IntegrityError(f"{path.name} holds no Gram matrix of {self.items} items", got=str(packed.shape))
+        return from_triangle(packed, self.items)
 
     def outputs(self, model: LinearModel, rows: Rows) -> NDArray[np.float64]:
         """Scores (B, I) of every item for each history; what the history holds is not masked."""

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from expunge.core.codec import canonical, loads
 from expunge.core.errors import IntegrityError, StorageError
 from expunge.evidence.durable import write_file
-from expunge.training.checkpoint import load_tensors, save_tensors
-from expunge.training.closed_form.gram import Gram, Rows, from_triangle, triangle
+from expunge.training.closed_form.gram import Gram, Rows
 from expunge.training.closed_form.inverse import Inverse, inverse_of
 
 CACHE, LABEL = "inverse.npy", "inverse.json"
@@ -71,19 +68,6 @@ def left_out_residuals(
     return through / (1 - lev) / diagonal, lev
 
 
-def save_model(folder: Path, gram: Gram, inverse: Inverse, settings: Mapping[str, str]) -> str:
-    """Write the Gram matrix and then its inverse's cache, each atomically; returns the weights identity.
-
-    The identity covers the Gram's upper triangle and lambda: what determines everything else.
-    """
-    lam = torch.tensor([float(settings["lam"])], dtype=torch.float64)
-    digest = save_tensors(
-        folder / "model.safetensors", {"gram": torch.from_numpy(triangle(gram)), "lam": lam}, dict(settings)
-    )
-    save_cache(folder, inverse, digest)
-    return digest
-
-
 def save_cache(folder: Path, inverse: Inverse, digest: str) -> None:
     """Write the inverse beside its model; a crash in between leaves no cache or the old one, never a torn one."""
     temporary = folder / f".{CACHE}.{os.getpid()}.tmp"
@@ -99,19 +83,6 @@ def save_cache(folder: Path, inverse: Inverse, digest: str) -> None:
             temporary.unlink(missing_ok=True)
         raise StorageError(f"cannot write {CACHE}", got=str(error)[:200], hint="free space or permissions") from error
     write_file(folder / LABEL, canonical({"model": digest}))
-
-
-def read_gram(path: Path) -> tuple[Gram, float]:
-    """The Gram matrix and lambda of a model file. Raises IntegrityError when it is not one."""
-    tensors, _ = load_tensors(path)
-    try:
-        packed, lam = tensors["gram"].numpy(), float(tensors["lam"][0])
-    except (KeyError, IndexError) as error:
-        raise IntegrityError(f"{path.name} is not a linear recommender", got=", ".join(tensors)[:200]) from error
-    size = int((np.sqrt(8.0 * packed.size + 1) - 1) / 2)
-    if packed.dtype != np.int32 or packed.size != size * (size + 1) // 2 or not lam > 0:
-        raise IntegrityError(f"{path.name} holds no packed Gram matrix", got=f"{packed.dtype} {packed.shape}")
-    return from_triangle(packed, size), lam
 
 
 def read_inverse(folder: Path, digest: str, gram: Gram, lam: float, *, writable: bool = False) -> Inverse:

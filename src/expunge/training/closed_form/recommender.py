@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from expunge.core.errors import InputError
+from expunge.core.codec import canonical
+from expunge.core.errors import InputError, IntegrityError
 from expunge.core.protocols import FitJob, FitResult
 from expunge.data._interactions import Histories
-from expunge.training.checkpoint import weights_identity
+from expunge.training.checkpoint import Tensors, load_tensors, save_tensors, weights_identity
 from expunge.training.closed_form.gram import Rows
 from expunge.training.closed_form.settings import chosen
 from expunge.training.recipe import ClosedFormRecipe
@@ -114,6 +116,24 @@ class Recommender(ABC):
         digest = self.save(job.folder, sums, derived)
         job.progress("downdate", 2, 2)
         return self._result(job.folder, digest, started, len(forget))
+
+    # -------------------------------------------------------------------------------------------------------- storing
+
+    def store(self, folder: Path, tensors: Tensors) -> str:
+        """Write sums; the identity covers them, the family and its settings, from which everything else follows."""
+        return save_tensors(folder / MODEL, {**tensors, "settings": self._stamp()})
+
+    def stored(self, path: Path) -> Tensors:
+        """The sums in a file. Raises IntegrityError on another family's file, or one with other settings."""
+        tensors, _ = load_tensors(path)
+        if not torch.equal(tensors.get("settings", torch.zeros(0, dtype=torch.uint8)), self._stamp()):
+            raise IntegrityError(f"{path.name} is not of this family with these settings", expected=str(self.settings))
+        return tensors
+
+    def _stamp(self) -> torch.Tensor:
+        """Family and settings as bytes: a tensor, so that they are part of the identity."""
+        plain = canonical({"family": self.family, "settings": self.settings})
+        return torch.from_numpy(np.frombuffer(plain, np.uint8).copy())
 
     def _finished(self, folder: Path) -> FitResult | None:
         if not (folder / MODEL).exists():
