@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from expunge.core.finding import Finding, Guarantee, MembershipScores
+from expunge.core.ladder import Ladder
 from expunge.core.plan import Compute, Cost, Numerics
 
 Array = Any
@@ -377,6 +378,7 @@ class CheckJob:
     `measured` holds what probes returned, by `attacks/name` or `checks/name`; `unable` says why one could not run.
     `canary_power` is the power at which the workspace's planted d = 3 canaries were detected; None = not measured.
     `looks` counts the requests judged on this bank before, and `found` those of them in which a residue was found.
+    `ladder` is what was measured on a recommender; the fields about images are None then.
     """
 
     limits: Any
@@ -397,6 +399,7 @@ class CheckJob:
     canary_power: float | None = None
     looks: int = 0
     found: int = 0
+    ladder: Ladder | None = None
 
 
 @runtime_checkable

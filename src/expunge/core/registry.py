@@ -30,6 +30,7 @@ KINDS = (
     "signers",
     "reports",
     "scores",
+    "places",
     "saboteurs",
 )
 _HOMES = {
@@ -38,6 +39,7 @@ _HOMES = {
     "signers": "expunge.evidence.signers",
     "reports": "expunge.apps.reports",
     "scores": "expunge.connect.scores",
+    "places": "expunge.connect.places",
     "saboteurs": "expunge.testing.saboteurs",
 }
 _EXTRA = "vision"
