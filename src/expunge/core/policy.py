@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Literal
 
 from expunge.core.errors import InputError, InputProblems
 from expunge.core.finding import Finding, Guarantee, Verdict
 from expunge.core.selftest import SelftestRule
+
+Kind = Literal["classifier", "recommender"]
+"""What is deleted from: a classifier's records, or a recommender's users."""
 
 
 class Demand(Enum):
@@ -27,7 +31,8 @@ class Demand(Enum):
 class Limits:
     """Numbers that decide. Units: alpha and power are probabilities, margins are shares of the I - O gap or SD of O.
 
-    `accuracy_margin` and `class_margin` are percentage points of accuracy. `max_bank` bounds the number of bank
+    `accuracy_margin` and `class_margin` are percentage points of accuracy, `ranking_margin` is a difference of NDCG or
+    Recall (0 to 1). `max_bank` bounds the number of bank
     models a verdict may ask for; a gap that needs more is UNVERIFIABLE.
     """
 
@@ -39,6 +44,7 @@ class Limits:
     max_bank: int = 512
     accuracy_margin: float = 1.0
     class_margin: float = 3.5
+    ranking_margin: float = 0.005
     max_attempts: int = 4
 
 
@@ -52,18 +58,32 @@ FLOORS: Mapping[str, tuple[float, float]] = {
     "max_bank": (2, 100_000),
     "accuracy_margin": (0.0, 5.0),
     "class_margin": (0.0, 15.0),
+    "ranking_margin": (0.0, 0.05),
     "max_attempts": (1, 10),
 }
 
-# Checks no policy may leave out for a guarantee.
-REQUIRED: Mapping[Guarantee, Mapping[str, Demand]] = {
-    Guarantee.EXACT: {
-        "provenance": Demand.MUST_PASS,
-        "membership": Demand.MUST_NOT_FAIL,
-        "deployed": Demand.MUST_NOT_FAIL,
+# Checks no policy may leave out for a guarantee. A recommender with a formula proves EXACT by algebra (VERDICTS section
+# 1), and grants nothing weaker: for a family without one, nothing here is enough yet.
+REQUIRED: Mapping[Kind, Mapping[Guarantee, Mapping[str, Demand]]] = {
+    "classifier": {
+        Guarantee.EXACT: {
+            "provenance": Demand.MUST_PASS,
+            "membership": Demand.MUST_NOT_FAIL,
+            "deployed": Demand.MUST_NOT_FAIL,
+        },
+        Guarantee.CERTIFIED: {"provenance": Demand.MUST_PASS, "membership": Demand.MUST_NOT_FAIL},
+        Guarantee.EMPIRICAL: {"membership": Demand.MUST_PASS, "deployed": Demand.MUST_PASS_IF_SEEN},
     },
-    Guarantee.CERTIFIED: {"provenance": Demand.MUST_PASS, "membership": Demand.MUST_NOT_FAIL},
-    Guarantee.EMPIRICAL: {"membership": Demand.MUST_PASS, "deployed": Demand.MUST_PASS_IF_SEEN},
+    "recommender": {
+        Guarantee.EXACT: {
+            "algebra": Demand.MUST_PASS,
+            "census": Demand.MUST_PASS,
+            "left_out": Demand.MUST_PASS_IF_SEEN,
+            "behaviour": Demand.MUST_NOT_FAIL,
+            "downstream": Demand.MUST_NOT_FAIL,
+            "weights_only": Demand.MUST_NOT_FAIL,
+        },
+    },
 }
 EMPIRICAL_SIGNALS = 3
 SIGNALS = ("gradient_norm", "lira", "rmia")
@@ -85,13 +105,14 @@ class Decision:
 class Policy:
     """Guarantee -> checks and how they count, plus the limits. Raises InputProblems with everything that is wrong.
 
-    `attacks` are the signals: every one of them must pass, and a plan names them before anything runs. `selftest` is
-    what the self-test behind a certificate must have shown; no policy can do without one.
+    `attacks` are the signals: every one of them must pass, and a plan names them before anything runs; a recommender's
+    policy has none. `selftest` is what the self-test behind a certificate must have shown; no policy can do without one.
     """
 
     name: str
     guarantees: Mapping[str, Mapping[str, Demand]]
     limits: Limits
+    kind: Kind = "classifier"
     attacks: tuple[str, ...] = SIGNALS
     selftest: SelftestRule = field(default_factory=SelftestRule)
 
@@ -116,7 +137,10 @@ class Policy:
                 problems.append(f"guarantees.{text}: unknown guarantee")
                 continue
             guarantee = Guarantee[text]
-            for check, floor in REQUIRED[guarantee].items():
+            if guarantee not in REQUIRED[self.kind]:
+                problems.append(f"guarantees.{text}: no {self.kind} can be granted it")
+                continue
+            for check, floor in REQUIRED[self.kind][guarantee].items():
                 if _STRICTNESS.index(rules.get(check, Demand.REPORT)) < _STRICTNESS.index(floor):
                     problems.append(f"guarantees.{text}.{check}: must be at least {floor.value}")
             if guarantee is Guarantee.EMPIRICAL and self.limits.signals < EMPIRICAL_SIGNALS:
@@ -124,6 +148,8 @@ class Policy:
         return problems
 
     def _attack_problems(self) -> list[str]:
+        if self.kind == "recommender":
+            return ["attacks: a recommender's policy names none"] if self.attacks else []
         problems = []
         if len(set(self.attacks)) != len(self.attacks):
             problems.append("attacks: one is named twice; repeating is no evidence")

@@ -122,6 +122,15 @@ class HasSufficientStatistics(Protocol):
         `job` gives, integer for integer in the sums."""
 
 
+@runtime_checkable
+class HasWarmStart(Protocol):
+    """The family is solved in sweeps, and can go on sweeping from what an earlier run ended with."""
+
+    def warm(self, job: FitJob, source: Path, forget: frozenset[int], sweeps: int) -> FitResult:
+        """Sweep `sweeps` times from the factors of the run in `source`, without the slots of `forget`, which
+        `job.absent` names too."""
+
+
 # ----------------------------------------------------------------------------------------------------------- methods
 
 
@@ -464,6 +473,7 @@ __all__ = [
     "HasShards",
     "HasSufficientStatistics",
     "HasTranscript",
+    "HasWarmStart",
     "HasWhiteBox",
     "Linkage",
     "Measured",

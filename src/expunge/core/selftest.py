@@ -30,6 +30,18 @@ REQUIRED_METHODS = (
     "retrain_with_data",
     "wrong_record",
 )
+RECOMMENDER_METHODS = (
+    "float32_inverse",
+    "hidden_copy",
+    "one_item_kept",
+    "popularity_answers",
+    "skipped_rows",
+    "stale_cache",
+    "stale_counts",
+    "stale_weights",
+    "wrong_user",
+)
+"""Saboteurs of recommenders. Which of them a family can be tried on depends on what it keeps; each is named."""
 REQUIRED_PROCESSES = (
     "forged_transcript",
     "refiled_request",
@@ -38,6 +50,14 @@ REQUIRED_PROCESSES = (
     "soft_policy",
     "thresholds_changed",
 )
+
+
+def required(kind: str) -> frozenset[str]:
+    """Saboteurs that a report about this kind of model has to name."""
+    methods = RECOMMENDER_METHODS if kind == "recommender" else REQUIRED_METHODS
+    return frozenset({*methods, *REQUIRED_PROCESSES})
+
+
 TOLERATED: Mapping[str, float] = {"one_in_ten": 0.05}
 """Share of tries that may be certified, where the cheat itself is a draw that may turn out honest; 0 for all others."""
 
@@ -134,6 +154,7 @@ class SelftestReport:
     doses: tuple[Dose, ...]
     canary_power: float | None
     canary_reason: str
+    kind: str = "classifier"
     v: int = 1
     notes: tuple[str, ...] = field(default=())
 
@@ -159,6 +180,7 @@ class Subject:
     policy: str
     bank: str | None
     expunge: str
+    kind: str = "classifier"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,14 +214,14 @@ class SelftestRule:
         if on is not None:
             found += [
                 f"it was made on another {name}"
-                for name in ("policy", "bank", "expunge")
+                for name in ("policy", "bank", "expunge", "kind")
                 if getattr(report, name) != getattr(on, name)
             ]
         return found + self._missing(report) + self._cheats(report) + self._alarms(report)
 
     def _missing(self, report: SelftestReport) -> list[str]:
         named = {tally.saboteur for tally in report.tallies}
-        missing = sorted({*REQUIRED_METHODS, *REQUIRED_PROCESSES} - named)
+        missing = sorted(required(report.kind) - named)
         return [f"saboteurs that were not tried: {', '.join(missing)}"] if missing else []
 
     def _cheats(self, report: SelftestReport) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from expunge.core.errors import InputError, InputProblems
+from expunge.core.errors import DataError, InputError, InputProblems
 from expunge.data._events import held_out, keyed_order
 from expunge.data._interactions import Interactions, from_events, split_users
 
@@ -93,8 +94,8 @@ class Powerlaw:
         self.heavy_users, self.test_users = heavy_users, test_users
         self._check_shape()
 
-    def open(self) -> Interactions:
-        """The data set, generated."""
+    def open(self, items: Sequence[str] | None = None) -> Interactions:
+        """The data set, generated. The vocabulary follows from the options, so `items` can only be that."""
         ids = self._user_ids()
         market, degree = self._market(), self._degrees(ids)
         taste = _integers(self._stream("taste").random(self.users), self.clusters)
@@ -109,6 +110,8 @@ class Powerlaw:
         user = np.repeat(np.arange(self.users, dtype=np.int32), degree)
         width = max(5, len(str(self.items)))
         names = [f"item/{number:0{width}d}" for number in range(1, self.items + 1)]
+        if items is not None and list(items) != names:
+            raise DataError("the vocabulary is another one", expected=f"{len(names)} items of powerlaw")
         histories = from_events(ids, names, user, np.concatenate(item), np.concatenate(value))
         train, test = split_users(histories, held_out(ids, self.test_users))
         scale = "implicit" if self.kind == "binary" else "half-stars"

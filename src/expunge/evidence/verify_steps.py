@@ -33,7 +33,7 @@ REVOKED = "certificate.revoked"
 RELEASED = "model.released"
 _NEEDED = ("request.received", "plan.committed", "findings.recorded", "decision.made", "data.purged")
 # Limits of the plan against those of the relying party's policy: at most, at least.
-_AT_MOST = ("alpha", "margin", "absolute_margin", "accuracy_margin", "class_margin", "max_attempts")
+_AT_MOST = ("alpha", "margin", "absolute_margin", "accuracy_margin", "class_margin", "ranking_margin", "max_attempts")
 _AT_LEAST = ("power", "signals")
 
 
@@ -298,7 +298,7 @@ def check_selftest(bundle: Bundle, extract: LogExtract, predicate: Predicate, po
         raise EvidenceError("the self-test was not logged before the plan", code="order")
     report = decode(SelftestReport, bundle.json(SELFTEST), what=SELFTEST)
     bank = None if predicate.bank is None else predicate.bank.digest
-    subject = Subject(policy=predicate.policy, bank=bank, expunge=report.expunge)
+    subject = Subject(policy=predicate.policy, bank=bank, expunge=report.expunge, kind=policy.kind)
     problems = policy.selftest.problems(report, predicate.issued_at, subject)
     if problems:
         raise EvidenceError("the self-test does not vouch for it", got="; ".join(problems)[:300], code="policy")

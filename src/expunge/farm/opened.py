@@ -8,13 +8,13 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
 from expunge.core import registry
-from expunge.core.codec import canonical, encode, loads
+from expunge.core.codec import canonical, digest_of, encode, loads
 from expunge.data._records import Dataset
 from expunge.data._shared import packed, unpacked
 
@@ -22,12 +22,12 @@ KEPT = 2
 _opened: dict[bytes, Any] = {}
 
 
-def open_data(named: Mapping[str, Any]) -> Any:
-    """Data set by source name and options, as the source gives it."""
-    key = canonical(encode(named))
+def open_data(named: Mapping[str, Any], items: Sequence[str] | None = None) -> Any:
+    """Data set by source name and options, as the source gives it; over these items, for a source of interactions."""
+    key = canonical(encode(named)) + (b"" if items is None else digest_of(list(items)).encode())
     if key not in _opened:
-        plain = loads(key)
-        found = registry.load("data", plain["source"])(**plain["options"]).open()
+        source = registry.load("data", named["source"])(**loads(canonical(encode(dict(named["options"])))))
+        found = source.open() if items is None else source.open(items=items)
         while len(_opened) >= KEPT:
             del _opened[next(iter(_opened))]
         _opened[key] = found

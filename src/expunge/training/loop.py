@@ -23,10 +23,11 @@ from expunge.core.codec import decimal
 from expunge.core.errors import IntegrityError
 from expunge.core.plan import Numerics
 from expunge.core.protocols import Progress, silent
+from expunge.training.alternating import builds
 from expunge.training.audit import check_same_job
 from expunge.training.batches import Reader
 from expunge.training.checkpoint import checkpoint_name, load_tensors, pack, save_tensors, unpack, weights_identity
-from expunge.training.recipe import Recipe
+from expunge.training.recipe import AlternatingRecipe, AnyRecipe
 from expunge.training.schedule import Schedule, Slots
 from expunge.training.transcript import Line, Transcript, order_commitment, read_transcript, receipt_root
 
@@ -34,14 +35,14 @@ _WORTH_SECONDS = 5.0
 _START_OVER = "the folder was tampered with or mixed up; remove it and run again"
 
 
-def numerics_of(recipe: Recipe, threads: int | None = None) -> Numerics:
+def numerics_of(recipe: AnyRecipe, threads: int | None = None) -> Numerics:
     """The numerics this process would train with."""
     return Numerics(
         precision=recipe.precision,
         threads=threads or recipe.threads,
         device=recipe.device,
         instruction_set=torch.backends.cpu.get_cpu_capability(),
-        build=f"torch {torch.__version__.split('+')[0]}",
+        build=builds() if isinstance(recipe, AlternatingRecipe) else f"torch {torch.__version__.split('+')[0]}",
     )
 
 

@@ -85,9 +85,39 @@ class ClosedFormRecipe(BaseModel):
         return digest_of(self)
 
 
-def parse_any_recipe(plain: Mapping[str, Any], *, what: str = "recipe") -> Recipe | ClosedFormRecipe:
-    """A recipe of either kind: `solver: closed-form` says that it is the second."""
-    return _parsed(ClosedFormRecipe, plain, what) if "solver" in plain else _parsed(Recipe, plain, what)
+class AlternatingRecipe(BaseModel):
+    """The recipe of a model that is solved for users and for items in turn, `sweeps` times. `model` holds the settings.
+
+    One thread: matrix products end in other bits with more.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(min_length=1, max_length=80)
+    solver: Literal["als"]
+    family: str
+    model: Mapping[str, int | str | bool] = Field(default_factory=dict)
+    sweeps: int = Field(default=15, ge=1, le=1000)
+    precision: Literal["fp32", "fp64"] = "fp32"
+    threads: Literal[1] = 1
+    device: Literal["cpu"] = "cpu"
+
+    @property
+    def digest(self) -> str:
+        """`sha256:` of the canonical recipe."""
+        return digest_of(self)
+
+
+AnyRecipe = Recipe | ClosedFormRecipe | AlternatingRecipe
+
+
+def parse_any_recipe(plain: Mapping[str, Any], *, what: str = "recipe") -> AnyRecipe:
+    """A recipe of any kind: `solver` says `closed-form` or `als`; without it, it is one of the training loop."""
+    if "solver" not in plain:
+        return _parsed(Recipe, plain, what)
+    if plain["solver"] == "als":
+        return _parsed(AlternatingRecipe, plain, what)
+    return _parsed(ClosedFormRecipe, plain, what)
 
 
 def parse_recipe(plain: Mapping[str, Any], *, what: str = "recipe") -> Recipe:
@@ -109,7 +139,15 @@ def built_in_recipes() -> dict[str, Path]:
 
 
 def load_recipe(name: str) -> Recipe:
-    """A built-in recipe by name, or a YAML file by path."""
+    """A recipe of the training loop, built in by name or a YAML file by path."""
+    found = load_any_recipe(name)
+    if not isinstance(found, Recipe):
+        raise InputError(f"{name} is a recipe of another kind", expected="epochs, batch, lr", got=type(found).__name__)
+    return found
+
+
+def load_any_recipe(name: str) -> AnyRecipe:
+    """A built-in recipe of any kind by name, or a YAML file by path."""
     known = built_in_recipes()
     file = known.get(name, Path(name))
     if name not in known and not file.is_file():
@@ -120,4 +158,4 @@ def load_recipe(name: str) -> Recipe:
         raise InputError(f"{file.name} is not YAML", got=str(error)[:200]) from error
     if not isinstance(plain, dict):
         raise InputError(f"{file.name} is not a recipe", expected="a mapping of settings")
-    return parse_recipe(plain, what=f"recipe {file.name}")
+    return parse_any_recipe(plain, what=f"recipe {file.name}")

@@ -85,7 +85,7 @@ def menu(workspace: Workspace) -> tuple[Option, ...]:
         ),
         Option(
             name="sisa",
-            possible=trained_here and workspace.recipe.shards > 1,
+            possible=trained_here and getattr(workspace.recipe, "shards", 1) > 1,
             guarantee="EXACT",
             why="the model must have been trained in shards",
         ),

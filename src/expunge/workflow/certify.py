@@ -259,7 +259,8 @@ def _bank(workspace: Workspace) -> BankRef | None:
     if not banks:
         return None
     day = datetime.combine(datetime.fromisoformat(banks[-1].destroy_by).date(), time(0), UTC)
-    return BankRef(n=banks[-1].n, q=workspace.recipe.bank_inclusion, destroy_by=day, digest=banks[-1].digest)
+    inclusion = getattr(workspace.recipe, "bank_inclusion", 0.5)
+    return BankRef(n=banks[-1].n, q=inclusion, destroy_by=day, digest=banks[-1].digest)
 
 
 def _absence(workspace: Workspace, accepted: Accepted) -> list[Any]:
@@ -285,5 +286,6 @@ def write_recompute_package(workspace: Workspace, case: OpenCase, accepted: Acce
         "ids": list(workspace.book.ids),
         "blocks": list(workspace.book.blocks),
         "key": workspace.key("data").hex(),
+        "items": None if workspace.vocabulary is None else list(workspace.vocabulary),
     }
     write_file(case.folder / "recompute.json", canonical(package), mode=0o600)

@@ -89,6 +89,15 @@ class ComputeTable(_Table):
         return parse_engine(self.engine).compute
 
 
+class PlaceTable(_Table):
+    """A file outside the workspace in which a user of a recommender may sit; `kind` is a plug-in of `places`."""
+
+    name: str = Field(min_length=1, max_length=80)
+    kind: str
+    path: str
+    options: Mapping[str, int | str | bool] = Field(default_factory=dict)
+
+
 class OwnerTable(_Table):
     """Who speaks in the certificate."""
 
@@ -105,6 +114,15 @@ class Config(_Table):
     bank: BankTable = BankTable()
     compute: ComputeTable = ComputeTable()
     owner: OwnerTable = OwnerTable()
+    places: tuple[PlaceTable, ...] = ()
+
+    @field_validator("places")
+    @classmethod
+    def _names_differ(cls, value: tuple[PlaceTable, ...]) -> tuple[PlaceTable, ...]:
+        names = [place.name for place in value]
+        if len(set(names)) != len(names):
+            raise ValueError("two places have the same name")
+        return value
 
 
 def read_config(path: Path) -> Config:
@@ -156,17 +174,22 @@ def config_text(config: Config) -> str:
     """The file for a config; written once, by init."""
     lines = [f"version = {config.version}"]
     for name in ("data", "model", "bank", "compute", "owner"):
-        table = getattr(config, name)
-        lines += ["", f"[{name}]"]
-        nested: dict[str, Any] = {}
-        for key, value in table.model_dump().items():
-            if isinstance(value, dict):
-                nested[key] = value
-            elif value is not None:
-                lines.append(f"{key} = {_toml(value)}")
-        for key, inner in nested.items():
-            lines += ["", f"[{name}.{key}]", *(f"{k} = {_toml(v)}" for k, v in inner.items())]
+        lines += _table_text(f"[{name}]", name, getattr(config, name))
+    for place in config.places:
+        lines += _table_text("[[places]]", "places", place)
     return "\n".join(lines) + "\n"
+
+
+def _table_text(head: str, name: str, table: BaseModel) -> list[str]:
+    lines, nested = ["", head], {}
+    for key, value in table.model_dump().items():
+        if isinstance(value, dict):
+            nested[key] = value
+        elif value is not None:
+            lines.append(f"{key} = {_toml(value)}")
+    for key, inner in nested.items():
+        lines += ["", f"[{name}.{key}]", *(f"{k} = {_toml(v)}" for k, v in inner.items())]
+    return lines
 
 
 def _toml(value: Any) -> str:

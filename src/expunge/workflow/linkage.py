@@ -22,6 +22,7 @@ from expunge.data._twins import TWINS
 from expunge.evidence.commitment import keyed
 from expunge.evidence.durable import write_file
 from expunge.farm.bank import read_arrays, write_sketch
+from expunge.workflow.links import Links, search_users
 
 if TYPE_CHECKING:
     from expunge.workflow.intake import OpenCase, Resolution
@@ -60,28 +61,6 @@ SMALL = Thresholds(
 SMALL_SIDE = 16  # pixels; below, hash and embedding have little more than what all digits share
 
 
-@dataclass(frozen=True, kw_only=True)
-class Links:
-    """Found for one request, as slots and rows: other records of it, retained records outside it, and test records."""
-
-    inside: tuple[int, ...]
-    outside: tuple[int, ...]
-    test: tuple[int, ...]
-    recall: tuple[int, int]
-    thresholds: Mapping[str, str]
-
-    @property
-    def counted(self) -> Linkage:
-        """What may be published."""
-        return Linkage(
-            inside=len(self.inside),
-            outside=len(self.outside),
-            test=len(self.test),
-            recall=self.recall,
-            thresholds=self.thresholds,
-        )
-
-
 def linkage_of(workspace: Workspace, resolution: Resolution) -> Linkage | None:
     """Counts for the check; None where the records are no pictures that can be searched. The same request, data and
     served model always give the same counts."""
@@ -108,6 +87,8 @@ def log_links(workspace: Workspace, case: OpenCase, resolution: Resolution) -> d
 def search(workspace: Workspace, resolution: Resolution) -> Links | None:
     """Look every record of the request up, then plant twins of them and count how many the same search would find."""
     train = workspace.data.train
+    if workspace.policy.kind == "recommender":
+        return search_users(workspace, resolution)
     if min(train.images.shape[1:3]) < _SMALLEST or train.images.shape[3] not in (1, 3):
         return None
     searcher = Searcher.of(workspace)

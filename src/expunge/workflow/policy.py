@@ -8,9 +8,11 @@ from typing import Any
 
 import yaml
 
+from expunge.core import registry
 from expunge.core.codec import decimal, decode, digest_of
 from expunge.core.errors import InputError
-from expunge.core.policy import Policy
+from expunge.core.policy import Kind, Policy
+from expunge.training.recipe import AnyRecipe
 
 DEFAULT = """\
 # What must hold before a certificate is issued. Marks: must_pass, must_pass_if_seen (or UNVERIFIABLE), must_not_fail,
@@ -54,6 +56,47 @@ selftest:
   alarm_rate: 0.05      # of honest models, which must not be exceeded demonstrably
   alarm_upper: 1.0      # what the upper limit of that rate must not exceed; below 1 it takes placebos, .05 takes 59
 """
+
+RECOMMENDER = """\
+# What must hold before a certificate about a recommender's user is issued. The floors are in code.
+name: recommender
+kind: recommender
+guarantees:
+  EXACT:
+    algebra: must_pass            # V1: the sums are those of the retained users, to the last integer
+    census: must_pass             # V0: no declared place still holds the user
+    left_out: must_pass_if_seen   # V3: the user's own items, against the model that never had them
+    behaviour: must_not_fail      # V4: lists of other people, against a retraining
+    downstream: must_not_fail     # V5: what is served from, and the way back
+    weights_only: must_not_fail   # V2: what the counts in the weights rule out
+    ranking: must_not_fail        # quality, against a retraining and against before
+    linkage: report               # the same person under another id; counted, and referred to a person
+attacks: []
+limits:
+  ranking_margin: 0.005 # NDCG@100 and Recall@20 that may be lost against before
+  max_attempts: 4
+selftest:
+  max_age_days: 90
+"""
+BY_KIND: Mapping[Kind, str] = {"classifier": DEFAULT, "recommender": RECOMMENDER}
+"""The policy of a new workspace, by what is deleted from."""
+_FAMILIES: Mapping[str, Kind] = {"models": "classifier", "recommenders": "recommender"}
+
+
+def kind_of(data: Any) -> Kind:
+    """What kind of model is trained on a data set."""
+    return _FAMILIES[data.families]
+
+
+def check_kind(policy: Policy, data: Any, recipe: AnyRecipe) -> None:
+    """Raises InputError unless policy and recipe are for models of this data."""
+    kind = kind_of(data)
+    if policy.kind != kind:
+        raise InputError(f"the policy is for a {policy.kind}", expected=f"kind: {kind}", got=policy.name)
+    if recipe.family not in registry.names(data.families):
+        raise InputError(
+            f"no {kind} of this family", expected=", ".join(registry.names(data.families)), got=recipe.family
+        )
 
 
 def parse_policy(text: str, *, what: str = "policy.yaml") -> Policy:

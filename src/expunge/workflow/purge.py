@@ -13,11 +13,11 @@ from expunge.core.codec import canonical, digest_of, encode, loads
 from expunge.core.errors import EvidenceError
 from expunge.evidence.durable import destroy_file, write_file
 from expunge.farm.index import DESTROY, RETIRE, Index
-from expunge.training.transcript import transcript_digest
+from expunge.workflow.census import put_in_place
 from expunge.workflow.derived import ANSWERS, PACKAGES, RUNS, SKETCHES, UNFINISHED, derived_from
 from expunge.workflow.intake import all_cases, destroy_cleartext, fold, select
 from expunge.workflow.state import ModelRecord
-from expunge.workflow.train import bank_folder, read_bank, save_bank_slots, seed_digest
+from expunge.workflow.train import bank_folder, logged_transcript, read_bank, save_bank_slots, seed_digest
 
 if TYPE_CHECKING:
     from expunge.workflow.intake import OpenCase
@@ -61,6 +61,7 @@ def purge(workspace: Workspace, case: OpenCase, accepted: Accepted) -> Purge:
     _release(workspace, case, accepted)
     _close_other_cases(workspace, case, accepted.slots)
     derived = _inventory(workspace, case, accepted)
+    put_in_place(workspace, workspace.root / accepted.record.run)
     _destroy_other_runs(workspace, accepted.record)
     erased = workspace.book.erased(accepted.slots)
     erased.save(workspace.slots_file)
@@ -119,7 +120,7 @@ def _release(workspace: Workspace, case: OpenCase, accepted: Accepted) -> None:
     payload = {
         "model": accepted.record.digest,
         "replaces": accepted.original.digest,
-        "transcript": transcript_digest(workspace.root / accepted.record.run / "transcript.jsonl"),
+        "transcript": logged_transcript(workspace.root / accepted.record.run),
         "seed": seed_digest(accepted.record.seed),
     }
     workspace.log.append("model.released", payload, case=case.handle)
@@ -192,8 +193,9 @@ def _purged(counts: Mapping[str, int]) -> tuple[str, ...]:
         f"weights, checkpoints and transcripts of {counts['runs']} runs that were trained on the records, the original "
         "among them",
         f"ids and content digests of {counts['records']} records in the slot book",
-        f"answers about the records in {counts['sketches']} score sketches of the bank",
     ]
+    if counts["sketches"]:
+        lines.append(f"answers about the records in {counts['sketches']} score sketches of the bank")
     if counts["unfinished_banks"]:
         lines.append(f"{counts['unfinished_banks']} unfinished banks")
     if counts["answers"]:

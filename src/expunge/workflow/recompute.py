@@ -28,7 +28,7 @@ from expunge.evidence.recompute import Recompute, sign_recompute
 from expunge.evidence.statement import Statement, parse_statement
 from expunge.farm.member import adapter_for
 from expunge.farm.opened import open_data
-from expunge.training.recipe import Recipe, parse_recipe
+from expunge.training.recipe import AnyRecipe, parse_any_recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,8 @@ class Recomputed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
-    """recompute.json: ids and blocks by slot (None and "" where erased), and `key`, the data key in hex.
+    """recompute.json: ids and blocks by slot (None and "" where erased), and `key`, the data key in hex; `items` is a
+    recommender's frozen vocabulary, None for any other model.
 
     With the key the second holder computes the roots that the certificate names from records they hold themselves.
     They have the retained data anyway; whoever has a deleted record too can find its leaves with the key, so the
@@ -58,6 +59,7 @@ class Package:
     ids: tuple[str | None, ...]
     blocks: tuple[str, ...]
     key: str
+    items: tuple[str, ...] | None = None
 
 
 def recompute(
@@ -105,8 +107,8 @@ def _plan(bundle: Bundle, statement: Statement) -> Plan:
     return plan
 
 
-def _planned_recipe(package: Package, plan: Plan) -> Recipe:
-    recipe = parse_recipe(package.recipe, what="recompute package")
+def _planned_recipe(package: Package, plan: Plan) -> AnyRecipe:
+    recipe = parse_any_recipe(package.recipe, what="recompute package")
     if recipe.digest != plan.recipe:
         raise _other("recipe", plan.recipe, recipe.digest)
     if package.numerics != plan.numerics:
@@ -124,7 +126,8 @@ def _retained(package: Package, data: str | None, after: DataRef) -> Any:
     if package.source != after.source:
         raise _other("data source", after.source, package.source)
     options = {**package.options, **({"path": str(Path(data).resolve())} if data else {})}
-    records = open_data({"source": package.source, "options": options}).aligned(package.ids, package.blocks)
+    opened = open_data({"source": package.source, "options": options}, package.items)
+    records = opened.aligned(package.ids, package.blocks)
     mine = _data_ref(package, records)
     for field in ("slots", "present", "root", "content_root"):
         expected, got = getattr(after, field), getattr(mine, field)
@@ -163,7 +166,7 @@ def _other(what: str, expected: str, got: str) -> EvidenceError:
     )
 
 
-def _train(package: Package, recipe: Recipe, records: Any, progress: Progress) -> FitResult:
+def _train(package: Package, recipe: AnyRecipe, records: Any, progress: Progress) -> FitResult:
     adapter = adapter_for(recipe.model_dump(), records)
     with tempfile.TemporaryDirectory(prefix="expunge-recompute-") as folder:
         job = FitJob(

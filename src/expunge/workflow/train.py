@@ -44,7 +44,7 @@ def train(workspace: Workspace) -> tuple[ModelRecord, FitResult]:
     workspace.remember_model(record)
     payload = {
         "model": result.digest,
-        "transcript": transcript_digest(run / "transcript.jsonl"),
+        "transcript": logged_transcript(run),
         "recipe": workspace.recipe.digest,
         "numerics": encode(workspace.numerics),
         "seed": seed_digest(record.seed),
@@ -53,6 +53,12 @@ def train(workspace: Workspace) -> tuple[ModelRecord, FitResult]:
     workspace.log.append("model.trained", payload)
     workspace.log.checkpoint()
     return record, result
+
+
+def logged_transcript(run: Path) -> str | None:
+    """Digest of a run's transcript; None for a family that keeps none, because nothing is iterated."""
+    file = run / "transcript.jsonl"
+    return transcript_digest(file) if file.exists() else None
 
 
 def seed_digest(seed: str) -> str:

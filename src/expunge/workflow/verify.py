@@ -16,10 +16,12 @@ from expunge.core.protocols import CheckJob, Correctness, Deployed, Provenance
 from expunge.farm.bank import Bank
 from expunge.farm.member import true_log_probabilities
 from expunge.training.audit import expected_transcript
+from expunge.training.recipe import Recipe
 from expunge.training.rng import seed_number
 from expunge.training.transcript import read_transcript, transcript_digest
 from expunge.workflow.coins import coins_of
 from expunge.workflow.execute import Executed
+from expunge.workflow.ladder import climb
 from expunge.workflow.linkage import linkage_of
 from expunge.workflow.measure import measure
 from expunge.workflow.train import bank_folder, read_bank
@@ -33,14 +35,42 @@ def verify(
     workspace: Workspace, resolution: Resolution, plan: Plan, executed: Executed, plan_index: int, seed: str
 ) -> tuple[Finding, ...]:
     """Run every check the policy names for the guarantee that the plan aims at."""
+    number = seed_number(seed) & 0x7FFFFFFF
+    looked_at = _users if workspace.policy.kind == "recommender" else _records
+    job = looked_at(workspace, resolution, plan, executed, plan_index, number)
+    findings = []
+    for done, spec in enumerate(plan.checks):
+        workspace.progress("checks", done, len(plan.checks))
+        findings.append(registry.load("checks", spec.check)().run(job))
+    workspace.progress("checks", len(plan.checks), len(plan.checks))
+    return tuple(findings)
+
+
+def _users(
+    workspace: Workspace, resolution: Resolution, plan: Plan, executed: Executed, plan_index: int, number: int
+) -> CheckJob:
+    """A recommender: the ladder from structure to what lies downstream. There is no bank and no holdout of labels."""
+    return CheckJob(
+        limits=workspace.policy.limits,
+        guarantee=plan.aims_at,
+        seed=number,
+        attempt=plan.attempt,
+        linkage=linkage_of(workspace, resolution),
+        ladder=climb(workspace, resolution, executed, number),
+    )
+
+
+def _records(
+    workspace: Workspace, resolution: Resolution, plan: Plan, executed: Executed, plan_index: int, number: int
+) -> CheckJob:
+    """A classifier: three arms of the bank, the served file among anchors, transcripts, and the holdout."""
     bank = open_bank(workspace)
     served = _Served(workspace, executed)
     refusal = bank.refuses(resolution.slots) if bank is not None else None
     usable = bank if refusal is None else None
-    number = seed_number(seed) & 0x7FFFFFFF
     looks, found = _earlier(workspace, resolution)
     asked = measure(workspace, resolution, plan, executed, usable, number)
-    job = CheckJob(
+    return CheckJob(
         limits=workspace.policy.limits,
         guarantee=plan.aims_at,
         seed=number,
@@ -65,12 +95,6 @@ def verify(
         ),
         canary_power=workspace.canary_power(),
     )
-    findings = []
-    for number, spec in enumerate(plan.checks):
-        workspace.progress("checks", number, len(plan.checks))
-        findings.append(registry.load("checks", spec.check)().run(job))
-    workspace.progress("checks", len(plan.checks), len(plan.checks))
-    return tuple(findings)
 
 
 def _earlier(workspace: Workspace, resolution: Resolution) -> tuple[int, int]:
@@ -164,7 +188,7 @@ def _original_lines(workspace: Workspace) -> list[dict[str, Any]]:
 
 
 def _provenance(workspace: Workspace, resolution: Resolution, executed: Executed, plan_index: int) -> Provenance | None:
-    if executed.result.transcript is None:
+    if executed.result.transcript is None or not isinstance(workspace.recipe, Recipe):
         return None
     book = workspace.book
     leaves = book.leaves()

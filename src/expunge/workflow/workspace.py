@@ -32,10 +32,10 @@ from expunge.farm.bank import Bank
 from expunge.farm.member import adapter_for
 from expunge.farm.opened import open_data
 from expunge.training.loop import numerics_of
-from expunge.training.recipe import Recipe, parse_recipe
+from expunge.training.recipe import AnyRecipe, parse_any_recipe
 from expunge.workflow.coins import coins_commitment
 from expunge.workflow.config import Config, config_text, drawn, origin_of, parse_config, read_config
-from expunge.workflow.policy import DEFAULT, parse_policy, policy_digest, read_policy
+from expunge.workflow.policy import DEFAULT, check_kind, parse_policy, policy_digest, read_policy
 from expunge.workflow.slots import SlotBook
 from expunge.workflow.state import ModelRecord, State
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from expunge.workflow.selftest.gate import Vouched
 
 KEYS = ("operator", "verifier", "log")
+VOCABULARY = "store/items.json"
 
 
 class Workspace:
@@ -68,7 +69,7 @@ class Workspace:
         root: Path | str,
         *,
         config: Mapping[str, Any],
-        recipe: Recipe,
+        recipe: AnyRecipe,
         policy: str = DEFAULT,
         progress: Progress = silent,
     ) -> Workspace:
@@ -77,8 +78,8 @@ class Workspace:
         if root.exists() and any(root.iterdir()):
             raise InputError(f"{root} is not empty", expected="a new or empty folder")
         parsed = parse_config(drawn(config))
-        parse_policy(policy)
-        open_data(parsed.data.named(root))  # before anything is written: bad data leaves no half workspace
+        raw = open_data(parsed.data.named(root))  # before anything is written: bad data leaves no half workspace
+        check_kind(parse_policy(policy), raw, recipe)
         with storage_errors(root, "create workspace in"):
             for folder in ("", "keys", "store", "store/runs", "store/models", "store/banks", "cases"):
                 (root / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -101,6 +102,8 @@ class Workspace:
     def _ingest(self) -> None:
         """Give every record its slot and leaf, and log the roots before anything is trained."""
         raw = open_data(self.named_data)
+        if hasattr(raw, "items"):
+            write_file(self.root / VOCABULARY, canonical(list(raw.items)), mode=0o600)
         book = SlotBook.ingest(raw.train, self.key("data"))
         book.save(self.slots_file)
         write_roots(self.root / "roots.json", self.roots())
@@ -176,13 +179,19 @@ class Workspace:
     @cached_property
     def data(self) -> Any:
         """The data set in slot order; tombstoned rows are blank whatever the source still holds."""
-        return self.book.align(open_data(self.named_data))
+        return self.book.align(open_data(self.named_data, self.vocabulary))
 
     @cached_property
-    def recipe(self) -> Recipe:
+    def vocabulary(self) -> tuple[str, ...] | None:
+        """Items of a recommender by column, frozen at ingestion: who leaves the source moves nobody's columns."""
+        file = self.root / VOCABULARY
+        return tuple(loads(file.read_bytes(), what=VOCABULARY)) if file.exists() else None
+
+    @cached_property
+    def recipe(self) -> AnyRecipe:
         """The recipe of the served model."""
         text = (self.root / self.config.model.recipe).read_text(encoding="utf-8")
-        return parse_recipe(yaml.safe_load(text), what="recipe.yaml")
+        return parse_any_recipe(yaml.safe_load(text), what="recipe.yaml")
 
     @cached_property
     def adapter(self) -> Any:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from expunge.apps.cli._console import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, emit, progress_on_stderr
+
+if TYPE_CHECKING:
+    from expunge.workflow.workspace import Workspace
 
 
 def command(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
@@ -10,17 +15,14 @@ def command(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption 
     from expunge.workflow.workspace import opened
 
     with opened(workspace) as ws:
-        with progress_on_stderr(images_per_step=min(ws.recipe.batch, len(ws.data.train))) as progress:
+        with progress_on_stderr(images_per_step=min(getattr(ws.recipe, "batch", 0), len(ws.data.train))) as progress:
             ws.progress = progress
             record, fitted = ws.train()
-        outputs = ws.adapter.outputs(ws.adapter.load(fitted.model), ws.data.test.images)
-        accuracy = float((outputs.argmax(1) == ws.data.test.labels).mean())
-        images = sum(line["present"] for line in _steps(fitted.transcript)) if fitted.transcript else 0
+        quality, said, following = _users(ws) if ws.policy.kind == "recommender" else _records(ws, fitted)
         result = {
             "model": record.digest,
             "seconds": round(record.seconds, 2),
-            "images_per_second": round(images / record.seconds, 1) if record.seconds else None,
-            "test_accuracy": round(accuracy, 4),
+            **quality,
             "test_records": len(ws.data.test),
             "data": ws.data.note,
             "recipe": ws.recipe.name,
@@ -29,11 +31,28 @@ def command(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption 
         result,
         as_json,
         lambda console: console.print(
-            f"model {record.digest[:19]}… trained in {result['seconds']} s ({result['images_per_second']} images/s)\n"
-            f"accuracy {accuracy:.2%} on {result['test_records']} test records of {result['data']}\n"
-            f"next: expunge bank -w {workspace}"
+            f"model {record.digest[:19]}… trained in {result['seconds']} s\n{said}\nnext: expunge {following} -w {workspace}"
         ),
     )
+
+
+def _records(ws: Workspace, fitted: Any) -> tuple[dict[str, Any], str, str]:
+    """Accuracy of a classifier, in words too, and the next verb."""
+    outputs = ws.adapter.outputs(ws.adapter.load(fitted.model), ws.data.test.images)
+    accuracy = float((outputs.argmax(1) == ws.data.test.labels).mean())
+    images = sum(line["present"] for line in _steps(fitted.transcript)) if fitted.transcript else 0
+    rate = round(images / fitted.seconds, 1) if fitted.seconds else None
+    said = f"accuracy {accuracy:.2%} on {len(ws.data.test)} test records of {ws.data.note} ({rate} images/s)"
+    return {"images_per_second": rate, "test_accuracy": round(accuracy, 4)}, said, "bank"
+
+
+def _users(ws: Workspace) -> tuple[dict[str, Any], str, str]:
+    """NDCG of a recommender on its test users."""
+    from expunge.workflow.ladder import quality
+
+    found = quality(ws)
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in found.items()) or "no test users"
+    return dict(found), f"{shown} on {len(ws.data.test)} test users of {ws.data.note}", "selftest"
 
 
 def _steps(transcript: object) -> list[dict[str, int]]:

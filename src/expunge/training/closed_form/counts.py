@@ -22,6 +22,7 @@ from scipy import sparse
 from expunge.core.errors import InputError, IntegrityError
 from expunge.data._interactions import Histories
 from expunge.training.checkpoint import Tensors
+from expunge.training.closed_form.compared import Compared, differing
 from expunge.training.closed_form.gram import Rows, from_triangle, triangle
 from expunge.training.closed_form.recommender import MODEL, Recommender
 
@@ -105,6 +106,42 @@ class CountRecommender(Recommender):
         """The model in a file. Raises IntegrityError on another family's, another size's or other settings' file."""
         tensors = self.stored(path)
         return CountModel(sums={name: self._sum(tensors, name) for name in self.sums})
+
+    @property
+    def tensors(self) -> frozenset[str]:  # type: ignore[override]
+        """The sums, and the settings."""
+        return frozenset({*self.sums, "settings"})
+
+    def model_of(self, sums: Sums, derived: Any) -> Any:
+        """The sums."""
+        return CountModel(sums=sums)
+
+    def compared(self, model: Any, rows: Rows, sums: Sums, generator: np.random.Generator) -> Compared:
+        """Every count. Nothing is kept beside them."""
+        wrong = sum(differing(model.sums[name], sums[name]) for name in sums)
+        return Compared(entries=sum(found.size for found in sums.values()), wrong=wrong, derived=None, limit=0.0)
+
+    def own(self, model: Any, rows: Rows) -> NDArray[np.float64]:
+        """Scores of the rows' own items."""
+        where = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+        found: NDArray[np.float64] = self.outputs(model, rows)[where, rows.indices]
+        return found
+
+    def left_out(self, model: Any, rows: Rows) -> tuple[NDArray[np.float64], float | None]:
+        """From counts that the rows are taken off."""
+        sums = self.replayed(model, rows)
+        return self.own(self.model_of(sums, self.derived(rows, sums)), rows), None
+
+    def replayed(self, model: Any, rows: Rows) -> Sums:
+        """The counts minus what the rows contribute."""
+        sums = {name: found.copy() for name, found in model.sums.items()}
+        self.add(sums, rows, -1)
+        return sums
+
+    def pair_counts(self, model: Any) -> NDArray[Any] | None:
+        """A family that counts pairs holds them."""
+        found: NDArray[Any] | None = model.sums.get("pairs")
+        return found
 
     def derived_state(self) -> tuple[str, ...]:
         """What else of a run derives from its users."""

@@ -13,9 +13,10 @@ from scipy import sparse
 from expunge.core.errors import IntegrityError
 from expunge.data._interactions import Histories
 from expunge.training.checkpoint import weights_identity
+from expunge.training.closed_form.compared import Compared, differing, left_out, own_residuals
 from expunge.training.closed_form.erase import erase_rows
-from expunge.training.closed_form.gram import Gram, Rows, from_triangle, gram_of, triangle
-from expunge.training.closed_form.inverse import Inverse, dual_inverse, inverse_of
+from expunge.training.closed_form.gram import Gram, Rows, add_rows, from_triangle, gram_of, triangle
+from expunge.training.closed_form.inverse import REFRESH_RESIDUAL, Inverse, dual_inverse, inverse_of, residual
 from expunge.training.closed_form.model import LinearModel, read_inverse, save_cache
 from expunge.training.closed_form.recommender import MODEL, Recommender
 from expunge.training.closed_form.settings import number, one_of
@@ -31,6 +32,7 @@ class LinearRecommender(Recommender):
 
     defaults: Mapping[str, str] = {"lam": "200", "weights": "binary"}
     label = "gram"
+    tensors = frozenset({"gram", "settings"})
     free: bool = False
 
     def __init__(self, recipe: ClosedFormRecipe, *, items: int) -> None:
@@ -68,7 +70,7 @@ class LinearRecommender(Recommender):
         """The model in a file; its inverse is memory-mapped from the cache beside it, or built."""
         gram = self._gram(path)
         inverse = read_inverse(path.parent, weights_identity(path), gram, self.lam)
-        return LinearModel(gram=gram, inverse=inverse, lam=self.lam, free=self.free)
+        return self.model_of(gram, inverse)
 
     def _gram(self, path: Path) -> Gram:
         tensors = self.stored(path)
@@ -81,6 +83,33 @@ class LinearRecommender(Recommender):
         """Scores (B, I) of every item for each history; what the history holds is not masked."""
         return model.scores(rows)
 
+    def model_of(self, sums: Gram, derived: Inverse) -> LinearModel:
+        """G and P."""
+        return LinearModel(gram=sums, inverse=derived, lam=self.lam, free=self.free)
+
+    def compared(self, model: LinearModel, rows: Rows, sums: Gram, generator: np.random.Generator) -> Compared:
+        """G entry by entry, and the residual of P on what G should be."""
+        off = residual(model.inverse, sums, self.lam, generator)
+        return Compared(entries=sums.size, wrong=differing(model.gram, sums), derived=off, limit=REFRESH_RESIDUAL)
+
+    def own(self, model: LinearModel, rows: Rows) -> NDArray[np.float64]:
+        """(x'P)_j / P_jj: the smaller, the better the row was fitted."""
+        return own_residuals(model, rows)
+
+    def left_out(self, model: LinearModel, rows: Rows) -> tuple[NDArray[np.float64], float | None]:
+        """In closed form (see `compared.left_out`)."""
+        return left_out(model, rows)
+
+    def replayed(self, model: LinearModel, rows: Rows) -> Gram:
+        """G - S'S."""
+        gram = model.gram.copy()
+        add_rows(gram, rows, -1)
+        return gram
+
+    def pair_counts(self, model: LinearModel) -> Gram | None:
+        """G, where a user counts once for an item."""
+        return model.gram if self.weights == "binary" else None
+
     def derived_state(self) -> tuple[str, ...]:
         """What else of a run derives from its users."""
-        return ("inverse.npy (the inverse of the Gram matrix, a cache)",)
+        return ("inverse.npy (the inverse of the Gram matrix, a cache)", "inverse.json (whose inverse it is)")

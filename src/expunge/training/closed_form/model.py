@@ -35,7 +35,7 @@ class LinearModel:
     def scores(self, rows: Rows) -> NDArray[np.float64]:
         """x'B for each row x, (B, I); what the row holds is not masked."""
         plain = np.asarray(rows.todense(), np.float64)
-        through = plain @ self.inverse
+        through = np.asarray(rows.astype(np.float64) @ self.inverse)
         if self.free:
             return plain - self.lam * through
         through /= -np.diagonal(self.inverse)

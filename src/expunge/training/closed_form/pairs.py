@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from expunge.training.checkpoint import weights_identity
+from expunge.training.closed_form.compared import Compared, differing
 from expunge.training.closed_form.counts import CountModel, CountRecommender, Sum, Sums, histories_of, require_binary
 from expunge.training.closed_form.gram import Rows, add_rows
 from expunge.training.closed_form.toplists import LISTS, Floats, TopLists, read_lists, save_lists
@@ -50,6 +51,18 @@ class PairRecommender(CountRecommender):
         lists = self.lists(sums)
         lists.settle()
         return lists
+
+    def model_of(self, sums: Sums, derived: TopLists) -> PairModel:
+        """Counts and lists."""
+        return PairModel(sums=sums, lists=derived)
+
+    def compared(self, model: PairModel, rows: Rows, sums: Sums, generator: np.random.Generator) -> Compared:
+        """Every count, and every entry of the lists against lists ranked anew."""
+        found = super().compared(model, rows, sums, generator)
+        anew = self.derived(rows, sums)
+        model.lists.settle()
+        off = differing(model.lists.columns, anew.columns) + differing(model.lists.values, anew.values)
+        return replace(found, derived=float(off))
 
     def erase(self, model: PairModel, before: Rows, after: Rows) -> None:
         """Replace rows in place (see the base); lists that can have changed are ranked again when they are needed."""

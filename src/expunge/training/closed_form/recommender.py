@@ -22,19 +22,23 @@ from expunge.core.errors import InputError, IntegrityError
 from expunge.core.protocols import FitJob, FitResult
 from expunge.data._interactions import Histories
 from expunge.training.checkpoint import Tensors, load_tensors, save_tensors, weights_identity
+from expunge.training.closed_form.compared import Compared
 from expunge.training.closed_form.gram import Rows
 from expunge.training.closed_form.settings import chosen
 from expunge.training.recipe import ClosedFormRecipe
+from expunge.training.users import present_users
 
 MODEL = "model.safetensors"
 
 
 class Recommender(ABC):
-    """Base of the families with a formula. `defaults`: every setting there is, as a text; `label`: what is summed."""
+    """Base of the families with a formula. `defaults`: every setting there is, as a text; `label`: what is summed;
+    `tensors`: names in a model file."""
 
     family: str
     defaults: Mapping[str, str] = {}
     label: str
+    tensors: frozenset[str]
 
     def __init__(self, recipe: ClosedFormRecipe, *, items: int) -> None:
         if recipe.family != self.family:
@@ -73,6 +77,30 @@ class Recommender(ABC):
         """Scores (B, I) of every item for each history; what the history holds is not masked."""
 
     @abstractmethod
+    def model_of(self, sums: Any, derived: Any) -> Any:
+        """A model in memory from sums and what follows from them."""
+
+    @abstractmethod
+    def compared(self, model: Any, rows: Rows, sums: Any, generator: np.random.Generator) -> Compared:
+        """A model against the rows it should have been made from and their sums."""
+
+    @abstractmethod
+    def own(self, model: Any, rows: Rows) -> NDArray[np.float64]:
+        """What the model says of the rows' own items, row by row, (E,): it differs for rows it was made from."""
+
+    @abstractmethod
+    def left_out(self, model: Any, rows: Rows) -> tuple[NDArray[np.float64], float | None]:
+        """`own` of the model that never had these rows, and their leverage in this one where there is such a thing."""
+
+    @abstractmethod
+    def replayed(self, model: Any, rows: Rows) -> Any:
+        """The sums of a model without the rows: what a restored copy becomes when deletions are done again."""
+
+    @abstractmethod
+    def pair_counts(self, model: Any) -> NDArray[Any] | None:
+        """(I, I): how many users had both items, where the model holds that."""
+
+    @abstractmethod
     def derived_state(self) -> tuple[str, ...]:
         """What else of a run derives from its users."""
 
@@ -80,11 +108,7 @@ class Recommender(ABC):
 
     def rows(self, job: FitJob) -> Rows:
         """(U, I) histories of the users that the job trains on; the others' rows are empty."""
-        train = job.data.train
-        gone = set(job.absent)
-        if job.universe is not None:
-            gone |= set(range(len(train))) - set(job.universe)
-        return self.matrix(train.without(sorted(gone)))
+        return self.matrix(present_users(job))
 
     def fit(self, job: FitJob) -> FitResult:
         """The model from the users' histories; a finished job is read back."""
@@ -134,6 +158,14 @@ class Recommender(ABC):
         """Family and settings as bytes: a tensor, so that they are part of the identity."""
         plain = canonical({"family": self.family, "settings": self.settings})
         return torch.from_numpy(np.frombuffer(plain, np.uint8).copy())
+
+    def files(self) -> frozenset[str]:
+        """Names of all files of a run."""
+        return frozenset({MODEL, *(line.partition(" ")[0] for line in self.derived_state())})
+
+    def foreign(self, path: Path) -> int:
+        """Elements of a model file that belong to no sum of this family: room in which somebody could be hidden."""
+        return sum(tensor.numel() for name, tensor in self.stored(path).items() if name not in self.tensors)
 
     def _finished(self, folder: Path) -> FitResult | None:
         if not (folder / MODEL).exists():

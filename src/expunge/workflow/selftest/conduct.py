@@ -142,7 +142,7 @@ def _conduct(workspace: Workspace, size: Size, blocks: Sequence[str], folder: Pa
 
 
 def _try_all(rehearsal: Rehearsal, size: Size, case: Rehearsed, number: int, found: _Found) -> None:
-    names = sabotaged_methods()
+    names = sabotaged_methods(rehearsal.policy.kind)
     for done, name in enumerate(names):
         rehearsal.progress("saboteurs", done, len(names))
         why_not = refusal(rehearsal, name, case)
@@ -153,10 +153,15 @@ def _try_all(rehearsal: Rehearsal, size: Size, case: Rehearsed, number: int, fou
             found.tried.setdefault(name, []).append(try_method(rehearsal, PREFIX + name, case, draw))
     rehearsal.progress("saboteurs", len(names), len(names))
     share = size.placebos if number == 0 else 0
-    if refusal(rehearsal, "placebo", case) is None:
+    if rehearsal.policy.kind == "classifier" and refusal(rehearsal, "placebo", case) is None:
         found.placebos += [try_method(rehearsal, PLACEBO, case, k).findings for k in range(share)]
     if "EXACT" in rehearsal.policy.guarantees:
-        found.exact.append(try_method(rehearsal, EXACT_PLACEBO, case, 0).findings)
+        found.exact += [try_method(rehearsal, name, case, 0).findings for name in _honest(rehearsal)]
+
+
+def _honest(rehearsal: Rehearsal) -> tuple[str, ...]:
+    """Exact methods that no check may refuse."""
+    return (EXACT_PLACEBO,) if rehearsal.policy.kind == "classifier" else (EXACT_PLACEBO, "downdate")
 
 
 def _report(
@@ -185,7 +190,8 @@ def _report(
         pairs=0 if bank is None else min(bank.spec.pairs, size.pairs or bank.spec.pairs),
         anchors=0 if bank is None else bank.spec.anchors,
         blocks=pseudonyms(workspace, blocks),
-        tallies=_tallies(found),
+        kind=workspace.policy.kind,
+        tallies=_tallies(found, workspace.policy.kind),
         alarms=(*_retrained(rehearsal, found), *_left_out(rehearsal, workspace, size, slots)),
         doses=_doses(found),
         canary_power=power,
@@ -193,8 +199,8 @@ def _report(
     )
 
 
-def _tallies(found: _Found) -> tuple[Tally, ...]:
-    names = sabotaged_methods()
+def _tallies(found: _Found, kind: str) -> tuple[Tally, ...]:
+    names = sabotaged_methods(kind)
     return tuple(tally(name, found.tried.get(name, []), found.skipped.get(name, "")) for name in names)
 
 
@@ -224,10 +230,12 @@ def _left_out(rehearsal: Rehearsal, workspace: Workspace, size: Size, slots: Seq
 def _natural(workspace: Workspace, count: int, seed: int) -> list[list[int]]:
     """Present blocks that the bank can judge, drawn without looking at any score."""
     bank = open_bank(workspace)
+    if bank is None:
+        return []
     names = sorted({block for slot, block in enumerate(workspace.book.blocks) if workspace.book.ids[slot] is not None})
     order = np.random.Generator(np.random.Philox(seed & 0x7FFFFFFF)).permutation(len(names))
     drawn = [workspace.book.in_block(names[place]) for place in order[: 2 * count]]
-    return [slots for slots in drawn if bank is not None and bank.refuses(slots) is None][:count]
+    return [slots for slots in drawn if bank.refuses(slots) is None][:count]
 
 
 def _doses(found: _Found) -> tuple[Dose, ...]:

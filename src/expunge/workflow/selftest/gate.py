@@ -40,6 +40,7 @@ def subject_of(workspace: Workspace) -> Subject:
         policy=policy_digest(workspace.policy),
         bank=banks[-1].digest if banks else None,
         expunge=expunge.__version__,
+        kind=workspace.policy.kind,
     )
 
 

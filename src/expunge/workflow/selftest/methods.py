@@ -10,7 +10,7 @@ from typing import Any
 from expunge.core import registry
 from expunge.core.finding import Finding, Verdict
 from expunge.core.sabotage import SabotagedMethod, serving
-from expunge.core.selftest import Tally
+from expunge.core.selftest import Tally, required
 from expunge.stats.intervals import share_at_least, share_at_most
 from expunge.training.rng import derive_seed
 from expunge.workflow.execute import Executed, discard_run, execute
@@ -30,10 +30,11 @@ class Tried:
     findings: tuple[Finding, ...]
 
 
-def sabotaged_methods() -> tuple[str, ...]:
-    """Names of the saboteurs that are methods and not placebos."""
+def sabotaged_methods(kind: str = "classifier") -> tuple[str, ...]:
+    """Names of the saboteurs of this kind of model that are methods and not placebos."""
     loaded = {name: registry.load("saboteurs", name) for name in registry.names("saboteurs")}
-    return tuple(name for name, plugin in loaded.items() if isinstance(plugin(), SabotagedMethod) and plugin.caught_by)
+    methods = {name for name, plugin in loaded.items() if isinstance(plugin(), SabotagedMethod) and plugin.caught_by}
+    return tuple(name for name in loaded if name in methods and name in required(kind))
 
 
 def refusal(workspace: Rehearsal, name: str, block: Rehearsed) -> str | None:

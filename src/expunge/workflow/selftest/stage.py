@@ -135,7 +135,7 @@ def processes() -> tuple[str, ...]:
 
 def try_processes(folder: Path, report: SelftestReport, advance: Callable[[str], None]) -> dict[str, Attempt]:
     """Every sabotaged process in a fresh copy of one prepared stage."""
-    whole = replace(report, tallies=(*report.tallies, *_pending(report)))
+    whole = replace(report, kind="classifier", tallies=(*report.tallies, *_pending(report)))
     master = prepared_stage(folder / "stage", whole)
     attempts = {}
     for name in processes():

@@ -1,0 +1,39 @@
+"""Saboteur: all of the history but one event is taken out of the sums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from expunge.core.finding import Guarantee
+from expunge.core.protocols import FitResult, HasSufficientStatistics, UnlearnJob
+from expunge.testing.closed_form_surgery import downdated, with_histories
+
+
+class OneItemKept:
+    """A single event of each user stays in the sums: the smallest error there is.
+
+    What it does: an honest downdate of all events but the last; an event that came in after the export was made.
+    Source: VERDICTS section 6, the smallest dose.
+    Aims at: EXACT. Needs: sums over records; reads the forgotten records. Cost: one downdate.
+    Fails when: every entry of the sums is compared; sampling entries would miss it.
+    """
+
+    aims_at = Guarantee.EXACT
+    needs = HasSufficientStatistics
+    caught_by: tuple[str, ...] = ("algebra",)
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Config:
+        """No parameters."""
+
+    def refuses(self, job: UnlearnJob) -> str | None:
+        """Never refuses."""
+        return None
+
+    def cost(self, job: UnlearnJob) -> float:
+        """Next to nothing."""
+        return 0.01
+
+    def unlearn(self, job: UnlearnJob) -> FitResult:
+        """Downdated by all events but the last."""
+        return downdated(job, with_histories(job, lambda events: events < len(events) - 1))
