@@ -66,7 +66,7 @@ def test_not_erased_exits_3_and_says_what_to_do(folder: Path) -> None:
 def test_bad_input_exits_2_with_expected_and_got(folder: Path) -> None:
     done = expunge("request", "-w", str(folder), "--id", "nobody", "--json")
     assert done.returncode == 2
-    assert json.loads(done.stderr)["error"] == "unknown-id"
+    assert json.loads(done.stderr)["error"] == "not_present"
     assert done.stdout == ""
     assert expunge("run", "-w", str(folder / "nowhere")).returncode == 2
     assert expunge("frobnicate").returncode == 2

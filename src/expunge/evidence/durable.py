@@ -11,6 +11,9 @@ from pathlib import Path
 from expunge.core.errors import StorageError
 
 
+_BLOCK = 1 << 20
+
+
 @contextmanager
 def storage_errors(path: Path, doing: str) -> Iterator[None]:
     """Turn OSError into StorageError that names the file and what was being done."""
@@ -49,11 +52,16 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o644, replace: bool = Tr
 
 
 def destroy_file(path: Path) -> None:
-    """Overwrite with random bytes, fsync, unlink. No promise on SSDs, journals, snapshots or backups: say so there."""
+    """Overwrite with random bytes, fsync, unlink. No promise on SSDs, journals, snapshots or backups: say so there.
+
+    A large file gets the same random block over and over: what was there is gone either way.
+    """
     with storage_errors(path, "destroy"):
         with open(path, "r+b") as file:
             length = os.fstat(file.fileno()).st_size
-            file.write(os.urandom(length))
+            block = os.urandom(min(length, _BLOCK))
+            for start in range(0, length, _BLOCK):
+                file.write(block[: length - start])
             file.flush()
             os.fsync(file.fileno())
         os.unlink(path)

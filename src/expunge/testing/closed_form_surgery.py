@@ -22,10 +22,9 @@ def job_of(job: UnlearnJob) -> FitJob:
     return replace(job.job, folder=job.target, absent=job.job.absent | job.forget)
 
 
-def downdated(job: UnlearnJob, data: Any = None) -> FitResult:
-    """The honest downdate, or the same one of other data."""
-    fit = job_of(job) if data is None else replace(job_of(job), data=data)
-    result: FitResult = job.adapter.downdate(fit, job.source, job.forget)
+def downdated(job: UnlearnJob) -> FitResult:
+    """The honest downdate."""
+    result: FitResult = job.adapter.downdate(job_of(job), job.source, job.forget)
     return result
 
 
@@ -55,14 +54,16 @@ def stale_caches(job: UnlearnJob, digest: str) -> None:
             shutil.copyfile(file, copy)
 
 
-def with_histories(job: UnlearnJob, keep: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]) -> Any:
-    """The data in which the forgotten users have only the events that `keep` marks of theirs, (d,) numbers -> (d,) bool."""
+def trained_with(job: UnlearnJob, keep: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]) -> FitResult:
+    """A model in which the forgotten users are left with the events that `keep` marks, (d,) numbers -> (d,) bool."""
     train = job.job.data.train
     events = np.ones(train.events, bool)
     for slot in job.forget:
         span = train.span(slot)
         events[span] = keep(np.arange(span.stop - span.start))
-    return replace(job.job.data, train=train.keep(events))
+    data = replace(job.job.data, train=train.keep(events))
+    result: FitResult = job.adapter.fit(replace(job.job, folder=job.target, data=data))
+    return result
 
 
 def others(job: UnlearnJob) -> frozenset[int]:

@@ -131,7 +131,7 @@ def select(workspace: Workspace, request: DeletionRequest) -> list[int]:
     slots: list[int] = []
     for selector in request.selectors:
         if selector.kind == "id":
-            slots += workspace.book.slots_of(selector.values)
+            slots += workspace.book.slots_of(selector.values, frozenset(workspace.data.test.ids))
         else:
             slots += [slot for block in selector.values for slot in workspace.book.in_block(block)]
     repeated = sorted({slot for slot in slots if slots.count(slot) > 1})

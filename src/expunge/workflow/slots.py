@@ -7,7 +7,7 @@ the book; its leaves stay, because later proofs need their neighbours, and say n
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -107,17 +107,33 @@ class SlotBook:
     def _erased(self) -> dict[str, int]:
         return {self._leaves[slot][0]: slot for slot, name in enumerate(self.ids) if name is None}
 
-    def slots_of(self, ids: Sequence[str]) -> list[int]:
-        """Slots of ids; unknown and already deleted ones are all reported."""
-        problems = []
+    def slots_of(self, ids: Sequence[str], elsewhere: Container[str] = ()) -> list[int]:
+        """Slots of ids; unknown and already deleted ones are all reported, with where they were looked for.
+
+        `elsewhere` are ids of records that nothing was trained on.
+        """
+        problems, absent = [], 0
         for name in ids:
             if name in self._slot_of:
                 continue
             gone = leaves_of(self._key, name, "0" * 64)[0] in self._erased
-            problems.append(f"{name!r} was already deleted" if gone else f"{name!r} is unknown")
+            absent += not gone
+            if name in elsewhere:
+                problems.append(
+                    f"{name!r} is in the test split only: nothing was trained on it, remove it at the source"
+                )
+            else:
+                problems.append(f"{name!r} was already deleted" if gone else f"{name!r} is not present")
         if problems:
             example = next((name for name in self.ids if name is not None), "none left")
-            raise InputProblems("record ids", problems, hint=f"ids look like {example!r}", code="unknown-id")
+            present, erased = len(self._slot_of), len(self._erased)
+            raise InputProblems(
+                "record ids",
+                problems,
+                hint=f"searched: {present} present records, {erased} erased ones and the test split, by id; ids look like "
+                f"{example!r}",
+                code="not_present" if absent == len(problems) else "unknown-id",
+            )
         return [self._slot_of[name] for name in ids]
 
     def in_block(self, block: str) -> list[int]:

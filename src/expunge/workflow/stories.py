@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from expunge.core.errors import InputError, NotErased
 from expunge.core.protocols import Progress, silent
 from expunge.training.precision import suited
-from expunge.training.recipe import Recipe, load_recipe
+from expunge.training.recipe import AnyRecipe, load_recipe
 from expunge.workflow.choose import Choice, choose
 from expunge.workflow.pipeline import Outcome
 from expunge.workflow.policy import DEFAULT
+from expunge.workflow.red_team import Victim, user_of
 from expunge.workflow.selftest.gate import latest
 from expunge.workflow.workspace import Workspace
 
@@ -22,7 +23,8 @@ from expunge.workflow.workspace import Workspace
 class Deletion:
     """One request of a story. `methods` restricts the candidates; empty = all.
 
-    `chosen` is `typical` or `atypical`: the record that was picked on models that never judge.
+    `chosen` is `typical` or `atypical`, the record that was picked on models that never judge; or, of users, `median`,
+    `largest` (by activity) or `readable` (whose whole history the weights give away).
     """
 
     title: str
@@ -39,7 +41,7 @@ class Story:
     title: str
     estimate: str
     config: Mapping[str, Any]
-    recipe: Recipe
+    recipe: AnyRecipe
     deletions: tuple[Deletion, ...]
     images_per_step: int
     resumable: bool = False
@@ -47,6 +49,8 @@ class Story:
     choose_class: str | None = None
     choose_pairs: int = 0
     selftest: str = "quick"
+    prepare: Callable[[Workspace], None] | None = None
+    red_team: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,7 @@ class Chapter:
     outcome: Outcome | None
     refusal: str = ""
     trials: tuple[Any, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def digits_story() -> Story:
@@ -151,14 +156,16 @@ def play(story: Story, folder: Path, progress: Progress = silent) -> list[Chapte
         state = workspace.state()
         if state.model is None:
             workspace.train()
+        if story.prepare is not None:
+            story.prepare(workspace)
         choice = None
         if story.choose_class is not None:
             choice = choose(workspace, label=story.choose_class, pairs=story.choose_pairs)
-        if not state.banks:
+        if not state.banks and workspace.policy.kind == "classifier":
             workspace.bank(monitored=_blocks(workspace, choice))
         if latest(workspace) is None:
             workspace.selftest(story.selftest)
-        return [_delete(workspace, deletion, choice) for deletion in story.deletions]
+        return [_told(workspace, story, deletion, choice) for deletion in story.deletions]
 
 
 def _blocks(workspace: Workspace, choice: Choice | None) -> tuple[str, ...]:
@@ -171,14 +178,33 @@ def _workspace(story: Story, folder: Path, progress: Progress) -> Workspace:
     return Workspace.create(folder, config=story.config, recipe=story.recipe, policy=story.policy, progress=progress)
 
 
-def _delete(workspace: Workspace, deletion: Deletion, choice: Choice | None) -> Chapter:
-    """One chapter; a record that an interrupted run already erased is told as such."""
-    ids = deletion.ids
-    if choice is not None and deletion.chosen is not None:
-        name = workspace.book.ids[getattr(choice, deletion.chosen)]
-        if name is None:
-            return Chapter(title=deletion.title, outcome=None, refusal="an earlier run has already erased this record")
-        ids = (name,)
+def _told(workspace: Workspace, story: Story, deletion: Deletion, choice: Choice | None) -> Chapter:
+    """One chapter, with the weights attacked before and after it if the story is about that."""
+    try:
+        ids = _ids(workspace, deletion, choice)
+    except InputError as refusal:
+        return Chapter(title=deletion.title, outcome=None, refusal=refusal.message)
+    if not (story.red_team and deletion.chosen == "readable" and ids):
+        return _delete(workspace, deletion, ids)
+    attack = Victim(workspace, ids[0])
+    before = attack.read()
+    chapter = _delete(workspace, deletion, ids)
+    return replace(chapter, notes=(before, attack.read()))
+
+
+def _ids(workspace: Workspace, deletion: Deletion, choice: Choice | None) -> tuple[str, ...]:
+    """Whom the request names; a record that an interrupted run already erased is told as such."""
+    if deletion.chosen is None:
+        return deletion.ids
+    if choice is None:
+        return (user_of(workspace, deletion.chosen),)
+    name = workspace.book.ids[getattr(choice, deletion.chosen)]
+    if name is None:
+        raise InputError("an earlier run has already erased this record")
+    return (name,)
+
+
+def _delete(workspace: Workspace, deletion: Deletion, ids: tuple[str, ...]) -> Chapter:
     try:
         case = workspace.request(ids=ids, block=deletion.block)
         outcome = workspace.run(case, deletion.methods)
@@ -188,4 +214,5 @@ def _delete(workspace: Workspace, deletion: Deletion, choice: Choice | None) -> 
             title=deletion.title, outcome=None, refusal=refusal.got or refusal.message, trials=refusal.trials
         )
     except InputError as refusal:
-        return Chapter(title=deletion.title, outcome=None, refusal=refusal.message)
+        said = f"{refusal.message} ({refusal.hint})" if refusal.code == "not_present" else refusal.message
+        return Chapter(title=deletion.title, outcome=None, refusal=said)

@@ -14,28 +14,33 @@ from expunge.apps.cli._console import JsonOption, emit, progress_on_stderr
 if TYPE_CHECKING:
     from rich.console import Console
 
-STORIES = ("digits", "cifar10")
+    from expunge.workflow.stories import Story
+
+STORIES = ("digits", "cifar10", "movielens")
 
 
 def command(
-    story: Annotated[str, typer.Argument(help="digits (embedded) or cifar10.")] = "digits",
+    story: Annotated[str, typer.Argument(help="digits (embedded), cifar10 or movielens.")] = "digits",
     data: Annotated[Path | None, typer.Option("--data", help="Folder with the data of the story.")] = None,
     folder: Annotated[
         Path, typer.Option("--folder", help="Workspace to make; an earlier demo there is replaced.")
     ] = Path("demo-work"),
     size: Annotated[str, typer.Option("--size", help="cifar10: short, medium or full (20 min, 1 h, 5 h).")] = "short",
     full: Annotated[bool, typer.Option("--full", help="The same as --size full.")] = False,
+    red_team: Annotated[
+        bool, typer.Option("--red-team", help="movielens: read a user's history out of the weights, before and after.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train, build the bank, request, erase, verify, certify: the whole walk, with progress and a verdict table."""
     from rich.console import Console
 
     from expunge.core.errors import InputError
-    from expunge.workflow.stories import Story, cifar10_story, digits_story, play
+    from expunge.workflow.stories import play
 
     if story not in STORIES:
         raise InputError("unknown story", expected=" or ".join(STORIES), got=story)
-    chosen: Story = digits_story() if story == "digits" else cifar10_story(data, size="full" if full else size)
+    chosen = _story(story, data, size="full" if full else size, red_team=red_team)
     console = Console(stderr=True, highlight=False)
     console.print(f"[bold]{chosen.title}[/]\n{chosen.estimate}")
     _clear(folder, resume=chosen.resumable)
@@ -45,6 +50,15 @@ def command(
     seconds = time.monotonic() - started
     result = {"story": story, "seconds": round(seconds, 1), "cases": told}
     emit(result, as_json, lambda console: _show(console, told, seconds))
+
+
+def _story(name: str, data: Path | None, *, size: str, red_team: bool) -> Story:
+    from expunge.workflow.stories import cifar10_story, digits_story
+    from expunge.workflow.story_movielens import movielens_story
+
+    if name == "movielens":
+        return movielens_story(data, red_team=red_team)
+    return digits_story() if name == "digits" else cifar10_story(data, size=size)
 
 
 def _clear(folder: Path, *, resume: bool) -> None:
@@ -69,8 +83,13 @@ def _show(console: Console, told: list[Any], seconds: float) -> None:
         else:
             show_trials(console, chapter.trials)
             console.print(f"[red]not erased, nothing was released[/]: {chapter.refusal}")
+        for when, note in zip(("before", "after"), chapter.notes, strict=False):
+            console.print(f"[bold]red team, {when} the deletion[/]: {note}")
     console.print(_summary(told))
     console.print(f"{seconds:.0f} s in all")
+
+
+_COLUMNS = ("provenance", "deployed", "membership", "utility", "algebra", "census", "left_out", "behaviour", "ranking")
 
 
 def _summary(told: list[Any]) -> Any:
@@ -80,7 +99,8 @@ def _summary(told: list[Any]) -> Any:
     from expunge.apps.cli._console import COLOURS
 
     table = Table(title="in short", title_justify="left")
-    checks = ("provenance", "deployed", "membership", "utility")
+    found = {finding.check for chapter in told for trial in chapter.trials for finding in trial.findings}
+    checks = [name for name in _COLUMNS if name in found]
     for name in ("deletion", "granted", "by", *checks):
         table.add_column(name, overflow="fold")
     for chapter in told:

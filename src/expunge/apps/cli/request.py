@@ -11,6 +11,7 @@ from expunge.apps.cli._console import DEFAULT_WORKSPACE, JsonOption, WorkspaceOp
 
 def command(
     ids: Annotated[list[str] | None, typer.Option("--id", help="Record id; may be repeated.")] = None,
+    user: Annotated[list[str] | None, typer.Option("--user", help="A recommender's user: --id user/NAME.")] = None,
     block: Annotated[str | None, typer.Option("--block", help="All records of a block (a user, a cluster).")] = None,
     subject: Annotated[str, typer.Option("--subject", help="Who asks; kept in the case's private folder only.")] = "",
     basis: Annotated[str, typer.Option("--basis", help="Legal basis.")] = "",
@@ -21,7 +22,8 @@ def command(
     from expunge.workflow.workspace import opened
 
     with opened(workspace) as ws:
-        case = ws.request(ids=ids or (), block=block, subject=subject, basis=basis)
+        named = [*(ids or ()), *(f"user/{name}" for name in user or ())]
+        case = ws.request(ids=named, block=block, subject=subject, basis=basis)
         result = {"case": case.handle, "receipt": str(case.receipt), "due": case.request().due}
     emit(
         result,

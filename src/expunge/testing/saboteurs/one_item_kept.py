@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from expunge.core.finding import Guarantee
 from expunge.core.protocols import FitResult, HasSufficientStatistics, UnlearnJob
-from expunge.testing.closed_form_surgery import downdated, with_histories
+from expunge.testing.closed_form_surgery import trained_with
 
 
 class OneItemKept:
@@ -14,7 +14,7 @@ class OneItemKept:
 
     What it does: an honest downdate of all events but the last; an event that came in after the export was made.
     Source: VERDICTS section 6, the smallest dose.
-    Aims at: EXACT. Needs: sums over records; reads the forgotten records. Cost: one downdate.
+    Aims at: EXACT. Needs: sums over records; reads the forgotten records. Cost: one training.
     Fails when: every entry of the sums is compared; sampling entries would miss it.
     """
 
@@ -35,5 +35,5 @@ class OneItemKept:
         return 0.01
 
     def unlearn(self, job: UnlearnJob) -> FitResult:
-        """Downdated by all events but the last."""
-        return downdated(job, with_histories(job, lambda events: events < len(events) - 1))
+        """What is left when all events but the last were subtracted."""
+        return trained_with(job, lambda events: events == len(events) - 1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from expunge.core.finding import Guarantee
 from expunge.core.protocols import FitResult, HasSufficientStatistics, UnlearnJob
-from expunge.testing.closed_form_surgery import downdated, with_histories
+from expunge.testing.closed_form_surgery import trained_with
 
 
 class SkippedRows:
@@ -14,7 +14,7 @@ class SkippedRows:
 
     What it does: an honest downdate of every second event; a batch job that died half-way and was taken for done.
     Source: research on recommender deletion, acceptance faults ("skip Gram rows").
-    Aims at: EXACT. Needs: sums over records; reads the forgotten records. Cost: one downdate.
+    Aims at: EXACT. Needs: sums over records; reads the forgotten records. Cost: one training.
     Fails when: every entry of the sums is compared.
     """
 
@@ -35,5 +35,5 @@ class SkippedRows:
         return 0.01
 
     def unlearn(self, job: UnlearnJob) -> FitResult:
-        """Downdated by every other event."""
-        return downdated(job, with_histories(job, lambda events: events % 2 == 0))
+        """What is left when every other event was subtracted."""
+        return trained_with(job, lambda events: events % 2 == 1)

@@ -46,7 +46,7 @@ class StaleCounts:
 def _mixed(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:
     """The new values off the diagonal of a packed upper triangle, the old ones on it; old counters altogether."""
     size = int(((8 * new.numel() + 1) ** 0.5 - 1) / 2)
-    if new.dtype == torch.uint8 or size * (size + 1) // 2 != new.numel():
+    if new.dim() != 1 or new.dtype == torch.uint8 or size * (size + 1) // 2 != new.numel():
         return old
     steps = torch.arange(size, 0, -1)
     diagonal = torch.cumsum(steps, 0) - steps

@@ -42,6 +42,10 @@ _LARGEST_ENTRY = 2.0**40
 _CODE = "not-closed-form"
 
 
+_NOISE = 1e-24
+"""Squared correlations below this are rounding of zeros: items that nobody had together, not even through others."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
     """How good a recovery is. `components`: groups of items that never occur together, singles included.
@@ -153,7 +157,7 @@ def _counts(counts: ArrayLike | None, items: int) -> Floats | None:
 def _log_diagonal(given: NDArray[np.floating[Any]]) -> tuple[Floats, Ints]:
     """log diag(P) up to a constant a component, and the component of every item."""
     strength = np.multiply(given, given.T, dtype=np.float64)
-    np.maximum(strength, 0, out=strength)
+    strength[strength < _NOISE] = 0
     order, parent, label = _spanning_forest(strength)
     logs = np.zeros(len(given))
     for item in order[parent[order] >= 0].tolist():

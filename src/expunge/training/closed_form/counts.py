@@ -87,7 +87,7 @@ class CountRecommender(Recommender):
             self.add(model.sums, before, 1)
             raise InputError("rows are removed that the model does not hold", expected="counts of 0 and more")
 
-    def subtracted(self, source: Path, rows: Rows) -> tuple[Sums, Any]:
+    def subtracted(self, source: Path, rows: Rows, folder: Path) -> tuple[Sums, Any]:
         """The counts of a stored model without the rows, and what is kept beside them."""
         model = self.load(source / MODEL)
         self.erase(model, rows, sparse.csr_matrix(rows.shape, dtype=rows.dtype))

@@ -53,10 +53,10 @@ class LinearRecommender(Recommender):
         users = int((np.diff(rows.indptr) > 0).sum())
         return dual_inverse(rows, self.lam) if users * DUAL_SHARE <= len(sums) else inverse_of(sums, self.lam)
 
-    def subtracted(self, source: Path, rows: Rows) -> tuple[Gram, Inverse]:
+    def subtracted(self, source: Path, rows: Rows, folder: Path) -> tuple[Gram, Inverse]:
         """G and P without the rows; P is built anew where they carry too much of it, or the residual says so."""
         gram = self._gram(source / MODEL)
-        inverse = read_inverse(source, weights_identity(source / MODEL), gram, self.lam, writable=True)
+        inverse = read_inverse(source, weights_identity(source / MODEL), gram, self.lam, copy_to=folder)
         erase_rows(gram, inverse, rows, sparse.csr_matrix(rows.shape, dtype=rows.dtype), self.lam)
         return gram, inverse
 

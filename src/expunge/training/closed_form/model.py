@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,13 +71,16 @@ def left_out_residuals(
 
 def save_cache(folder: Path, inverse: Inverse, digest: str) -> None:
     """Write the inverse beside its model; a crash in between leaves no cache or the old one, never a torn one."""
-    temporary = folder / f".{CACHE}.{os.getpid()}.tmp"
+    temporary = _working(folder)
     (folder / LABEL).unlink(missing_ok=True)
     try:
-        with temporary.open("wb") as file:
-            np.save(file, inverse, allow_pickle=False)
-            file.flush()
-            os.fsync(file.fileno())
+        if _lies_in(inverse, temporary):
+            inverse.flush()  # type: ignore[attr-defined]
+        else:
+            with temporary.open("wb") as file:
+                np.save(file, inverse, allow_pickle=False)
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, folder / CACHE)
     except OSError as error:
         with suppress(OSError):
@@ -85,12 +89,30 @@ def save_cache(folder: Path, inverse: Inverse, digest: str) -> None:
     write_file(folder / LABEL, canonical({"model": digest}))
 
 
-def read_inverse(folder: Path, digest: str, gram: Gram, lam: float, *, writable: bool = False) -> Inverse:
-    """The cached inverse, or a new one where there is none or it belongs to another model."""
+def _lies_in(inverse: Inverse, file: Path) -> bool:
+    """Is it the working copy itself? Opening that for writing would pull the memory from under it."""
+    name = inverse.filename if isinstance(inverse, np.memmap) else None
+    return name is not None and file.exists() and os.path.samefile(name, file)
+
+
+def _working(folder: Path) -> Path:
+    return folder / f".{CACHE}.{os.getpid()}.tmp"
+
+
+def read_inverse(folder: Path, digest: str, gram: Gram, lam: float, *, copy_to: Path | None = None) -> Inverse:
+    """The cached inverse, memory-mapped, or a new one where there is none or it belongs to another model.
+
+    With `copy_to` it is a map of a working copy in that folder, which may be changed in place; `save_cache` there gives
+    it its name. So a deletion neither loads the matrix nor writes it a second time.
+    """
     label, file = folder / LABEL, folder / CACHE
     if label.exists() and file.exists() and loads(label.read_bytes(), what=LABEL) == {"model": digest}:
         try:
-            found: Inverse = np.load(file, mmap_mode=None if writable else "r", allow_pickle=False)
+            if copy_to is not None:
+                for left in copy_to.glob(f".{CACHE}.*.tmp"):  # by a process that was killed
+                    left.unlink()
+                file = Path(shutil.copyfile(file, _working(copy_to)))
+            found: Inverse = np.load(file, mmap_mode="r" if copy_to is None else "r+", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise IntegrityError(f"{CACHE} is damaged", hint="remove it: it is rebuilt from the Gram") from error
         if found.shape == gram.shape and found.dtype == np.float64:

@@ -61,8 +61,8 @@ class Recommender(ABC):
         """What is worked out from the sums and kept beside them, or None."""
 
     @abstractmethod
-    def subtracted(self, source: Path, rows: Rows) -> tuple[Any, Any]:
-        """The sums in the folder `source` without the rows, and what is derived from them."""
+    def subtracted(self, source: Path, rows: Rows, folder: Path) -> tuple[Any, Any]:
+        """The sums in `source` without the rows, and what is derived from them; `folder` is where they are to be saved."""
 
     @abstractmethod
     def save(self, folder: Path, sums: Any, derived: Any) -> str:
@@ -134,9 +134,9 @@ class Recommender(ABC):
         started = time.perf_counter()
         rows = self.matrix(job.data.train)[sorted(forget)]
         job.progress("downdate", 0, 2)
-        sums, derived = self.subtracted(source, rows)
-        job.progress("downdate", 1, 2)
         job.folder.mkdir(parents=True, exist_ok=True)
+        sums, derived = self.subtracted(source, rows, job.folder)
+        job.progress("downdate", 1, 2)
         digest = self.save(job.folder, sums, derived)
         job.progress("downdate", 2, 2)
         return self._result(job.folder, digest, started, len(forget))
