@@ -9,7 +9,14 @@ import pytest
 import expunge
 from expunge.core import registry
 from expunge.core.protocols import Attack, Check, Executor, Unlearner
-from expunge.testing import check_adapter, check_attack, check_check, check_recommender, check_unlearner
+from expunge.testing import (
+    check_adapter,
+    check_attack,
+    check_check,
+    check_place,
+    check_recommender,
+    check_unlearner,
+)
 
 SUITES = {
     "methods": check_unlearner,
@@ -17,6 +24,7 @@ SUITES = {
     "checks": check_check,
     "models": check_adapter,
     "recommenders": check_recommender,
+    "places": check_place,
 }
 HELD = [(kind, name) for kind in SUITES for name in registry.names(kind)]
 ALL = [(kind, name) for kind in registry.KINDS for name in registry.names(kind)]

@@ -10,6 +10,7 @@ from expunge.testing.adapters import ADAPTER_LAWS, check_adapter, examine_adapte
 from expunge.testing.attacks import ATTACK_LAWS, check_attack, examine_attack
 from expunge.testing.checks import CHECK_LAWS, check_check, examine_check
 from expunge.testing.laws import Broken, Nonconforming
+from expunge.testing.places import PLACE_LAWS, check_place, examine_place
 from expunge.testing.recommenders import RECOMMENDER_LAWS, check_recommender, examine_recommender
 from expunge.testing.unlearners import UNLEARNER_LAWS, check_unlearner, examine_unlearner
 from expunge.testing.world import World, make_world
@@ -18,6 +19,7 @@ __all__ = [
     "ADAPTER_LAWS",
     "ATTACK_LAWS",
     "CHECK_LAWS",
+    "PLACE_LAWS",
     "RECOMMENDER_LAWS",
     "UNLEARNER_LAWS",
     "Broken",
@@ -26,11 +28,13 @@ __all__ = [
     "check_adapter",
     "check_attack",
     "check_check",
+    "check_place",
     "check_recommender",
     "check_unlearner",
     "examine_adapter",
     "examine_attack",
     "examine_check",
+    "examine_place",
     "examine_recommender",
     "examine_unlearner",
     "make_world",
