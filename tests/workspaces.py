@@ -35,7 +35,7 @@ def vouch_for(workspace: Workspace) -> None:
     from expunge.workflow.selftest.gate import record, subject_of
 
     on, now = subject_of(workspace), datetime.now(UTC).replace(microsecond=0)
-    record(workspace, selftest(made_at=now, policy=on.policy, bank=on.bank, expunge=on.expunge))
+    record(workspace, selftest(made_at=now, policy=on.policy, bank=on.bank, expunge=on.expunge, kind=on.kind))
 
 
 def change_policy(folder: Path, old: str, new: str) -> None:

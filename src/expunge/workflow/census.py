@@ -8,6 +8,7 @@ first. Every probe has its control: made-up users are planted in a copy, and hav
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from expunge.core import registry
 from expunge.core.errors import ExpungeError
 from expunge.core.ladder import Census, Place
 from expunge.core.places import PlaceKind, Traces
-from expunge.evidence.durable import storage_errors
+from expunge.evidence.durable import destroy_file, storage_errors
 
 if TYPE_CHECKING:
     from expunge.workflow.config import PlaceTable
@@ -124,11 +125,23 @@ def put_in_place(workspace: Workspace, run: Path) -> int:
     for number, table in enumerate(workspace.config.places):
         copy = run / CLEANED / str(number)
         if copy.exists():
-            target = (workspace.root / table.path).resolve()
-            with storage_errors(target, "replace"):
-                os.replace(copy, target)
+            _replace((workspace.root / table.path).resolve(), copy)
             moved += 1
+    shutil.rmtree(run / CLEANED, ignore_errors=True)
     return moved
+
+
+def _replace(target: Path, copy: Path) -> None:
+    """The copy under the target's name and rights, in one step; what was there is overwritten."""
+    new, old = (target.with_name(f".{target.name}.{word}") for word in ("cleaned", "before"))
+    with storage_errors(target, "replace"):
+        shutil.copyfile(copy, new)
+        shutil.copymode(target, new)
+        old.unlink(missing_ok=True)
+        os.link(target, old)
+        os.replace(new, target)
+    destroy_file(old)
+    copy.unlink()
 
 
 def _own_files(workspace: Workspace, executed: Executed, traces: Traces, made_up: Traces) -> Place:

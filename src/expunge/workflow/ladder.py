@@ -55,7 +55,7 @@ def answers(adapter: Any, data: Any, models: Mapping[str, Any]) -> Answers:
     held = fold_in(test.ids, test.indptr, test.indices, key="expunge")  # type: ignore[arg-type]
     seen, out = test.keep(~held), test.keep(held)
     shown, wanted = (ItemLists.of(part.indptr, part.indices, len(part.items)) for part in (seen, out))
-    tallies = {name: RankingTally(shown, wanted, KS) for name in models}
+    tallies = {name: RankingTally(shown, wanted, _depths(len(test.items))) for name in models}
     rows, scale, off = adapter.matrix(seen), 0.0, dict.fromkeys(models, 0.0)
     for start in range(0, len(test), CHUNK):
         users = np.arange(start, min(start + CHUNK, len(test)))
@@ -76,7 +76,10 @@ def quality(workspace: Workspace) -> dict[str, float]:
         return {}
     model = workspace.adapter.load(workspace.root / workspace.served().run / "model.safetensors")
     tally = answers(workspace.adapter, workspace.data, {"served": model}).tallies["served"]
-    return {name: float(np.nanmean(values)) for name, values in _metrics(tally, len(workspace.data.test)).items()}
+    return {
+        name: float(np.nanmean(values))
+        for name, values in _metrics(tally, len(workspace.data.test), len(workspace.data.items)).items()
+    }
 
 
 def climb(workspace: Workspace, resolution: Resolution, executed: Executed, seed: int) -> Ladder:
@@ -204,7 +207,7 @@ class _Asked:
         if not len(self.data.test):
             return None
         found = self._answers
-        lists = {name: tally.lists(KS[0]) for name, tally in found.tallies.items()}
+        lists = {name: tally.lists(min(KS[0], len(self.data.items))) for name, tally in found.tallies.items()}
         return Behaviour(
             items=len(self.data.items),
             candidate=lists["candidate"],
@@ -226,7 +229,7 @@ class _Asked:
         if not len(self.data.test):
             return None
         tallies = self._answers.tallies
-        values = {name: _metrics(tally, len(self.data.test)) for name, tally in tallies.items()}
+        values = {name: _metrics(tally, len(self.data.test), len(self.data.items)) for name, tally in tallies.items()}
         lengths = self._answers.shown
         groups = quantile_segments(lengths, 3)
         segments = {f"activity {name}": groups == k for k, name in enumerate(("low", "middle", "high"))}
@@ -235,7 +238,7 @@ class _Asked:
             original=values["original"],
             reference=values.get("reference"),
             segments=segments,
-            lists={name: tally.exposure(KS[0]) for name, tally in tallies.items()},
+            lists={name: tally.exposure(min(KS[0], len(self.data.items))) for name, tally in tallies.items()},
             split=f"strong generalisation, {len(self.data.test)} test users, a fifth of each history held out",
         )
 
@@ -258,10 +261,16 @@ def _same(mine: Any, other: Any) -> bool:
     return np.array_equal(mine, other)
 
 
-def _metrics(tally: RankingTally, users: int) -> dict[str, NDArray[np.float64]]:
-    """NDCG and Recall by name, (T,), NaN for a user with nothing held out."""
+def _depths(items: int) -> tuple[int, ...]:
+    """Lengths of lists; a catalogue shorter than a list is listed whole."""
+    return tuple(min(k, items) for k in KS)
+
+
+def _metrics(tally: RankingTally, users: int, items: int) -> dict[str, NDArray[np.float64]]:
+    """Recall and NDCG by name, (T,), NaN for a user with nothing held out."""
+    short, long = _depths(items)
     found = {}
-    for name, values in ((f"NDCG@{KS[1]}", tally.ndcg(KS[1])), (f"Recall@{KS[0]}", tally.recall(KS[0]))):
+    for name, values in ((f"NDCG@{KS[1]}", tally.ndcg(long)), (f"Recall@{KS[0]}", tally.recall(short))):
         found[name] = np.full(users, np.nan)
         found[name][values.users] = values.values
     return found

@@ -1,8 +1,9 @@
 """The attack that shows why deleting rows is not deleting: a user's whole history, read out of exported weights.
 
 The attacker has what a recommender hands to its serving fleet, the weights B in single precision, and lambda, and knows
-how many ratings each item has, which services show. No data, no users, no logs. P follows from B, the counts of pairs from P, and where an item has one owner its row of counts
-is that person's history (see training.closed_form.adopt and readout).
+how many ratings each item has, which services show. No data, no users, no logs. P follows from B, the counts of pairs
+from P, and where an item has one owner its row of counts is that person's history (see training.closed_form.adopt and
+readout).
 """
 
 from __future__ import annotations

@@ -1,0 +1,68 @@
+"""A small recommender in a workspace: random users in a CSV file, EASE, and what a service keeps around it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from expunge import Workspace
+from expunge.testing.users import random_histories
+from expunge.training.recipe import parse_any_recipe
+from expunge.workflow.policy import RECOMMENDER
+from workspaces import vouch_for
+
+USERS, ITEMS, TEST_USERS = 60, 70, 15
+
+
+def rows_of(seed: int = 3) -> list[tuple[str, str, float, int]]:
+    """(user, item, stars, time) of every event."""
+    histories = random_histories(USERS, ITEMS, seed=seed)
+    found = []
+    for slot in range(USERS):
+        columns, values = histories.row(slot)
+        for column, value in zip(columns.tolist(), values.tolist(), strict=True):
+            found.append((f"u{slot:03d}", f"m{column:03d}", value / 2, 10**9 + column))
+        if slot % 5 == 0:  # a film that nobody else has seen
+            found.append((f"u{slot:03d}", f"x{slot:03d}", 4.0, 10**9))
+    return found
+
+
+def write_rows(path: Path, rows: list[Any]) -> None:
+    with path.open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(("user_id", "item_id", "rating", "timestamp"))
+        lines.writerows(rows)
+
+
+def make(root: Path, *, rows: list[Any] | None = None, family: str = "ease", places: tuple[Any, ...] = ()) -> Workspace:
+    """An open, trained and vouched-for workspace whose source lies beside it."""
+    source = root.parent / "events.csv"
+    if not source.exists():
+        write_rows(source, rows or rows_of())
+    config = {
+        "data": {"source": "interactions", "path": str(source), "options": {"test_users": TEST_USERS}},
+        "model": {"seed": "00112233445566778899aabbccddeeff"},
+        "owner": {"name": "test owner"},
+        "compute": {"engine": "inline://"},
+        "places": places,
+    }
+    recipe = parse_any_recipe({"name": "small", "solver": "closed-form", "family": family})
+    workspace = Workspace.create(root, config=config, recipe=recipe, policy=RECOMMENDER)
+    workspace.train()
+    vouch_for(workspace)
+    return workspace
+
+
+def a_user(workspace: Workspace, rank: float = 0.5) -> str:
+    """A present user by activity: 0 is the least active, 1 the most."""
+    lengths = np.diff(workspace.data.train.indptr)
+    order = [slot for slot in np.argsort(lengths, kind="stable").tolist() if workspace.book.ids[slot] is not None]
+    return str(workspace.book.ids[order[round(rank * (len(order) - 1))]])
+
+
+def cached_lists(path: Path, model: str, users: list[str]) -> None:
+    path.write_text(json.dumps({user: {"model": model, "items": ["m001", "m002"]} for user in users}))
