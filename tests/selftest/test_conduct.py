@@ -110,7 +110,7 @@ def test_a_verifier_that_is_asleep_is_noticed_and_certifies_nothing(
         return Decision(accepted=True, guarantee=guarantee, verdict=Verdict.PASS, reasons=())
 
     monkeypatch.setattr(Policy, "judge", asleep)
-    monkeypatch.setattr(conduct, "sabotaged_methods", lambda: ("no_op", "retrain_with_data"))
+    monkeypatch.setattr(conduct, "sabotaged_methods", lambda kind: ("no_op", "retrain_with_data"))
     monkeypatch.setattr(conduct, "try_processes", lambda *_: {})
     with Workspace.open(folder) as workspace:
         report = workspace.selftest("quick").report

@@ -15,13 +15,14 @@ from expunge.core.errors import InputError
 from expunge.core.finding import Guarantee
 from expunge.core.protocols import FitResult, UnlearnJob
 from expunge.core.sabotage import SabotagedMethod, serving
-from expunge.core.selftest import REQUIRED_METHODS, REQUIRED_PROCESSES
+from expunge.core.selftest import RECOMMENDER_METHODS, REQUIRED_METHODS, REQUIRED_PROCESSES
 from expunge.testing import make_world
 from expunge.testing.world import World, random_records, tree_digest
 from expunge.training.checkpoint import load_tensors, weights_identity
 
 FORGET = frozenset({5, 17})
-METHODS = [n for n in registry.names("saboteurs") if isinstance(registry.load("saboteurs", n)(), SabotagedMethod)]
+ALL = [n for n in registry.names("saboteurs") if isinstance(registry.load("saboteurs", n)(), SabotagedMethod)]
+METHODS = [name for name in ALL if name not in RECOMMENDER_METHODS]
 ON_BATCHNORM = "batchnorm_only"
 
 
@@ -58,8 +59,9 @@ def true_probability(world: World, file: Path) -> Any:
 
 
 def test_every_required_saboteur_exists_and_only_those_and_the_placebo() -> None:
-    assert set(registry.names("saboteurs")) == {*REQUIRED_METHODS, *REQUIRED_PROCESSES, "placebo"}
-    assert set(METHODS) == {*REQUIRED_METHODS, "placebo"}
+    methods = {*REQUIRED_METHODS, *RECOMMENDER_METHODS}
+    assert set(registry.names("saboteurs")) == {*methods, *REQUIRED_PROCESSES, "placebo"}
+    assert set(ALL) == {*methods, "placebo"}
 
 
 def test_no_planner_offers_a_saboteur(folder: Path) -> None:

@@ -165,8 +165,8 @@ def test_changed_pixels_on_the_second_holders_side_are_found_before_training(
 ) -> None:
     from expunge.farm.opened import open_data
 
-    def changed(named: Any) -> Any:
-        data = open_data(named)
+    def changed(named: Any, items: Any = None) -> Any:
+        data = open_data(named, items)
         images = data.train.images.copy()
         images[data.train.slot_of[case.package["ids"][case.y]]] ^= 1
         return replace(data, train=replace(data.train, images=images))
