@@ -71,7 +71,8 @@ class ReadOut:
     """V2. What the counts in the weights say about the users' whole histories, without anybody's data.
 
     Per deleted user (F,): `candidate` and `original` are what rules the whole history out, `item`, `pair`, or `open`
-    where nothing does. `read_before`, `read_after`: users whose whole history can be read out of the model. `reach` of
+    where nothing does. `read_before`: users whose whole history can be read out of the original; `read_after`: those of
+    them for whom it can be read out of the candidate still. `reach` of
     all users of the original, each deleted alone, as counts of the same three words.
     """
 

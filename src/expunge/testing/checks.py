@@ -24,6 +24,7 @@ from expunge.core.policy import Limits
 from expunge.core.protocols import Arms, CheckJob, Coins, Correctness, Deployed, FitJob, Linkage, Measured, Provenance
 from expunge.data._records import Dataset, ImageRecords
 from expunge.testing.arms import Bench, Pair, Standing, retrained
+from expunge.testing.ladders import garbage_ladder, honest_ladder
 from expunge.testing.laws import Broken, Law, examine, has_card, require
 from expunge.testing.world import make_world, random_records, tree_digest
 from expunge.training.checkpoint import load_tensors, save_tensors
@@ -228,6 +229,7 @@ def _subject(plugin: Any, name: str) -> Subject:
         provenance=provenance_example(),
         linkage=_linkage(outside=0),
         coins=_coins(left=0.0),
+        ladder=honest_ladder(),
     )
     garbage = replace(
         empty,
@@ -238,6 +240,7 @@ def _subject(plugin: Any, name: str) -> Subject:
         provenance=replace(provenance_example(), candidate=provenance_example().original),
         linkage=_linkage(outside=3),
         coins=_coins(left=_GAP),
+        ladder=garbage_ladder(),
     )
     zoo = the_zoo() if hasattr(plugin, "measure") else None
     if zoo is not None and _can_measure(plugin, zoo):

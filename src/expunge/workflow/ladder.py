@@ -165,11 +165,12 @@ class _Asked:
         histories = [self.data.train.row(slot)[0] for slot in self.slots]
         if counts["candidate"] is None or counts["original"] is None or any(len(found) == 0 for found in histories):
             return None
+        open_book = [found for found in histories if _readable(counts["original"], found)]
         return ReadOut(
             candidate=tuple(_ruled_out(counts["candidate"], found) for found in histories),
             original=tuple(_ruled_out(counts["original"], found) for found in histories),
-            read_before=sum(_readable(counts["original"], found) for found in histories),
-            read_after=sum(_readable(counts["candidate"], found) for found in histories),
+            read_before=len(open_book),
+            read_after=sum(_readable(counts["candidate"], found) for found in open_book),
             reach=reach(counts["original"], self.data.train, self._some()),
         )
 

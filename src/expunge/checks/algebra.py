@@ -1,0 +1,109 @@
+"""V1. Are the sums that the model is a formula of those of the retained users, integer for integer?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from expunge.core.codec import decimal
+from expunge.core.errors import CheckBroken
+from expunge.core.finding import Condition, Finding, Verdict, worst
+from expunge.core.ladder import Algebra as Evidence
+from expunge.core.protocols import CheckJob
+from expunge.stats.rungs import unmeasured, whole
+
+_STATISTIC = "entries of the model's sums that differ from sums added up from the retained users alone"
+_ROUNDING = 1e-9  # a leverage of 1 may come out of float64 a little above
+
+
+class Algebra:
+    """The sums of the candidate against those of the retained users; they are integers, so there is no tolerance.
+
+    A model that is a formula of sums is the model without the users exactly when the sums are those without the users
+    (Cao and Yang 2015, Towards making systems forget with machine unlearning).
+    FAIL: a sum differs, or what is kept beside the sums (an inverse, lists) deviates from them by more than its limit or
+    is not finite. UNVERIFIABLE: the original's sums are those of the retained users too, as after an empty history, or
+    random vectors do not see that the original's inverse is another one. PASS otherwise.
+    Derived lists that are compared entry by entry (`probes` 0) may be the same before and after: equality is a fact there.
+    """
+
+    question: str = "Do the model's sums equal those of the retained users, to the last integer?"
+
+    def run(self, job: CheckJob) -> Finding:
+        """One Finding. Raises CheckBroken on counts that cannot be."""
+        found = None if job.ladder is None else job.ladder.algebra
+        if found is None:
+            reason = unmeasured(job, "algebra")
+            return Finding(
+                check="algebra",
+                question=self.question,
+                statistic=_STATISTIC,
+                verdict=Verdict.INCONCLUSIVE,
+                reason=reason,
+            )
+        _check(found)
+        conditions = (_sums(found), *_derived(found))
+        return Finding(
+            check="algebra",
+            question=self.question,
+            statistic=_STATISTIC,
+            verdict=worst(tuple(condition.verdict for condition in conditions)),
+            reason="; ".join(condition.note for condition in conditions),
+            estimate=float(found.wrong),
+            limit=0.0,
+            original=float(found.original_wrong),
+            n=found.entries,
+            conditions=conditions,
+            details=_details(found),
+        )
+
+
+def _check(found: Evidence) -> None:
+    whole(entries=found.entries, wrong=found.wrong, original_wrong=found.original_wrong, probes=found.probes)
+    if not (math.isfinite(found.derived_limit) and found.derived_limit >= 0):
+        raise CheckBroken("a limit is a finite number from 0", got=str(found.derived_limit))
+    if any(value is not None and value < 0 for value in (found.derived, found.original_derived)):
+        raise CheckBroken("a deviation is at least 0", got=f"{found.derived} and {found.original_derived}")
+    if found.leverage is not None and not -_ROUNDING <= found.leverage <= 1 + _ROUNDING:
+        raise CheckBroken("a leverage lies in [0, 1]", got=str(found.leverage))
+
+
+def _sums(found: Evidence) -> Condition:
+    control = f"the original's differ in {found.original_wrong}"
+    if found.wrong:
+        verdict, note = Verdict.FAIL, f"{found.wrong} of {found.entries} sums differ from those of the retained users"
+    elif not (found.entries and found.original_wrong):
+        verdict, note = Verdict.UNVERIFIABLE, "the original's sums are those of the retained users, so nothing is seen"
+    else:
+        verdict, note = Verdict.PASS, f"all {found.entries} sums are those of the retained users, {control}"
+    return Condition(
+        name="sums", verdict=verdict, estimate=float(found.wrong), limit=0.0, note=f"{note} ({found.what})"
+    )
+
+
+def _derived(found: Evidence) -> tuple[Condition, ...]:
+    """Nothing where nothing is kept beside the sums."""
+    value, limit = found.derived, found.derived_limit
+    if value is None:
+        return ()
+    blind = value > 0 and not (found.original_derived is not None and found.original_derived > limit)
+    control = "was not measured" if found.original_derived is None else f"deviates by {found.original_derived:.3g}"
+    note = f"what follows from the sums deviates by {value:.3g} (limit {limit:.3g}), the original's {control}"
+    if not value <= limit:  # NaN is not
+        verdict = Verdict.FAIL
+    elif blind:
+        verdict, note = Verdict.UNVERIFIABLE, f"{note}: the probe is blind"
+    else:
+        verdict = Verdict.PASS
+    estimate = value if math.isfinite(value) else None
+    return (Condition(name="derived", verdict=verdict, estimate=estimate, limit=limit, note=note),)
+
+
+def _details(found: Evidence) -> Mapping[str, str]:
+    numbers = {
+        "probes": float(found.probes),
+        "leverage": found.leverage,
+        "residual": found.derived,
+        "residual_original": found.original_derived,
+    }
+    return {name: decimal(n) for name, n in numbers.items() if n is not None and math.isfinite(n)}
