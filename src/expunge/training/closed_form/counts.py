@@ -99,18 +99,25 @@ class CountRecommender(Recommender):
 
     def save(self, folder: Path, sums: Sums, derived: Any) -> str:
         """Write the counts, from which everything else follows."""
-        packed = {name: triangle(sums[name]) if kind.axes == 2 else sums[name] for name, kind in self.sums.items()}
-        return self.store(folder, {name: torch.from_numpy(np.asarray(values)) for name, values in packed.items()})
+        return self.store(folder, self.packed(sums))
 
     def load(self, path: Path) -> Any:
         """The model in a file. Raises IntegrityError on another family's, another size's or other settings' file."""
-        tensors = self.stored(path)
-        return CountModel(sums={name: self._sum(tensors, name) for name in self.sums})
+        return CountModel(sums=self.unpacked(self.stored(path), path.name))
 
     @property
     def tensors(self) -> frozenset[str]:  # type: ignore[override]
         """The sums, and the settings."""
         return frozenset({*self.sums, "settings"})
+
+    def packed(self, sums: Sums) -> Tensors:
+        """Counts by name, of pairs the upper triangle."""
+        plain = {name: triangle(sums[name]) if kind.axes == 2 else sums[name] for name, kind in self.sums.items()}
+        return {name: torch.from_numpy(np.asarray(values)) for name, values in plain.items()}
+
+    def unpacked(self, tensors: Tensors, what: str) -> Sums:
+        """Counts by name, whole."""
+        return {name: self._sum(tensors, name) for name in self.sums}
 
     def model_of(self, sums: Sums, derived: Any) -> Any:
         """The sums."""

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from expunge.core.errors import IntegrityError
 from expunge.data._interactions import Histories
-from expunge.training.checkpoint import weights_identity
+from expunge.training.checkpoint import Tensors, weights_identity
 from expunge.training.closed_form.compared import Compared, differing, left_out, own_residuals
 from expunge.training.closed_form.erase import erase_rows
 from expunge.training.closed_form.gram import Gram, Rows, add_rows, from_triangle, gram_of, triangle
@@ -55,28 +55,32 @@ class LinearRecommender(Recommender):
 
     def subtracted(self, source: Path, rows: Rows, folder: Path) -> tuple[Gram, Inverse]:
         """G and P without the rows; P is built anew where they carry too much of it, or the residual says so."""
-        gram = self._gram(source / MODEL)
+        gram = self.unpacked(self.stored(source / MODEL), MODEL)
         inverse = read_inverse(source, weights_identity(source / MODEL), gram, self.lam, copy_to=folder)
         erase_rows(gram, inverse, rows, sparse.csr_matrix(rows.shape, dtype=rows.dtype), self.lam)
         return gram, inverse
 
     def save(self, folder: Path, sums: Gram, derived: Inverse) -> str:
         """G, and then the cache of P, each atomically."""
-        digest = self.store(folder, {"gram": torch.from_numpy(triangle(sums))})
+        digest = self.store(folder, self.packed(sums))
         save_cache(folder, derived, digest)
         return digest
 
     def load(self, path: Path) -> LinearModel:
         """The model in a file; its inverse is memory-mapped from the cache beside it, or built."""
-        gram = self._gram(path)
+        gram = self.unpacked(self.stored(path), path.name)
         inverse = read_inverse(path.parent, weights_identity(path), gram, self.lam)
         return self.model_of(gram, inverse)
 
-    def _gram(self, path: Path) -> Gram:
-        tensors = self.stored(path)
+    def packed(self, sums: Gram) -> Tensors:
+        """The upper triangle."""
+        return {"gram": torch.from_numpy(triangle(sums))}
+
+    def unpacked(self, tensors: Tensors, what: str) -> Gram:
+        """G, whole."""
         packed = tensors["gram"].numpy() if "gram" in tensors else np.zeros(0, np.int8)
         if packed.dtype != np.int32 or packed.shape != (self.items * (self.items + 1) // 2,):
-            raise IntegrityError(f"{path.name} holds no Gram matrix of {self.items} items", got=str(packed.shape))
+            raise IntegrityError(f"{what} holds no Gram matrix of {self.items} items", got=str(packed.shape))
         return from_triangle(packed, self.items)
 
     def outputs(self, model: LinearModel, rows: Rows) -> NDArray[np.float64]:

@@ -57,6 +57,14 @@ class Recommender(ABC):
         """The sums over the rows, in integers."""
 
     @abstractmethod
+    def packed(self, sums: Any) -> Tensors:
+        """Sums as they are stored and hashed."""
+
+    @abstractmethod
+    def unpacked(self, tensors: Tensors, what: str) -> Any:
+        """The inverse of `packed`. Raises IntegrityError, which names `what`, on another size or kind."""
+
+    @abstractmethod
     def derived(self, rows: Rows, sums: Any) -> Any:
         """What is worked out from the sums and kept beside them, or None."""
 
