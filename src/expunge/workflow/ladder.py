@@ -7,6 +7,7 @@ users alone would give. The seed is drawn after the plan was logged, so nobody k
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ LARGEST = 4_000
 """A retraining is made beside every deletion while users or items are this few: the inverse costs the cube of the fewer."""
 CHUNK = 500
 KS = (20, 100)
-REACH = 2_000  # users whose reach is looked up
+REACH = 500  # users whose reach is looked up
 NO_SUMS = "this family has no sums over users"
 
 
@@ -108,23 +109,22 @@ class _Asked:
         self.adapter, self.data, self.seed = workspace.adapter, workspace.data, seed
         self.slots = list(resolution.slots)
         original = workspace.root / workspace.served().run / "model.safetensors"
-        workspace.progress("rungs", 0, 4)
-        self.foreign = self.adapter.foreign(executed.result.model)
-        _unchanged(workspace)
-        self.models = {
-            "candidate": self.adapter.load(executed.result.model),
-            "original": self.adapter.load(original),
-        }
         absent = frozenset(executed.record.absent) | frozenset(self.slots)
-        workspace.progress("rungs", 1, 4)
-        self.retained = self.adapter.rows(workspace.fit_job(executed.folder, absent=absent))
-        self.sums = self.adapter.sums_of(self.retained)
+        workspace.progress("rungs", 0, 2)
+        _unchanged(workspace)
+        self.foreign = self.adapter.foreign(executed.result.model)
+        with ThreadPoolExecutor(2) as loader:  # beside the sums: both are large, and arithmetic on arrays needs no lock
+            files = {"candidate": executed.result.model, "original": original}
+            loading = {name: loader.submit(self.adapter.load, file) for name, file in files.items()}
+            self.retained = self.adapter.rows(workspace.fit_job(executed.folder, absent=absent))
+            self.sums = self.adapter.sums_of(self.retained)
+            self.models = {name: found.result() for name, found in loading.items()}
         self.gone = self.adapter.matrix(self.data.train)[self.slots]
         self.why_not = self._too_large()
-        workspace.progress("rungs", 2, 4)
+        workspace.progress("rungs", 1, 2)
         if not self.why_not:
             self.models["reference"] = self.adapter.model_of(self.sums, self.adapter.derived(self.retained, self.sums))
-        self._progress = workspace.progress
+        workspace.progress("rungs", 2, 2)
 
     @property
     def unable(self) -> Mapping[str, str]:
@@ -222,8 +222,8 @@ class _Asked:
 
     def downstream(self) -> Downstream:
         """V5: a restored original, with the deletion done again from the list of tombstones, has the retained sums."""
-        again = self.adapter.replayed(self.models["original"], self.gone)
-        return Downstream(stale=(), expiring=(), replayed=_same(again, self.sums))
+        again = self.adapter.replays(self.models["original"], self.gone, self.sums)
+        return Downstream(stale=(), expiring=(), replayed=bool(again))
 
     def ranking(self) -> Ranking | None:
         """Quality on the test users, who are nobody's deletion."""
@@ -253,13 +253,6 @@ def _unchanged(workspace: Workspace) -> None:
             f"{wrong} histories are not those that were ingested",
             hint="restore the source; a deletion is judged on the data that the log names",
         )
-
-
-def _same(mine: Any, other: Any) -> bool:
-    """Sums as an array, or by name."""
-    if isinstance(mine, dict):
-        return mine.keys() == other.keys() and all(np.array_equal(mine[name], other[name]) for name in mine)
-    return np.array_equal(mine, other)
 
 
 def _depths(items: int) -> tuple[int, ...]:

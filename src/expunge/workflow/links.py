@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ALIKE = 0.6  # items that two histories share, of all items in either (Jaccard)
 TWINS, KEPT = 60, 0.85  # planted second accounts, and the share of the first one's items that they have
-SAMPLE = 300  # users whose links to others measure how often two people are alike by chance
+SAMPLE = 100  # users whose links to others measure how often two people are alike by chance
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import yaml
 from expunge.core import registry
 from expunge.core.codec import decimal, decode, digest_of
 from expunge.core.errors import InputError
-from expunge.core.policy import Kind, Policy
+from expunge.core.policy import REQUIRED, Kind, Policy
 from expunge.training.recipe import AnyRecipe
 
 DEFAULT = """\
@@ -86,6 +87,13 @@ _FAMILIES: Mapping[str, Kind] = {"models": "classifier", "recommenders": "recomm
 def kind_of(data: Any) -> Kind:
     """What kind of model is trained on a data set."""
     return _FAMILIES[data.families]
+
+
+@cache
+def checks_of(kind: Kind) -> frozenset[str]:
+    """Checks that belong to a kind of model: those that its default policy names, and those that no policy may leave out."""
+    granted = [*parse_policy(BY_KIND[kind], what=kind).guarantees.values(), *REQUIRED[kind].values()]
+    return frozenset(check for rules in granted for check in rules)
 
 
 def check_kind(policy: Policy, data: Any, recipe: AnyRecipe) -> None:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from expunge.core import registry
 from expunge.core.codec import encode
 from expunge.core.selftest import Tally
+from expunge.evidence.log_entry import Entry
 from expunge.evidence.predicate import NON_CLAIMS, Predicate
 from expunge.evidence.sentence import custody_line, sentence_of
 from expunge.workflow.figures import figure_data
+from expunge.workflow.policy import BY_KIND, checks_of
 from expunge.workflow.purge import NOT_COVERED, Accepted, Purge
-from expunge.workflow.selftest.gate import latest
+from expunge.workflow.selftest.gate import RECORDED, latest
 
 if TYPE_CHECKING:
     from expunge.workflow.workspace import Workspace
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
 def view(workspace: Workspace, accepted: Accepted, purged: Purge, draft: Predicate) -> Mapping[str, Any]:
     """What a report shows, as plain JSON."""
     names = [root.name for root in workspace.roots().role("operator", "verifier")]
-    checks = {finding.check for finding in draft.findings}
+    absent = set(registry.names("checks")) - {finding.check for finding in draft.findings}
+    foreign = _of_other_kinds(workspace, absent)
     shown = {
+        "kind": workspace.policy.kind,
         "case": draft.case.handle,
         "custody": custody_line(draft, names),
         "sentence": sentence_of(draft),
@@ -32,11 +36,11 @@ def view(workspace: Workspace, accepted: Accepted, purged: Purge, draft: Predica
         "expires_at": draft.expires_at,
         "attempt": draft.attempts,
         "findings": list(draft.findings),
-        "skipped": {
-            name: f"the policy does not ask for it under {draft.guarantee.value}"
-            for name in registry.names("checks")
-            if name not in checks
-        },
+        "skipped": dict.fromkeys(
+            sorted(absent - foreign), f"the policy does not ask for it under {draft.guarantee.value}"
+        ),
+        "other_kinds": len(foreign),
+        "demands": {name: demand.value for name, demand in workspace.policy.rules(draft.guarantee).items()},
         "figures": figure_data(workspace),
         "bank_n": draft.bank.n if draft.bank else 0,
         "facts": _facts(workspace, accepted, draft),
@@ -46,8 +50,39 @@ def view(workspace: Workspace, accepted: Accepted, purged: Purge, draft: Predica
         "failed": _failed(accepted),
         "not_covered": [*NOT_COVERED.values(), *purged.not_covered],
         "non_claims": list(NON_CLAIMS),
+        "log": [_entry(entry, draft.case.handle) for entry in _cited(workspace, draft)],
     }
     return encode(shown)  # type: ignore[no-any-return]
+
+
+def _of_other_kinds(workspace: Workspace, checks: set[str]) -> set[str]:
+    """Those of the checks that only another kind's policy knows. One that no default policy knows belongs to any kind."""
+    known = frozenset().union(*map(checks_of, BY_KIND))
+    return checks & known - checks_of(workspace.policy.kind)
+
+
+def _cited(workspace: Workspace, draft: Predicate) -> list[Entry]:
+    """Log entries that the certificate rests on, in order: the data as it was, the self-test, and the case's own."""
+    before, entries = encode(draft.data_before), list(workspace.log.entries())
+    data = [e for e in entries if e.kind in ("data.ingested", "data.purged") and e.payload.get("data") == before]
+    tests = [e for e in entries if e.kind == RECORDED and e.payload.get("report") == draft.selftest]
+    cited = {entry.index for entry in (*data[:1], *tests[:1], *workspace.log.case(draft.case.handle))}
+    return [entry for entry in entries if entry.index in cited]
+
+
+_DIGESTS = {"plan.committed": "plan", "findings.recorded": "findings"}
+
+
+def _entry(entry: Entry, handle: str) -> Mapping[str, Any]:
+    """What a reader sees of an entry; `own`: it is this case's. Never whose it is otherwise, and none of its ids."""
+    digest = entry.payload.get(_DIGESTS.get(entry.kind, ""))
+    return {
+        "index": entry.index,
+        "kind": entry.kind,
+        "own": entry.case == handle,
+        "time": entry.body["time"],
+        "digest": None if digest is None else f"{str(digest)[:19]}…",
+    }
 
 
 def _failed(accepted: Accepted) -> list[str]:
@@ -86,6 +121,7 @@ def _cheat(tally: Tally) -> Mapping[str, Any]:
 
 
 def _facts(workspace: Workspace, accepted: Accepted, draft: Predicate) -> dict[str, str]:
+    who = "users" if workspace.policy.kind == "recommender" else "records"
     return {
         "method": f"{draft.method.name} ({draft.method.origin}), {accepted.seconds:.2f} s, "
         f"{accepted.steps_run} of {accepted.steps_total} steps run",
@@ -94,7 +130,7 @@ def _facts(workspace: Workspace, accepted: Accepted, draft: Predicate) -> dict[s
         else f"{accepted.original.seconds:.2f} s measured",
         "model before": draft.models.before,
         "model after": draft.models.after,
-        "records": f"{draft.data_before.present} before, {draft.data_after.present} after, {workspace.data.note}",
+        who: f"{draft.data_before.present:,} before, {draft.data_after.present:,} after, {workspace.data.note}",
         "plan": f"{draft.plan.digest}, log entry {draft.plan.index}, before anything ran",
         "policy": draft.policy,
         "legal basis": f"{draft.basis.ground}, received {encode(draft.basis.received)[:10]}",

@@ -136,11 +136,15 @@ class CountRecommender(Recommender):
 
     def left_out(self, model: Any, rows: Rows) -> tuple[NDArray[np.float64], float | None]:
         """From counts that the rows are taken off."""
-        sums = self.replayed(model, rows)
+        sums = self._without(model, rows)
         return self.own(self.model_of(sums, self.derived(rows, sums)), rows), None
 
-    def replayed(self, model: Any, rows: Rows) -> Sums:
+    def replays(self, model: Any, rows: Rows, sums: Sums) -> bool:
         """The counts minus what the rows contribute."""
+        found = self._without(model, rows)
+        return found.keys() == sums.keys() and all(np.array_equal(found[name], sums[name]) for name in sums)
+
+    def _without(self, model: Any, rows: Rows) -> Sums:
         sums = {name: found.copy() for name, found in model.sums.items()}
         self.add(sums, rows, -1)
         return sums

@@ -101,8 +101,8 @@ class Recommender(ABC):
         """`own` of the model that never had these rows, and their leverage in this one where there is such a thing."""
 
     @abstractmethod
-    def replayed(self, model: Any, rows: Rows) -> Any:
-        """The sums of a model without the rows: what a restored copy becomes when deletions are done again."""
+    def replays(self, model: Any, rows: Rows, sums: Any) -> bool:
+        """Does a restored copy come to these sums when the deletion of the rows is done again? The model is as before."""
 
     @abstractmethod
     def pair_counts(self, model: Any) -> NDArray[Any] | None:
