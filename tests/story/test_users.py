@@ -22,6 +22,7 @@ from expunge.evidence.verify import verify_bundle
 from expunge.training.checkpoint import load_tensors, save_tensors, weights_identity
 from expunge.workflow.policy import DEFAULT, read_policy
 from expunge.workflow.recompute import recompute
+from expunge.workflow.train import refresh
 from recommending import a_user, cached_lists, make, rows_of, write_rows
 from workspaces import vouch_for
 
@@ -140,6 +141,18 @@ def test_a_restored_source_brings_nobody_back(workspace, tmp_path):
     assert name in (row_name for row_name in {f"user/{row[0]}" for row in rows_of()})
     fitted = workspace.adapter.fit(workspace.fit_job(tmp_path / "again", absent=workspace.book.tombstones))
     assert fitted.digest == workspace.served().digest
+
+
+def test_a_refresh_builds_the_cache_anew_and_leaves_the_model(workspace):
+    workspace.run(workspace.request(ids=[a_user(workspace)]))
+    served, run = workspace.served().digest, workspace.root / workspace.served().run
+    drifted = np.load(run / "inverse.npy")
+    np.save(run / "inverse.npy", drifted * (1 + 1e-6))
+    before, after = refresh(workspace)
+    assert after < 1e-12 < 1e-7 < before
+    assert workspace.served().digest == served
+    assert np.abs(np.load(run / "inverse.npy") - drifted).max() < 1e-12
+    assert [entry.kind for entry in workspace.log.entries()].count("cache.refreshed") == 1
 
 
 # -------------------------------------------------------------------------------------------------- what may not leak

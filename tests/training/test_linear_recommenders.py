@@ -65,6 +65,20 @@ def test_linear_models_keep_their_identity(name, lam, weights, tmp_path):
     assert {file.name for file in fitted.model.parent.iterdir()} == {"model.safetensors", "inverse.npy", "inverse.json"}
 
 
+def test_every_so_many_deletions_the_inverse_is_built_anew_whatever_its_residual(tmp_path, monkeypatch):
+    monkeypatch.setattr("expunge.training.closed_form.recommender.REFRESH_EVERY", 3)
+    adapter = adapter_of("ease", {})
+    anew, derived = [], adapter.derived
+    monkeypatch.setattr(adapter, "derived", lambda rows, sums: anew.append(1) or derived(rows, sums))
+    job = FitJob(recipe={}, seed="0" * 32, numerics=NUMERICS, data=twelve_users(), folder=tmp_path / "0")
+    source, gone = adapter.fit(job).model.parent, frozenset()
+    for k, forget in enumerate([{0}, {1}, {2}, {3, 4, 5, 6}, {7}]):
+        gone |= forget
+        job = replace(job, folder=tmp_path / str(k + 1), absent=gone)
+        source = adapter.downdate(job, source, frozenset(forget)).model.parent
+        assert len(anew) == [1, 1, 2, 3, 3][k]
+
+
 def test_identities_tell_families_settings_and_users_apart():
     found = [digest for pair in IDENTITIES.values() for digest in pair]
     assert len(set(found)) == len(found) == 8

@@ -81,6 +81,8 @@ selftest:
 """
 BY_KIND: Mapping[Kind, str] = {"classifier": DEFAULT, "recommender": RECOMMENDER}
 """The policy of a new workspace, by what is deleted from."""
+RECIPES: Mapping[Kind, str] = {"classifier": "digits", "recommender": "ease"}
+"""The built-in recipe of a new workspace where none is named."""
 _FAMILIES: Mapping[str, Kind] = {"models": "classifier", "recommenders": "recommender"}
 
 

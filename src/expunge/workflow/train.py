@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from expunge.core.codec import canonical, decode, digest_of, encode, loads, sha256_hex
 from expunge.core.errors import InputError, InputProblems, IntegrityError
-from expunge.core.protocols import FitResult
+from expunge.core.protocols import FitResult, HasSufficientStatistics
 from expunge.evidence.commitment import keyed
 from expunge.evidence.durable import destroy_file, write_file
 from expunge.farm.bank import Bank, BankSpec
@@ -53,6 +56,35 @@ def train(workspace: Workspace) -> tuple[ModelRecord, FitResult]:
     workspace.log.append("model.trained", payload)
     workspace.log.checkpoint()
     return record, result
+
+
+def refresh(workspace: Workspace) -> tuple[float | None, float | None]:
+    """Build what the served model keeps beside its sums anew, as before each release; returns how far off it was and is.
+
+    The model stays the same: its identity covers the sums. Raises InputError for a family without sums.
+    """
+    served, adapter = workspace.served(), workspace.adapter
+    if not isinstance(adapter, HasSufficientStatistics):
+        raise InputError(f"family {workspace.recipe.family} keeps nothing that follows from sums")
+    folder = workspace.root / served.run
+    job = workspace.fit_job(folder, absent=workspace.book.tombstones)
+    before = _off(workspace, job)
+    digest = adapter.refresh(job, folder)  # type: ignore[attr-defined]
+    if digest != served.digest:
+        raise IntegrityError("a refresh changed the model", expected=served.digest, got=digest)
+    after = _off(workspace, job)
+    workspace.log.append("cache.refreshed", {"model": digest, "before": encode(before), "after": encode(after)})
+    workspace.log.checkpoint()
+    return before, after
+
+
+def _off(workspace: Workspace, job: Any) -> float | None:
+    adapter = workspace.adapter
+    model, rows = adapter.load(job.folder / "model.safetensors"), adapter.rows(job)
+    found: float | None = adapter.compared(
+        model, rows, adapter.sums_of(rows), np.random.Generator(np.random.Philox(secrets.randbits(64)))
+    ).derived
+    return found
 
 
 def logged_transcript(run: Path) -> str | None:

@@ -14,7 +14,9 @@ def command(
     folder: Annotated[Path, typer.Argument(help="New folder.")] = DEFAULT_WORKSPACE,
     source: Annotated[str, typer.Option("--source", help="Record source, e.g. digits or cifar10.")] = "digits",
     data: Annotated[str | None, typer.Option("--data", help="Where the source's files are.")] = None,
-    recipe: Annotated[str, typer.Option("--recipe", help="Built-in recipe or YAML file.")] = "digits",
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="Built-in recipe or YAML file; digits, or ease for interactions.")
+    ] = None,
     policy: Annotated[
         Path | None, typer.Option("--policy", help="policy.yaml to copy; the default if not given.")
     ] = None,
@@ -26,9 +28,11 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Make a workspace: keys, log, and one keyed leaf per record, all before anything is trained."""
+    from expunge.farm.opened import open_data
     from expunge.training.precision import suited
-    from expunge.training.recipe import built_in_recipes, load_recipe
-    from expunge.workflow.policy import DEFAULT
+    from expunge.training.recipe import Recipe, built_in_recipes, load_any_recipe
+    from expunge.workflow.config import drawn, parse_config
+    from expunge.workflow.policy import BY_KIND, RECIPES, kind_of
     from expunge.workflow.workspace import Workspace
 
     config: dict[str, Any] = {
@@ -41,9 +45,11 @@ def command(
     }
     if owner:
         config["owner"] = {"name": owner}
-    text = policy.read_text(encoding="utf-8") if policy else DEFAULT
-    chosen, changed = load_recipe(recipe), ""
-    if recipe in built_in_recipes():  # a file of the user's own is taken as it is
+    kind = kind_of(open_data(parse_config(drawn(config)).data.named(folder)))
+    text = policy.read_text(encoding="utf-8") if policy else BY_KIND[kind]
+    named = recipe or RECIPES[kind]
+    chosen, changed = load_any_recipe(named), ""
+    if named in built_in_recipes() and isinstance(chosen, Recipe):  # a file of the user's own is taken as it is
         chosen, changed = suited(chosen)
     with Workspace.create(folder, config=config, recipe=chosen, policy=text) as workspace:
         reference = workspace.book.data_ref(source)

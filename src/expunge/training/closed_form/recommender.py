@@ -24,6 +24,7 @@ from expunge.data._interactions import Histories
 from expunge.training.checkpoint import Tensors, load_tensors, save_tensors, weights_identity
 from expunge.training.closed_form.compared import Compared
 from expunge.training.closed_form.gram import Rows
+from expunge.training.closed_form.inverse import REFRESH_EVERY
 from expunge.training.closed_form.settings import chosen
 from expunge.training.recipe import ClosedFormRecipe
 from expunge.training.users import present_users
@@ -145,9 +146,21 @@ class Recommender(ABC):
         job.folder.mkdir(parents=True, exist_ok=True)
         sums, derived = self.subtracted(source, rows, job.folder)
         job.progress("downdate", 1, 2)
+        if self.due(len(job.absent - forget), len(job.absent | forget)):
+            derived = self.derived(self.rows(job), sums)
         digest = self.save(job.folder, sums, derived)
         job.progress("downdate", 2, 2)
         return self._result(job.folder, digest, started, len(forget))
+
+    @staticmethod
+    def due(before: int, after: int) -> bool:
+        """Is what follows from the sums to be built anew, whatever its residual? Every `REFRESH_EVERY` deletions."""
+        return after // REFRESH_EVERY > before // REFRESH_EVERY
+
+    def refresh(self, job: FitJob, folder: Path) -> str:
+        """Build what follows from the sums of the model in `folder` anew from them, and give the same identity back."""
+        sums = self.unpacked(self.stored(folder / MODEL), MODEL)
+        return self.save(folder, sums, self.derived(self.rows(job), sums))
 
     # -------------------------------------------------------------------------------------------------------- storing
 
