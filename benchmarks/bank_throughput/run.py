@@ -27,7 +27,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
-from hardware import hardware
+from recorded import record_parts
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -281,18 +281,13 @@ def main() -> None:
             found = our_bank(spec, Path(folder)) if not threads else plain_bank(spec, Path(folder), threads)
         print(json.dumps(found))
         return
-    file = HERE / "result.json"
-    record = json.loads(file.read_text()) if file.exists() else {}
-    record["command"] = "python benchmarks/bank_throughput/run.py --data CIFAR10_FOLDER"
     parts = {
         "decoding": lambda: decoding(options.data),
         "grouping": grouping,
         "bank": lambda: {"precision": spec_of("", 100).recipe["precision"], **compare(options.data, options.records)},
     }
-    for name, part in parts.items():
-        if options.only in (None, name):
-            record[name] = {**part(), "hardware": hardware()}
-            file.write_text(json.dumps(record, indent=2) + "\n")
+    command = "python benchmarks/bank_throughput/run.py --data CIFAR10_FOLDER"
+    record_parts(HERE / "result.json", command, parts, options.only)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
-from hardware import hardware
+from recorded import record_parts
 from scipy import sparse
 
 from expunge.data.powerlaw import Powerlaw
@@ -192,18 +192,12 @@ def main() -> None:
         work_off(options.work, options.queue)
         return
     options.work.mkdir(parents=True, exist_ok=True)
-    file = HERE / "ml20m.json"
-    record = json.loads(file.read_text()) if file.exists() else {}
-    record["command"] = "python benchmarks/recommender/ml20m.py --work FOLDER"
     parts = {
         "growth": growth,
         "single": lambda: single(options.work),
         "stream": lambda: stream(options.work, options.queue),
     }
-    for name, part in parts.items():
-        if options.only in (None, name):
-            record[name] = {**part(), "hardware": hardware()}
-            file.write_text(json.dumps(record, indent=2) + "\n")
+    record_parts(HERE / "ml20m.json", "python benchmarks/recommender/ml20m.py --work FOLDER", parts, options.only)
 
 
 if __name__ == "__main__":

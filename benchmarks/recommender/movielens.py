@@ -16,7 +16,6 @@ before, after and retrained when 1, 5 and 46 users are deleted.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
-from hardware import hardware
+from recorded import record_parts
 from scipy import sparse
 
 from expunge.data._interactions import Histories
@@ -313,9 +312,6 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--only", choices=("deletion", "sequence", "left_out", "quality"))
     options = parser.parse_args()
-    file = HERE / "movielens.json"
-    record = json.loads(file.read_text()) if file.exists() else {}
-    record["command"] = "python benchmarks/recommender/movielens.py --data FOLDER"
     whole = Movielens(path=options.data).open().train
     work: dict[str, Callable[[], dict[str, Any]]] = {
         "deletion": lambda: deletion(whole),
@@ -323,10 +319,8 @@ def main() -> None:
         "left_out": lambda: left_out(whole),
         "quality": lambda: quality(options.data),
     }
-    for name, part in work.items():
-        if options.only in (None, name):
-            record[name] = {**part(), "hardware": hardware()}
-            file.write_text(json.dumps(record, indent=2) + "\n")
+    command = "python benchmarks/recommender/movielens.py --data FOLDER"
+    record_parts(HERE / "movielens.json", command, work, options.only)
 
 
 if __name__ == "__main__":

@@ -161,9 +161,9 @@ def test_aligned_puts_users_where_the_book_has_them(twin: Twin, data: Any) -> No
 
 def test_aligned_names_users_that_the_source_lost() -> None:
     data = wrapped(built({"user/1": {"item/0": (1, 1)}}))
-    with pytest.raises(InputProblems, match="2 problems: 'user/7'; 'user/8'") as caught:
+    with pytest.raises(DataError, match="2 retained users are missing") as caught:
         data.aligned(["user/7", None, "user/1", "user/8"], ["", "", "", ""])
-    assert caught.value.code == "data-changed"
+    assert caught.value.got == "user/7, user/8"
 
 
 def test_unknown_users_are_all_named() -> None:

@@ -32,7 +32,7 @@ DIGIT = "train/7/0007"
 @pytest.mark.parametrize(
     ("ids", "words"),
     [
-        (["train/7/9999"], "unknown"),
+        (["train/7/9999"], "not present"),
         (["train/7/9999", "nonsense"], "2 problems"),
         ([DIGIT, DIGIT], "twice"),
         ([], "names no record"),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from expunge.core.errors import DataError, InputProblems
+from expunge.data._ids import known_slots, rows_in_source
 
 CONTENT_DOMAIN = b"expunge/history/v1"
 TELLING = 10  # items that two people do not share, and nothing else, by chance
@@ -143,11 +144,7 @@ class Histories:
 
     def slots(self, ids: Sequence[str]) -> list[int]:
         """Slots of user ids; every unknown id is reported at once."""
-        unknown = [repr(name) for name in ids if name not in self.slot_of]
-        if unknown:
-            hint = f"ids look like {next(iter(self.slot_of), 'none')!r}; there are {len(self.slot_of)} users"
-            raise InputProblems("unknown user ids", unknown, hint=hint, code="unknown-id")
-        return [self.slot_of[name] for name in ids]
+        return known_slots(self.slot_of, ids, "user")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,11 +175,8 @@ class Interactions:
 
     def aligned(self, ids: Sequence[str | None], blocks: Sequence[str]) -> Interactions:
         """Training users in slot order; a slot whose id is None is an empty row, whatever the source still holds."""
-        known = self.train.slot_of
-        missing = [repr(name) for name in ids if name is not None and name not in known]
-        if missing:
-            raise InputProblems("users that the source no longer has", missing, code="data-changed")
-        return replace(self, train=_picked(self.train, [None if n is None else known[n] for n in ids], ids, blocks))
+        rows = rows_in_source(self.train.slot_of, ids, "user")
+        return replace(self, train=_picked(self.train, rows, ids, blocks))
 
 
 def from_events(

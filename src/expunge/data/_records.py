@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from expunge.core.errors import DataError, InputProblems
+from expunge.data._ids import known_slots, rows_in_source
 
 CONTENT_DOMAIN = b"expunge/image/v1"
 
@@ -54,15 +55,7 @@ class ImageRecords:
 
     def slots(self, ids: Sequence[str]) -> list[int]:
         """Slots of ids; every unknown id is reported at once."""
-        unknown = [record for record in ids if record not in self.slot_of]
-        if unknown:
-            raise InputProblems(
-                "unknown record ids",
-                [repr(record) for record in unknown],
-                hint=f"ids look like {self.ids[0]!r}; there are {len(self)} records",
-                code="unknown-id",
-            )
-        return [self.slot_of[record] for record in ids]
+        return known_slots(self.slot_of, ids, "record")
 
     def in_block(self, block: str) -> list[int]:
         """Slots of a block, ascending; an unknown block is an error."""
@@ -117,14 +110,8 @@ class Dataset:
         gained since ingestion are not used.
         """
         train = self.train
-        missing = [name for name in ids if name is not None and name not in train.slot_of]
-        if missing:
-            raise DataError(
-                f"{len(missing)} retained records are missing from the data source",
-                got=", ".join(missing[:5]),
-                hint="restore the source; only deleted records may leave it",
-            )
-        rows = np.array([-1 if name is None else train.slot_of[name] for name in ids], np.int64)
+        found = rows_in_source(train.slot_of, ids, "record")
+        rows = np.array([-1 if row is None else row for row in found], np.int64)
         there = rows >= 0
         images = np.zeros((len(ids), *train.images.shape[1:]), np.uint8)
         labels = np.zeros(len(ids), np.int64)

@@ -72,7 +72,7 @@ def _watch(parent: int) -> None:
 
 def _keep_heap() -> None:
     """Let glibc keep freed memory: a training asks for the same tensors at every step, and mapping them anew each time
-    costs a sixth of it. Values of mallopt(3): no top trimming below 2 GB, heap instead of mmap up to 32 MB, which is
+    costs page faults. Values of mallopt(3): no top trimming below 2 GB, heap instead of mmap up to 32 MB, which is
     the most that glibc allows, growth by 256 MB. Without glibc, nothing is changed.
     """
     try:
