@@ -6,7 +6,8 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-INK, MUTED, RED, BLUE = "#1c2733", "#8894a0", "#b23a48", "#2b6cb0"
+INK, MUTED, RED, BLUE, GREEN = "#1c2733", "#8894a0", "#b23a48", "#2b6cb0", "#d9ead3"
+LEAST = 20  # users behind a dot
 
 
 def _draw(width: float, height: float) -> tuple[Any, Any]:
@@ -70,7 +71,7 @@ def residual_figure(findings: list[Mapping[str, Any]]) -> bytes | None:
     estimate, limit = float(finding["estimate"]), float(finding["limit"])
     low, high = float(finding["interval"]["low"]), float(finding["interval"]["high"])
     figure, axes = _draw(6.8, 1.3)
-    axes.axvspan(-limit, limit, color="#d9ead3", linewidth=0)
+    axes.axvspan(-limit, limit, color=GREEN, linewidth=0)
     axes.plot([low, high], [0, 0], color=INK, linewidth=2)
     axes.plot([estimate], [0], "o", color=RED if abs(estimate) > limit else INK)
     for place, label in ((0, "never seen"), (1, "untouched")):
@@ -81,3 +82,41 @@ def residual_figure(findings: list[Mapping[str, Any]]) -> bytes | None:
     axes.set_yticks([])
     axes.set_xlabel("residual influence r (green: the margin)", fontsize=8)
     return _svg(figure)
+
+
+def quality_figure(quality: Mapping[str, Any] | None) -> bytes | None:
+    """What the first metric gained or lost: after the deletion, in a retraining, and by segment; 0 is before."""
+    rows = _dots(quality)
+    if quality is None or not rows:
+        return None
+    figure, axes = _draw(6.8, 0.75 + 0.27 * len(rows))
+    margin = float(quality["limit"])
+    width = 1.15 * max([margin, *(abs(x) for _, dot, interval, _ in rows for x in (dot, *interval))], default=1) or 1
+    axes.axvspan(-margin, width, color=GREEN, alpha=0.55, linewidth=0)
+    axes.axvline(0, color=MUTED, linewidth=0.8, linestyle="--")
+    for place, (_, dot, interval, colour) in enumerate(rows):
+        axes.plot(interval, [place] * len(interval), color=colour, linewidth=2)
+        axes.plot([dot], [place], "o", color=colour, markersize=5)
+    axes.set_yticks(range(len(rows)), [label for label, *_ in rows], parse_math=False)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(-width, width)
+    name = quality["metrics"][0]["name"]
+    axes.set_xlabel(f"{name}, difference to before (green: no more is lost than the margin of {margin:g})", fontsize=8)
+    return _svg(figure)
+
+
+def _dots(quality: Mapping[str, Any] | None) -> list[tuple[str, float, tuple[float, ...], str]]:
+    """Label, dot, ends of its interval (none where the finding has none), colour."""
+    if quality is None or not quality["metrics"] or quality["limit"] is None:
+        return []
+    change = quality["metrics"][0]["changes"].get("before", {})
+    if change.get("estimate") is None:
+        return []
+    interval = tuple(float(end) for end in change["interval"] or ())
+    rows = [("after the deletion", float(change["estimate"]), interval, BLUE)]
+    if quality["gained"] is not None:
+        rows.append(("a retraining", float(quality["gained"]), (), INK))
+    for row in quality["others"]:
+        if row["users"] is not None and row["change"] is not None and float(row["users"]) >= LEAST:
+            rows.append((f"{row['name']}, {float(row['users']):.0f} users", float(row["change"]), (), MUTED))
+    return rows
