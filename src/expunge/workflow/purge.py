@@ -190,9 +190,9 @@ def _destroy(folder: Path) -> None:
 def _purged(counts: Mapping[str, int]) -> tuple[str, ...]:
     """What is gone, as the certificate says it: counts by kind from the index, never a slot or a path."""
     lines = [
-        f"weights, checkpoints and transcripts of {counts['runs']} runs that were trained on the records, the original "
+        f"weights, checkpoints and transcripts of {_many(counts['runs'], 'run')} trained on the records, the original "
         "among them",
-        f"ids and content digests of {counts['records']} records in the slot book",
+        f"ids and content digests of {_many(counts['records'], 'record')} in the slot book",
     ]
     if counts["sketches"]:
         lines.append(f"answers about the records in {counts['sketches']} score sketches of the bank")
@@ -201,6 +201,10 @@ def _purged(counts: Mapping[str, int]) -> tuple[str, ...]:
     if counts["answers"]:
         lines.append(f"{counts['answers']} sets of answers of models that were trained on the records")
     return (*lines, f"{counts['files']} files in all, overwritten and removed")
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _retiring(workspace: Workspace, derived: Index) -> tuple[str, ...]:
