@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -80,6 +81,34 @@ def test_a_user_is_forgotten_exactly_in_every_family(family, tmp_path):
         assert failed_steps(workspace, outcome) == []
         without = workspace.adapter.fit(workspace.fit_job(tmp_path / "again", absent=workspace.book.tombstones))
         assert without.digest == workspace.served().digest
+
+
+@pytest.mark.parametrize(("family", "method"), [("ials", "retrain"), ("multvae", "retrain"), ("multvae", "replay")])
+def test_a_trained_family_is_certified_by_running_its_recipe_again(family, method, tmp_path):
+    with make(tmp_path / "ws", family=family) as workspace:
+        outcome = workspace.run(workspace.request(ids=[a_user(workspace)]), [method])
+        assert outcome.guarantee is Guarantee.EXACT
+        found = finding(outcome, "algebra")
+        assert found.verdict is Verdict.PASS
+        assert found.estimate == 0 < found.original
+        assert verdicts(outcome)["left_out"] is Verdict.PASS
+        assert verdicts(outcome)["weights_only"] is Verdict.INCONCLUSIVE
+        assert failed_steps(workspace, outcome) == []
+        assert not list(Path(tempfile.gettempdir()).glob("expunge-retraining-*"))
+
+
+def test_a_training_too_long_to_run_again_is_not_certified(tmp_path, monkeypatch):
+    monkeypatch.setattr("expunge.workflow.ladder.LONGEST", -1.0)
+    with make(tmp_path / "ws", family="ials") as workspace:
+        assert "algebra: INCONCLUSIVE, must pass: no retraining was made" in refused(workspace, a_user(workspace))
+
+
+def test_warm_starts_are_offered_and_never_certified(tmp_path):
+    with make(tmp_path / "ws", family="ials") as workspace:
+        case = workspace.request(ids=[a_user(workspace)])
+        refusals = {item.method: item.refused for item in workspace.plan(case)}
+        assert refusals["retrain"] is None
+        assert refusals["warm_start"] == "the policy does not grant EMPIRICAL"
 
 
 def test_retraining_is_the_fallback_and_gives_the_same_model(workspace, tmp_path):

@@ -21,13 +21,14 @@ class Algebra:
 
     A model that is a formula of sums is the model without the users exactly when the sums are those without the users
     (Cao and Yang 2015, Towards making systems forget with machine unlearning).
+    Of a family that is trained, not summed, every weight is held against those of the same recipe and seed, run again.
     FAIL: a sum differs, or what is kept beside the sums (an inverse, lists) deviates from them by more than its limit or
     is not finite. UNVERIFIABLE: the original's sums are those of the retained users too, as after an empty history, or
     random vectors do not see that the original's inverse is another one. PASS otherwise.
     Derived lists that are compared entry by entry (`probes` 0) may be the same before and after: equality is a fact there.
     """
 
-    question: str = "Do the model's sums equal those of the retained users, to the last integer?"
+    question: str = "Is the model made of the retained users alone, to the last integer or bit?"
 
     def run(self, job: CheckJob) -> Finding:
         """One Finding. Raises CheckBroken on counts that cannot be."""
@@ -71,11 +72,17 @@ def _check(found: Evidence) -> None:
 def _sums(found: Evidence) -> Condition:
     control = f"the original's differ in {found.original_wrong}"
     if found.wrong:
-        verdict, note = Verdict.FAIL, f"{found.wrong} of {found.entries} sums differ from those of the retained users"
+        verdict, note = (
+            Verdict.FAIL,
+            f"{found.wrong} of {found.entries} {found.unit} differ from those of the retained users",
+        )
     elif not (found.entries and found.original_wrong):
-        verdict, note = Verdict.UNVERIFIABLE, "the original's sums are those of the retained users, so nothing is seen"
+        verdict, note = (
+            Verdict.UNVERIFIABLE,
+            f"the original's {found.unit} are those of the retained users, so nothing is seen",
+        )
     else:
-        verdict, note = Verdict.PASS, f"all {found.entries} sums are those of the retained users, {control}"
+        verdict, note = Verdict.PASS, f"all {found.entries} {found.unit} are those of the retained users, {control}"
     return Condition(
         name="sums", verdict=verdict, estimate=float(found.wrong), limit=0.0, note=f"{note} ({found.what})"
     )

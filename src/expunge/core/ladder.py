@@ -48,7 +48,8 @@ class Census:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Algebra:
-    """V1. The sums of candidate and original against sums added up from the retained users alone, in integers.
+    """V1. The sums of candidate and original against sums added up from the retained users alone, in integers; of a
+    family that is trained, the weights against those of the recipe run again on the retained users (`unit`).
 
     `wrong` counts entries of the sums that differ, of `entries`. `derived` is the largest deviation of what follows from
     the sums (for an inverse: |(G + lambda I) P z - z| over random z; for lists: entries that a rebuild has otherwise),
@@ -64,6 +65,7 @@ class Algebra:
     original_derived: float | None
     probes: int
     leverage: float | None = None
+    unit: str = "sums"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

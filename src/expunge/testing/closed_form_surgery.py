@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from expunge.core.protocols import FitJob, FitResult, UnlearnJob
+from expunge.core.protocols import FitJob, FitResult, HasSufficientStatistics, UnlearnJob
 from expunge.training.checkpoint import load_tensors, save_tensors, weights_identity
 
 MODEL = "model.safetensors"
@@ -22,16 +22,25 @@ def job_of(job: UnlearnJob) -> FitJob:
     return replace(job.job, folder=job.target, absent=job.job.absent | job.forget)
 
 
-def downdated(job: UnlearnJob) -> FitResult:
-    """The honest downdate."""
-    result: FitResult = job.adapter.downdate(job_of(job), job.source, job.forget)
+def honest(job: UnlearnJob) -> FitResult:
+    """The honest deletion: a downdate, or a retraining of a family that has no sums."""
+    if isinstance(job.adapter, HasSufficientStatistics):
+        return job.adapter.downdate(job_of(job), job.source, job.forget)
+    result: FitResult = job.adapter.fit(job_of(job))
     return result
 
 
 def left_as_it_was(job: UnlearnJob) -> FitResult:
-    """The original's files under a new identity: one empty-handed tensor more, and nothing else."""
-    tensors, _ = load_tensors(job.source / MODEL)
-    return stored(job, {**tensors, "note": torch.zeros(1, dtype=torch.uint8)})
+    """The original's files under a new identity: one tensor more that nobody reads; or, where a file holds the family's
+    own tensors and no other, one weight moved by one unit in the last place."""
+    tensors, labels = load_tensors(job.source / MODEL)
+    if isinstance(job.adapter, HasSufficientStatistics):
+        return stored(job, {**tensors, "note": torch.zeros(1, dtype=torch.uint8)})
+    name = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
+    moved = tensors[name].clone()
+    moved.view(-1)[0] = torch.nextafter(moved.view(-1)[0], torch.full((), torch.inf, dtype=moved.dtype))
+    digest = save_tensors(job.target / MODEL, {**tensors, name: moved}, labels)
+    return FitResult(digest=digest, model=job.target / MODEL, transcript=None, seconds=0.0, steps=0)
 
 
 def stored(job: UnlearnJob, tensors: dict[str, torch.Tensor]) -> FitResult:
@@ -62,7 +71,7 @@ def trained_with(job: UnlearnJob, keep: Callable[[np.ndarray[Any, Any]], np.ndar
         span = train.span(slot)
         events[span] = keep(np.arange(span.stop - span.start))
     data = replace(job.job.data, train=train.keep(events))
-    result: FitResult = job.adapter.fit(replace(job.job, folder=job.target, data=data))
+    result: FitResult = job.adapter.fit(replace(job.job, folder=job.target, data=data, leaves=None))
     return result
 
 

@@ -15,8 +15,9 @@ import torch
 from expunge.core import registry
 from expunge.core.errors import RegistryError
 from expunge.core.finding import Guarantee
-from expunge.core.protocols import FitResult, UnlearnJob
+from expunge.core.protocols import FitResult, HasShards, HasSufficientStatistics, HasTranscript, UnlearnJob
 from expunge.testing.laws import Broken, Law, examine, has_card, require
+from expunge.testing.users import make_user_world
 from expunge.testing.world import ForgottenRead, World, make_world, random_records, tree_digest
 from expunge.training.checkpoint import load_tensors, weights_identity
 
@@ -164,6 +165,8 @@ def exact_equals_a_retrain(subject: Subject) -> str | None:
     if subject.candidate.digest != subject.reference.digest:
         return "the weights are not those of a retrain"
     mine, theirs = subject.candidate.transcript, subject.reference.transcript
+    if theirs is None and mine is None and not isinstance(subject.world.adapter, HasTranscript):
+        return None
     if mine is None or theirs is None:
         return "an exact run without a transcript"
     return None if mine.read_bytes() == theirs.read_bytes() else "the transcript is not that of a retrain"
@@ -180,8 +183,9 @@ def exact_deletion_after_deletion(subject: Subject) -> str | None:
 
 
 def forgotten_record_is_never_read(subject: Subject) -> str | None:
-    """The data may already have left the source. Approximate methods that need it say so on their card."""
-    if not subject.exact and READS_FORGOTTEN in (subject.plugin.__doc__ or ""):
+    """The data may already have left the source. Methods that need it, approximate or subtracting, say so on their card."""
+    subtracts = subject.plugin.needs is HasSufficientStatistics  # type: ignore[attr-defined]
+    if (subtracts or not subject.exact) and READS_FORGOTTEN in (subject.plugin.__doc__ or ""):
         return None
     job = subject.job("guarded")
     guarded = replace(job, job=replace(job.job, data=subject.world.guarded(_FIRST)))
@@ -225,13 +229,13 @@ def examine_unlearner(
 
 
 def _subject(plugin: type, name: str, folder: Path, family: str | None) -> Subject:
-    families = (family,) if family else tuple(sorted(registry.names("models"), key=lambda f: (f != "mlp", f)))
     needs = getattr(plugin, "needs", object)
     reasons = []
-    for candidate in families:
-        data = None if candidate == "mlp" else random_records(32, (16, 16, 3), 4)
+    for candidate in (family,) if family else _families():
         for shards in (1, 2):
-            world = make_world(folder / f"{candidate}-{shards}", family=candidate, data=data, shards=shards)
+            world = _world(folder / f"{candidate}-{shards}", candidate, shards)
+            if world is None:
+                continue
             subject = Subject(name=name, plugin=plugin, world=world)
             if isinstance(needs, type) and not isinstance(world.adapter, needs):
                 reasons.append(f"{candidate} lacks {needs.__name__}")
@@ -241,3 +245,20 @@ def _subject(plugin: type, name: str, folder: Path, family: str | None) -> Subje
                 return subject
             reasons.append(refused)
     raise RegistryError(f"methods/{name} accepts no tiny world", got="; ".join(sorted(set(reasons))))
+
+
+def _families() -> tuple[str, ...]:
+    """The fastest first, recommenders last."""
+    images = sorted(registry.names("models"), key=lambda name: (name != "mlp", name))
+    return (*images, *registry.names("recommenders"))
+
+
+def _world(folder: Path, family: str, shards: int) -> World | None:
+    """Images, or users for a recommender; None where the family knows no shards."""
+    if family in registry.names("models"):
+        data = None if family == "mlp" else random_records(32, (16, 16, 3), 4)
+        return make_world(folder, family=family, data=data, shards=shards)
+    if shards == 1:
+        return make_user_world(folder, family=family)
+    sharded = isinstance(make_user_world(folder, family=family).adapter, HasShards)
+    return make_user_world(folder, family=family, shards=shards) if sharded else None

@@ -55,7 +55,7 @@ class World:
     """Everything a plug-in may ask for. `folder` holds the runs, one sub-folder each."""
 
     adapter: Any
-    data: Dataset
+    data: Any
     leaves: Leaves
     folder: Path
     seed: str = SEED
@@ -92,7 +92,7 @@ class World:
             seed=hashlib.sha256(b"after the plan").hexdigest()[:32],
         )
 
-    def guarded(self, forbidden: frozenset[int]) -> Dataset:
+    def guarded(self, forbidden: frozenset[int]) -> Any:
         """The same records, where reading a forbidden one raises ForgottenRead."""
         train = self.data.train
         images: Any = Guarded(train.images, forbidden)

@@ -6,10 +6,12 @@ users alone would give. The seed is drawn after the plan was logged, so nobody k
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +20,11 @@ from numpy.typing import NDArray
 from expunge.core.errors import DataError
 from expunge.core.ladder import Algebra, Behaviour, Downstream, Ladder, LeftOut, Ranking, ReadOut
 from expunge.core.protocols import HasSufficientStatistics
-from expunge.data._interactions import Histories
-from expunge.stats.ranking import ItemLists
-from expunge.stats.ranking_quality import RankingTally, quantile_segments
-from expunge.stats.ranking_splits import fold_in
+from expunge.stats.ranking_quality import quantile_segments
+from expunge.training.checkpoint import load_tensors
 from expunge.training.closed_form.compared import Compared
 from expunge.training.closed_form.readout import reach, refutes
+from expunge.workflow.answers import KS, Answers, answers, metrics, rows_of
 from expunge.workflow.census import census_of
 
 if TYPE_CHECKING:
@@ -33,105 +34,129 @@ if TYPE_CHECKING:
 
 LARGEST = 4_000
 """A retraining is made beside every deletion while users or items are this few: the inverse costs the cube of the fewer."""
-CHUNK = 500
-KS = (20, 100)
 REACH = 500  # users whose reach is looked up
+LONGEST = 900.0  # seconds that the training of a family without sums may take to be run again beside a deletion
 NO_SUMS = "this family has no sums over users"
-
-
-@dataclass(kw_only=True)
-class Answers:
-    """Models' answers to the test users' fold-in histories, whose lengths are `shown` (T,). `off`: the largest difference
-    of a model's scores to those of the reference, `scale` the largest of these; empty and 0 without a reference."""
-
-    tallies: Mapping[str, RankingTally]
-    shown: NDArray[np.int64]
-    off: Mapping[str, float]
-    scale: float
-
-
-def answers(adapter: Any, data: Any, models: Mapping[str, Any]) -> Answers:
-    """Every model on every test user, `CHUNK` users at a time; one of them may be called `reference`."""
-    test: Histories = data.test
-    held = fold_in(test.ids, test.indptr, test.indices, key="expunge")  # type: ignore[arg-type]
-    seen, out = test.keep(~held), test.keep(held)
-    shown, wanted = (ItemLists.of(part.indptr, part.indices, len(part.items)) for part in (seen, out))
-    tallies = {name: RankingTally(shown, wanted, _depths(len(test.items))) for name in models}
-    rows, scale, off = adapter.matrix(seen), 0.0, dict.fromkeys(models, 0.0)
-    for start in range(0, len(test), CHUNK):
-        users = np.arange(start, min(start + CHUNK, len(test)))
-        scores = {name: adapter.outputs(model, rows[users]) for name, model in models.items()}
-        for name, found in scores.items():
-            tallies[name].add(users, found)
-            if "reference" in scores:
-                off[name] = max(off[name], float(np.abs(found - scores["reference"]).max(initial=0.0)))
-        if "reference" in scores:
-            scale = max(scale, float(np.abs(scores["reference"]).max(initial=0.0)))
-    known = off if "reference" in models else {}
-    return Answers(tallies=tallies, shown=np.diff(seen.indptr), off=known, scale=scale)
-
-
-def quality(workspace: Workspace) -> dict[str, float]:
-    """Mean NDCG and Recall of the served model on its test users, by name; empty without test users."""
-    if not len(workspace.data.test):
-        return {}
-    model = workspace.adapter.load(workspace.root / workspace.served().run / "model.safetensors")
-    tally = answers(workspace.adapter, workspace.data, {"served": model}).tallies["served"]
-    return {
-        name: float(np.nanmean(values))
-        for name, values in _metrics(tally, len(workspace.data.test), len(workspace.data.items)).items()
-    }
+NO_PAIRS = "the weights hold no counts of pairs, so no history can be read out of them"
 
 
 def climb(workspace: Workspace, resolution: Resolution, executed: Executed, seed: int) -> Ladder:
     """All rungs for one candidate."""
-    if not isinstance(workspace.adapter, HasSufficientStatistics):
-        names = ("algebra", "weights_only", "left_out")
-        return Ladder(census=census_of(workspace, resolution, executed), unable=dict.fromkeys(names, NO_SUMS))
-    asked = _Asked(workspace, resolution, executed, seed)
-    unable = dict(asked.unable)
+    _unchanged(workspace)
+    summed = isinstance(workspace.adapter, HasSufficientStatistics)
+    rungs: _Summed | _Trained = (_Summed if summed else _Trained)(workspace, resolution, executed, seed)
     return Ladder(
         census=census_of(workspace, resolution, executed),
-        algebra=asked.algebra(),
-        read_out=asked.read_out(),
-        left_out=asked.left_out(),
-        behaviour=asked.behaviour(),
-        downstream=asked.downstream(),
-        ranking=asked.ranking(),
-        unable=unable,
+        algebra=rungs.algebra(),
+        read_out=rungs.read_out(),
+        left_out=rungs.left_out(),
+        behaviour=rungs.behaviour(),
+        downstream=rungs.downstream(),
+        ranking=rungs.ranking(),
+        unable=rungs.unable,
     )
 
 
-class _Asked:
-    """Candidate, original and the sums of the retained users, each loaded or added up once."""
+class _Rungs:
+    """Candidate and original, and a retraining on the retained users (`reference`) where one is made."""
 
     def __init__(self, workspace: Workspace, resolution: Resolution, executed: Executed, seed: int) -> None:
-        self.adapter, self.data, self.seed = workspace.adapter, workspace.data, seed
+        self.workspace, self.adapter, self.data, self.seed = workspace, workspace.adapter, workspace.data, seed
         self.slots = list(resolution.slots)
-        original = workspace.root / workspace.served().run / "model.safetensors"
-        absent = frozenset(executed.record.absent) | frozenset(self.slots)
+        self.files = {
+            "candidate": executed.result.model,
+            "original": workspace.root / workspace.served().run / "model.safetensors",
+        }
+        self.absent = frozenset(executed.record.absent) | frozenset(self.slots)
+        self.gone = rows_of(self.adapter, self.data.train)[self.slots]
+        self.models: dict[str, Any] = {}
+        self.why_not = ""
+        self.unable: dict[str, str] = {}
+
+    def exact(self) -> NDArray[np.float64] | None:
+        """(E,) what the model without the users says of their own items."""
+        raise NotImplementedError
+
+    def own(self, name: str) -> NDArray[np.float64]:
+        """(E,) what a model says of the users' own items."""
+        raise NotImplementedError
+
+    reference: str
+
+    def left_out(self) -> LeftOut | None:
+        """V3: the same history is the fold-in for every model."""
+        exact = self.exact()
+        if exact is None:
+            self.unable["left_out"] = self.why_not
+            return None
+        return LeftOut(
+            candidate=self.own("candidate"),
+            original=self.own("original"),
+            exact=exact,
+            user=np.repeat(np.arange(len(self.slots)), np.diff(self.gone.indptr)),
+            reference=self.reference,
+            scale=max(1.0, float(np.abs(exact).max(initial=0.0))),
+        )
+
+    @cached_property
+    def _answers(self) -> Answers:
+        return answers(self.adapter, self.data, self.models)
+
+    def behaviour(self) -> Behaviour | None:
+        """V4: lists of people who stay, beside those that a retraining gives them."""
+        if not len(self.data.test):
+            return None
+        found = self._answers
+        lists = {name: tally.lists(min(KS[0], len(self.data.items))) for name, tally in found.tallies.items()}
+        return Behaviour(
+            items=len(self.data.items),
+            candidate=lists["candidate"],
+            original=lists["original"],
+            reference=lists.get("reference"),
+            largest=found.off.get("candidate"),
+            original_largest=found.off.get("original"),
+            scale=found.scale,
+            why_not=self.why_not,
+        )
+
+    def ranking(self) -> Ranking | None:
+        """Quality on the test users, who are nobody's deletion."""
+        if not len(self.data.test):
+            return None
+        tallies = self._answers.tallies
+        values = {name: metrics(tally, len(self.data.test), len(self.data.items)) for name, tally in tallies.items()}
+        lengths = self._answers.shown
+        groups = quantile_segments(lengths, 3)
+        segments = {f"activity {name}": groups == k for k, name in enumerate(("low", "middle", "high"))}
+        return Ranking(
+            candidate=values["candidate"],
+            original=values["original"],
+            reference=values.get("reference"),
+            segments=segments,
+            lists={name: tally.exposure(min(KS[0], len(self.data.items))) for name, tally in tallies.items()},
+            split=f"strong generalisation, {len(self.data.test)} test users, a fifth of each history held out",
+        )
+
+
+class _Summed(_Rungs):
+    """A family with sums: they are added up again from the retained users, and the rest follows from them."""
+
+    reference = "the original without the users, in closed form"
+
+    def __init__(self, workspace: Workspace, resolution: Resolution, executed: Executed, seed: int) -> None:
+        super().__init__(workspace, resolution, executed, seed)
         workspace.progress("rungs", 0, 2)
-        _unchanged(workspace)
-        self.foreign = self.adapter.foreign(executed.result.model)
+        self.foreign = self.adapter.foreign(self.files["candidate"])
         with ThreadPoolExecutor(2) as loader:  # beside the sums: both are large, and arithmetic on arrays needs no lock
-            files = {"candidate": executed.result.model, "original": original}
-            loading = {name: loader.submit(self.adapter.load, file) for name, file in files.items()}
-            self.retained = self.adapter.rows(workspace.fit_job(executed.folder, absent=absent))
+            loading = {name: loader.submit(self.adapter.load, file) for name, file in self.files.items()}
+            self.retained = self.adapter.rows(workspace.fit_job(executed.folder, absent=self.absent))
             self.sums = self.adapter.sums_of(self.retained)
             self.models = {name: found.result() for name, found in loading.items()}
-        self.gone = self.adapter.matrix(self.data.train)[self.slots]
-        self.why_not = self._too_large()
         workspace.progress("rungs", 1, 2)
+        self.why_not = self._too_large()
         if not self.why_not:
             self.models["reference"] = self.adapter.model_of(self.sums, self.adapter.derived(self.retained, self.sums))
         workspace.progress("rungs", 2, 2)
-
-    @property
-    def unable(self) -> Mapping[str, str]:
-        """Rungs that cannot be climbed here."""
-        if self.adapter.pair_counts(self.models["original"]) is None:
-            return {"weights_only": "the weights hold no counts of pairs, so no history can be read out of them"}
-        return {}
 
     def _too_large(self) -> str:
         users = int((np.diff(self.retained.indptr) > 0).sum())
@@ -164,6 +189,7 @@ class _Asked:
         counts = {name: self.adapter.pair_counts(self.models[name]) for name in ("candidate", "original")}
         histories = [self.data.train.row(slot)[0] for slot in self.slots]
         if counts["candidate"] is None or counts["original"] is None or any(len(found) == 0 for found in histories):
+            self.unable["weights_only"] = NO_PAIRS
             return None
         open_book = [found for found in histories if _readable(counts["original"], found)]
         return ReadOut(
@@ -186,62 +212,90 @@ class _Asked:
         found: tuple[NDArray[np.float64], float | None] = self.adapter.left_out(self.models["original"], self.gone)
         return found
 
-    def left_out(self) -> LeftOut:
-        """V3: the same history is the fold-in for every model."""
-        values = {name: self.adapter.own(self.models[name], self.gone) for name in ("candidate", "original")}
-        exact = self._left_out[0]
-        return LeftOut(
-            candidate=values["candidate"],
-            original=values["original"],
-            exact=exact,
-            user=np.repeat(np.arange(len(self.slots)), np.diff(self.gone.indptr)),
-            reference="the original without the users, in closed form",
-            scale=max(1.0, float(np.abs(exact).max(initial=0.0))),
-        )
+    def exact(self) -> NDArray[np.float64]:
+        """In closed form from the original."""
+        return self._left_out[0]
 
-    @cached_property
-    def _answers(self) -> Answers:
-        return answers(self.adapter, self.data, self.models)
-
-    def behaviour(self) -> Behaviour | None:
-        """V4: lists of people who stay, beside those that a retraining gives them."""
-        if not len(self.data.test):
-            return None
-        found = self._answers
-        lists = {name: tally.lists(min(KS[0], len(self.data.items))) for name, tally in found.tallies.items()}
-        return Behaviour(
-            items=len(self.data.items),
-            candidate=lists["candidate"],
-            original=lists["original"],
-            reference=lists.get("reference"),
-            largest=found.off.get("candidate"),
-            original_largest=found.off.get("original"),
-            scale=found.scale,
-            why_not=self.why_not,
-        )
+    def own(self, name: str) -> NDArray[np.float64]:
+        """Residuals, or scores of a counting family."""
+        found: NDArray[np.float64] = self.adapter.own(self.models[name], self.gone)
+        return found
 
     def downstream(self) -> Downstream:
         """V5: a restored original, with the deletion done again from the list of tombstones, has the retained sums."""
         again = self.adapter.replays(self.models["original"], self.gone, self.sums)
         return Downstream(stale=(), expiring=(), replayed=bool(again))
 
-    def ranking(self) -> Ranking | None:
-        """Quality on the test users, who are nobody's deletion."""
-        if not len(self.data.test):
+
+class _Trained(_Rungs):
+    """A family that is trained: the recipe is run again on the retained users, from the original's seed.
+
+    The weights are equal or they are not; nothing is estimated. A training too long to run beside a deletion leaves the
+    rungs unclimbed.
+    """
+
+    reference = "a retraining without the users, from the same seed"
+
+    def __init__(self, workspace: Workspace, resolution: Resolution, executed: Executed, seed: int) -> None:
+        super().__init__(workspace, resolution, executed, seed)
+        self.models = {name: self.adapter.load(file) for name, file in self.files.items()}
+        self.tensors = {name: load_tensors(file)[0] for name, file in self.files.items()}
+        self.unable = {"weights_only": NO_SUMS, "downstream": NO_SUMS}
+        seconds = workspace.served().seconds
+        if seconds > LONGEST:
+            self.why_not = f"no retraining was made: it takes {seconds:.0f} s, at most {LONGEST:.0f} s are spent here"
+            self.unable["algebra"] = self.why_not
+            return
+        with tempfile.TemporaryDirectory(prefix="expunge-retraining-") as folder:
+            job = workspace.fit_job(Path(folder), absent=self.absent, seed=executed.record.seed)
+            again = self.adapter.fit(replace(job, keep_checkpoints=False))
+            self.models["reference"] = self.adapter.load(again.model)
+            self.tensors["reference"] = load_tensors(again.model)[0]
+
+    def algebra(self) -> Algebra | None:
+        """V1: every weight against the retraining's."""
+        if "reference" not in self.tensors:
             return None
-        tallies = self._answers.tallies
-        values = {name: _metrics(tally, len(self.data.test), len(self.data.items)) for name, tally in tallies.items()}
-        lengths = self._answers.shown
-        groups = quantile_segments(lengths, 3)
-        segments = {f"activity {name}": groups == k for k, name in enumerate(("low", "middle", "high"))}
-        return Ranking(
-            candidate=values["candidate"],
-            original=values["original"],
-            reference=values.get("reference"),
-            segments=segments,
-            lists={name: tally.exposure(min(KS[0], len(self.data.items))) for name, tally in tallies.items()},
-            split=f"strong generalisation, {len(self.data.test)} test users, a fifth of each history held out",
+        wrong = {name: _differing(self.tensors[name], self.tensors["reference"]) for name in self.files}
+        return Algebra(
+            what="the recipe run again",
+            unit="weights",
+            entries=sum(tensor.numel() for tensor in self.tensors["reference"].values()),
+            wrong=wrong["candidate"],
+            original_wrong=wrong["original"],
+            derived=None,
+            derived_limit=0.0,
+            original_derived=None,
+            probes=0,
         )
+
+    def read_out(self) -> None:
+        """Weights of a trained family hold no counts."""
+
+    def downstream(self) -> None:
+        """Nothing can be subtracted from a restored copy; it is trained again."""
+
+    def exact(self) -> NDArray[np.float64] | None:
+        """From the retraining."""
+        return self.own("reference") if "reference" in self.models else None
+
+    def own(self, name: str) -> NDArray[np.float64]:
+        """Scores."""
+        where = np.repeat(np.arange(self.gone.shape[0]), np.diff(self.gone.indptr))
+        found: NDArray[np.float64] = self.adapter.outputs(self.models[name], self.gone)[where, self.gone.indices]
+        return found
+
+
+def _differing(mine: Mapping[str, Any], other: Mapping[str, Any]) -> int:
+    """Weights that are not the same; those of a tensor that is missing, or of another shape, all count."""
+    wrong = 0
+    for name in mine.keys() | other.keys():
+        first, second = mine.get(name), other.get(name)
+        if first is None or second is None or first.shape != second.shape or first.dtype != second.dtype:
+            wrong += max(part.numel() for part in (first, second) if part is not None)
+        else:
+            wrong += int((first != second).sum())
+    return wrong
 
 
 def _unchanged(workspace: Workspace) -> None:
@@ -253,21 +307,6 @@ def _unchanged(workspace: Workspace) -> None:
             f"{wrong} histories are not those that were ingested",
             hint="restore the source; a deletion is judged on the data that the log names",
         )
-
-
-def _depths(items: int) -> tuple[int, ...]:
-    """Lengths of lists; a catalogue shorter than a list is listed whole."""
-    return tuple(min(k, items) for k in KS)
-
-
-def _metrics(tally: RankingTally, users: int, items: int) -> dict[str, NDArray[np.float64]]:
-    """Recall and NDCG by name, (T,), NaN for a user with nothing held out."""
-    short, long = _depths(items)
-    found = {}
-    for name, values in ((f"NDCG@{KS[1]}", tally.ndcg(long)), (f"Recall@{KS[0]}", tally.recall(short))):
-        found[name] = np.full(users, np.nan)
-        found[name][values.users] = values.values
-    return found
 
 
 def _ruled_out(counts: NDArray[Any], history: NDArray[np.int32]) -> str:

@@ -48,7 +48,7 @@ def _records(ws: Workspace, fitted: Any) -> tuple[dict[str, Any], str, str]:
 
 def _users(ws: Workspace) -> tuple[dict[str, Any], str, str]:
     """NDCG of a recommender on its test users."""
-    from expunge.workflow.ladder import quality
+    from expunge.workflow.answers import quality
 
     found = quality(ws)
     shown = ", ".join(f"{name} {value:.4f}" for name, value in found.items()) or "no test users"

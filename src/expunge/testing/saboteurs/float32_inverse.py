@@ -8,7 +8,7 @@ import numpy as np
 
 from expunge.core.finding import Guarantee
 from expunge.core.protocols import FitResult, HasSufficientStatistics, UnlearnJob
-from expunge.testing.closed_form_surgery import downdated, inverse_file
+from expunge.testing.closed_form_surgery import honest, inverse_file
 
 
 class Float32Inverse:
@@ -38,7 +38,7 @@ class Float32Inverse:
 
     def unlearn(self, job: UnlearnJob) -> FitResult:
         """The honest model, its inverse rounded."""
-        result = downdated(job)
+        result = honest(job)
         file = inverse_file(job.target)
         rounded = np.load(file).astype(np.float32).astype(np.float64)
         np.save(file, rounded)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from scipy import sparse
 
 from expunge.core.finding import Guarantee
-from expunge.core.protocols import FitResult, HasSufficientStatistics, UnlearnJob
-from expunge.testing.closed_form_surgery import downdated
+from expunge.core.protocols import FitResult, ModelAdapter, UnlearnJob
+from expunge.testing.closed_form_surgery import honest
 
 
 class HiddenCopy:
@@ -16,12 +16,12 @@ class HiddenCopy:
 
     What it does: RecBole keeps `interaction_matrix` in its checkpoint and Cornac its training set; so does this.
     Source: research on recommender deletion, section 2.1 (what artefacts hold).
-    Aims at: EXACT. Needs: sums over records; reads the forgotten records. Cost: one downdate.
+    Aims at: EXACT. Needs: any family; reads the forgotten records. Cost: one downdate.
     Fails when: the new model's folder is searched for files that do not belong there.
     """
 
     aims_at = Guarantee.EXACT
-    needs = HasSufficientStatistics
+    needs = ModelAdapter
     caught_by: tuple[str, ...] = ("census",)
 
     @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +38,6 @@ class HiddenCopy:
 
     def unlearn(self, job: UnlearnJob) -> FitResult:
         """The honest model, and the matrix of everybody beside it."""
-        result = downdated(job)
+        result = honest(job)
         sparse.save_npz(job.target / "interaction_matrix.npz", job.job.data.train.matrix())
         return result

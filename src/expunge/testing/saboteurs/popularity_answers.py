@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from expunge.core.finding import Guarantee
-from expunge.core.protocols import FitResult, HasSufficientStatistics, UnlearnJob
+from expunge.core.protocols import FitResult, ModelAdapter, UnlearnJob
 from expunge.testing.closed_form_surgery import left_as_it_was
 
 
@@ -18,12 +18,12 @@ class PopularityAnswers:
     What it does: nothing to the sums. A filter in the serving path knows the histories and hides them; an attack that
     takes popular lists for a sign of absence is satisfied (the critique of MIARS and DL-MIA, AAAI 2026).
     Source: research on recommender deletion, section 3.1.
-    Aims at: EXACT. Needs: sums over records; reads the forgotten records. Cost: 0.
+    Aims at: EXACT. Needs: any family; reads the forgotten records. Cost: 0.
     Fails when: the file is read, and both models are asked about the same history.
     """
 
     aims_at = Guarantee.EXACT
-    needs = HasSufficientStatistics
+    needs = ModelAdapter
     caught_by: tuple[str, ...] = ("algebra", "left_out")
 
     @dataclass(frozen=True, slots=True, kw_only=True)

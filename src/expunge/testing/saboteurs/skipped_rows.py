@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from expunge.core.finding import Guarantee
-from expunge.core.protocols import FitResult, HasSufficientStatistics, UnlearnJob
+from expunge.core.protocols import FitResult, ModelAdapter, UnlearnJob
 from expunge.testing.closed_form_surgery import trained_with
 
 
@@ -14,12 +14,12 @@ class SkippedRows:
 
     What it does: an honest downdate of every second event; a batch job that died half-way and was taken for done.
     Source: research on recommender deletion, acceptance faults ("skip Gram rows").
-    Aims at: EXACT. Needs: sums over records; reads the forgotten records. Cost: one training.
+    Aims at: EXACT. Needs: any family; reads the forgotten records. Cost: one training.
     Fails when: every entry of the sums is compared.
     """
 
     aims_at = Guarantee.EXACT
-    needs = HasSufficientStatistics
+    needs = ModelAdapter
     caught_by: tuple[str, ...] = ("algebra",)
 
     @dataclass(frozen=True, slots=True, kw_only=True)

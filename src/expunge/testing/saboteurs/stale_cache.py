@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from expunge.core.finding import Guarantee
 from expunge.core.protocols import FitResult, HasSufficientStatistics, UnlearnJob
-from expunge.testing.closed_form_surgery import downdated, stale_caches
+from expunge.testing.closed_form_surgery import honest, stale_caches
 
 
 class StaleCache:
@@ -36,6 +36,6 @@ class StaleCache:
 
     def unlearn(self, job: UnlearnJob) -> FitResult:
         """The honest sums beside the old cache."""
-        result = downdated(job)
+        result = honest(job)
         stale_caches(job, result.digest)
         return result

@@ -8,7 +8,7 @@ import torch
 
 from expunge.core.finding import Guarantee
 from expunge.core.protocols import FitResult, HasSufficientStatistics, UnlearnJob
-from expunge.testing.closed_form_surgery import downdated, stored
+from expunge.testing.closed_form_surgery import honest, stored
 from expunge.training.checkpoint import load_tensors
 
 
@@ -38,9 +38,9 @@ class StaleCounts:
 
     def unlearn(self, job: UnlearnJob) -> FitResult:
         """The honest sums, with the old counts of single items."""
-        honest, _ = load_tensors(downdated(job).model)
+        right, _ = load_tensors(honest(job).model)
         old, _ = load_tensors(job.source / "model.safetensors")
-        return stored(job, {name: _mixed(tensor, old[name]) for name, tensor in honest.items()})
+        return stored(job, {name: _mixed(tensor, old[name]) for name, tensor in right.items()})
 
 
 def _mixed(new: torch.Tensor, old: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from expunge.core.finding import Guarantee
-from expunge.core.protocols import FitResult, HasSufficientStatistics, UnlearnJob
+from expunge.core.protocols import FitResult, ModelAdapter, UnlearnJob
 from expunge.testing.closed_form_surgery import left_as_it_was
 
 
@@ -14,11 +14,11 @@ class StaleWeights:
 
     What it does: nothing. The row is deleted from the database and the model is "updated".
     Source: the control of every unlearning test (VERDICTS section 6).
-    Aims at: EXACT. Needs: sums over records. Cost: 0. Fails when: the sums are held against those of the retained users.
+    Aims at: EXACT. Needs: any family. Cost: 0. Fails when: the sums are held against those of the retained users.
     """
 
     aims_at = Guarantee.EXACT
-    needs = HasSufficientStatistics
+    needs = ModelAdapter
     caught_by: tuple[str, ...] = ("algebra", "left_out")
 
     @dataclass(frozen=True, slots=True, kw_only=True)

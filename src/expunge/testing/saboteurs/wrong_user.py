@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from expunge.core.finding import Guarantee
-from expunge.core.protocols import FitResult, HasSufficientStatistics, UnlearnJob
-from expunge.testing.closed_form_surgery import job_of, others
+from expunge.core.protocols import FitResult, ModelAdapter, UnlearnJob
+from expunge.testing.closed_form_surgery import honest, others
 
 
 class WrongUser:
@@ -14,12 +14,12 @@ class WrongUser:
 
     What it does: subtracts the histories of the first users who did not ask; an off-by-one in the id map.
     Source: research on recommender deletion, acceptance faults; VERDICTS section 6.
-    Aims at: EXACT. Needs: sums over records. Cost: one downdate.
+    Aims at: EXACT. Needs: any family. Cost: one downdate.
     Fails when: the sums are held against those of the users who should have been retained.
     """
 
     aims_at = Guarantee.EXACT
-    needs = HasSufficientStatistics
+    needs = ModelAdapter
     caught_by: tuple[str, ...] = ("algebra", "left_out")
 
     @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,5 +37,4 @@ class WrongUser:
     def unlearn(self, job: UnlearnJob) -> FitResult:
         """Downdated by the wrong users."""
         wrong = others(job)
-        result: FitResult = job.adapter.downdate(replace(job_of(job), absent=job.job.absent | wrong), job.source, wrong)
-        return result
+        return honest(replace(job, forget=wrong))

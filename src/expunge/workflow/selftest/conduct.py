@@ -17,6 +17,7 @@ import expunge
 from expunge.core.codec import digest_of
 from expunge.core.errors import InputError
 from expunge.core.finding import Finding
+from expunge.core.protocols import HasSufficientStatistics
 from expunge.core.sabotage import PREFIX
 from expunge.core.selftest import Alarms, Dose, SelftestReport, Tally
 from expunge.evidence.commitment import keyed
@@ -161,7 +162,8 @@ def _try_all(rehearsal: Rehearsal, size: Size, case: Rehearsed, number: int, fou
 
 def _honest(rehearsal: Rehearsal) -> tuple[str, ...]:
     """Exact methods that no check may refuse."""
-    return (EXACT_PLACEBO,) if rehearsal.policy.kind == "classifier" else (EXACT_PLACEBO, "downdate")
+    summed = isinstance(rehearsal.adapter, HasSufficientStatistics)
+    return (EXACT_PLACEBO, "downdate") if summed else (EXACT_PLACEBO,)
 
 
 def _report(
