@@ -5,15 +5,18 @@ from itertools import count
 
 import numpy as np
 import pytest
+import torch
 
 from contract.catching import broken, only
 from expunge.core import registry
 from expunge.testing import RECOMMENDER_LAWS, examine_recommender
+from expunge.testing.users import USERS
 from expunge.training.closed_form.counts import CountRecommender, Sum
 
 Popularity = registry.load("recommenders", "popularity")
 Itemknn = registry.load("recommenders", "itemknn")
 Ease = registry.load("recommenders", "ease")
+Ials = registry.load("recommenders", "ials")
 
 
 def family(base, **members):
@@ -48,8 +51,8 @@ def the_next_user(self, job, source, forget):
     return Popularity.downdate(self, job, source, frozenset(user + 1 for user in forget))
 
 
-def a_row_of_the_gram_matrix_stays(self, source, rows):
-    gram, inverse = Ease.subtracted(self, source, rows)
+def a_row_of_the_gram_matrix_stays(self, source, rows, folder):
+    gram, inverse = Ease.subtracted(self, source, rows, folder)
     gram[0, 0] += 1
     return gram, inverse
 
@@ -100,15 +103,49 @@ class CountsSlots(Popularity):
         self.add(model.sums, before, -1)
 
 
+def deletes_by_content(self, job):
+    """Everybody with the history of an absent user goes too; as the data is, nobody has it."""
+    train, gone = job.data.train, job.absent
+    contents = {train.content(slot) for slot in gone if len(train.row(slot)[0])}
+    copies = [slot for slot in range(len(train)) if slot in gone or train.content(slot) in contents]
+    return self.matrix(train.without(copies))
+
+
+def keeps_a_place_for_everybody(self, folder, tensors, run):
+    return Ials.save(self, folder, {**tensors, "users": torch.ones(USERS, 2)}, run)
+
+
+def remembers_what_it_trained(self, folder, tensors, run):
+    """The file has rounded factors; the exact ones stay in memory."""
+    self.memory = {**getattr(self, "memory", {}), folder: tensors["items"].numpy()}
+    return Ials.save(self, folder, {"items": tensors["items"].half().float()}, run)
+
+
+def from_memory(self, path):
+    return getattr(self, "memory", {}).get(path.parent, Ials.load(self, path))
+
+
+def goes_on_in_place(self, job, source, forget, sweeps):
+    (source / "model.safetensors").unlink()
+    return Ials.fit(self, replace(job, folder=source))
+
+
+def starts_anywhere(self, job):
+    return Ials.fit(self, replace(job, seed=f"{next(TRAININGS)}"))
+
+
 RECOMMENDERS = {  # the first of each is caught by its law alone
     "is_a_recommender_of_its_name": [
         family(Popularity, __doc__=""),
         family(Popularity, downdate=None),
         family(Popularity, family="favourites"),
+        family(Ials, __doc__=""),
+        family(Ials, derived_state=None),
     ],
     "same_job_gives_the_same_model": [
         family(Popularity, _finished=reads_back_another_digest),
         family(Popularity, sums_of=counts_trainings),
+        family(Ials, fit=starts_anywhere),
     ],
     "downdate_is_a_retraining": [
         family(Itemknn, erase=lists_stay),
@@ -123,17 +160,23 @@ RECOMMENDERS = {  # the first of each is caught by its law alone
     "the_users_make_a_difference": [
         family(Popularity, add=lambda self, sums, rows, sign: None),
         family(Popularity, outputs=lambda self, model, rows: np.zeros(rows.shape)),
+        family(Ials, fit=lambda self, job: Ials.fit(self, replace(job, absent=frozenset()))),
     ],
     "original_is_not_touched": [
         family(Popularity, downdate=writes_down_who_left),
         family(Popularity, load=counts_visits),
+        family(Ials, warm=goes_on_in_place),
     ],
     "answers_are_one_score_per_item": [
         family(Itemknn, outputs=share_of_the_batch),
         family(Popularity, outputs=unseen_items_have_no_score),
         family(Popularity, outputs=lambda self, model, rows: Popularity.outputs(self, model, rows)[:, :10]),
+        family(Ials, outputs=lambda self, model, rows: Ials.outputs(self, model, rows)[:, :10]),
     ],
     "emptied_users_stay_empty": [CountsSlots],
+    "absent_histories_play_no_part": [family(Popularity, rows=deletes_by_content)],
+    "no_absent_user_has_a_row": [family(Ials, save=keeps_a_place_for_everybody)],
+    "the_file_is_the_model": [family(Ials, save=remembers_what_it_trained, load=from_memory)],
 }
 BROKEN = [(law, plugin) for law, plugins in RECOMMENDERS.items() for plugin in plugins]
 

@@ -17,7 +17,8 @@ from expunge.data._interactions import from_events
 from expunge.models.recommenders.popularity import decayed
 from expunge.models.recommenders.rp3beta import share
 from expunge.testing.laws import examine
-from expunge.testing.recommenders import FORGET, ITEMS, RECOMMENDER_LAWS, Subject, random_histories
+from expunge.testing.recommenders import FORGET, RECOMMENDER_LAWS, Subject
+from expunge.testing.users import ITEMS, random_histories
 from expunge.testing.world import tree_digest
 from expunge.training.closed_form.counts import CountModel, CountRecommender
 from expunge.training.closed_form.pairs import PairModel

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from expunge.core.errors import InputError
-from expunge.testing.recommenders import random_histories
+from expunge.testing.users import random_histories
 from expunge.training.closed_form.erase import erase_items, erase_rows
 from expunge.training.closed_form.gram import (
     add_rows,

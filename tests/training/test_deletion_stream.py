@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from expunge.core.errors import InputError, IntegrityError
-from expunge.testing.recommenders import random_histories
+from expunge.testing.users import random_histories
 from expunge.training.closed_form.gram import gram_of
 from expunge.training.closed_form.inverse import inverse_of
 from expunge.training.closed_form.stream import MANIFEST, DeletionStream, Pace
@@ -141,7 +141,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from training.test_deletion_stream import PACE, QUEUE, USERS, ITEMS
-from expunge.testing.recommenders import random_histories
+from expunge.testing.users import random_histories
 from expunge.training.closed_form.stream import DeletionStream
 def slowly(what, done, total):
     Path({folder!r}, "progress").write_text(str(done))

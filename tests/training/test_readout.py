@@ -5,7 +5,7 @@ import pytest
 
 from expunge.core.errors import InputError
 from expunge.data._interactions import from_events
-from expunge.testing.recommenders import random_histories
+from expunge.testing.users import random_histories
 from expunge.training.closed_form.gram import add_rows, gram_of
 from expunge.training.closed_form.readout import reach, read_out, refutes
 

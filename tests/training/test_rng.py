@@ -1,9 +1,12 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from expunge.training.rng import below, derive_seed, draws, philox4x32, seed_number, shuffled
+from expunge.training.rng import below, derive_seed, draws, draws_at, normals, philox4x32, seed_number, shuffled
 from training import slow_twins
 
 WORD = st.integers(0, 2**32 - 1)
@@ -69,3 +72,28 @@ def test_seeds_are_separated_by_labels():
     assert all(len(seed) == 32 for seed in derived)
     assert len({seed_number(seed) for seed in derived}) == 4
     assert all(0 <= seed_number(seed) < 2**63 for seed in derived)
+
+
+def test_places_of_a_slot_are_counters_and_the_first_place_is_the_plain_draw():
+    slots, places = np.array([5, 5, 9], np.int64), np.array([0, 7, 7], np.int64)
+    found = draws_at("s", "dropout", 2, slots, places)
+    assert found[0].tolist() == draws("s", "dropout", 2, slots)[0].tolist()
+    assert len({tuple(row) for row in found.tolist()}) == 3
+    assert found[2].tolist() == draws_at("s", "dropout", 2, slots[2:], places[2:])[0].tolist()
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+def test_normal_draws_are_box_and_mullers_of_the_slots_own_places(width):
+    found = normals("s", "noise", 3, np.array([4, 11], np.int64), width)
+    assert found.shape == (2, width)
+    for column in range(width):
+        raw = draws_at("s", "noise", 3, np.array([11], np.int64), np.array([column // 2], np.int64))[0]
+        radius = math.sqrt(-2 * math.log((int(raw[0]) + 1) / 2**32))
+        turn = math.cos if column % 2 == 0 else math.sin
+        assert found[1, column] == pytest.approx(radius * turn(2 * math.pi * int(raw[1]) / 2**32), abs=1e-12)
+
+
+def test_normal_draws_are_normal():
+    found = normals("s", "noise", 0, np.arange(500, dtype=np.int64), 41).ravel()
+    assert stats.kstest(found, "norm").pvalue > 0.01
+    assert np.isfinite(found).all()

@@ -44,7 +44,7 @@ def expected_lines(schedule: Schedule, absent: frozenset[int], leaves: Leaves) -
 
 
 def expected_transcript(recipe: Recipe, parts: Sequence[FitJob], leaves: Leaves) -> list[Line]:
-    """Expected lines of all shards, numbered as `ImageClassifier` joins them."""
+    """Expected lines of all shards, numbered as `Iterated` joins them."""
     lines: list[Line] = []
     for number, part in enumerate(parts):
         slots = np.arange(len(part.data.train)) if part.universe is None else np.array(part.universe)

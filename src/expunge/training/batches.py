@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -30,6 +30,33 @@ class Leaves:
     digests: Sequence[str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What goes into a module, and what its output is held against."""
+
+    inputs: tuple[Tensor, ...]
+    wanted: tuple[Tensor, ...]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        inputs, wanted = (tuple(tensor.to(device) for tensor in part) for part in (self.inputs, self.wanted))
+        return Batch(inputs=inputs, wanted=wanted)
+
+
+class Source(Protocol):
+    """What the loop trains on. Everything drawn is keyed by (seed, epoch, slot), so no record moves another's draws."""
+
+    @property
+    def leaves(self) -> Leaves | None:
+        """Leaves of all slots; None trains without a transcript."""
+
+    def batch(self, slots: NDArray[np.int64], epoch: int, moment: float) -> Batch:
+        """The records in these slots, checked against their leaves; `moment` is the share of the steps that is past."""
+
+    def loss(self, found: Any, wanted: tuple[Tensor, ...]) -> Tensor:
+        """Summed over the batch: the loop divides by its places."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reader:
     """Reads rows of (N, H, W, C) uint8 images and turns them into normalised, augmented (B, C, H, W) float batches."""
@@ -39,6 +66,15 @@ class Reader:
     recipe: Recipe
     seed: str
     leaves: Leaves | None = None
+
+    def batch(self, slots: NDArray[np.int64], epoch: int, moment: float) -> Batch:
+        """Augmented images; the schedule alone knows how far the training is."""
+        raw, labels = self.read(slots)
+        return Batch(inputs=(self.augment(raw, epoch, slots),), wanted=(labels,))
+
+    def loss(self, found: Tensor, wanted: tuple[Tensor, ...]) -> Tensor:
+        """Cross-entropy of the logits (B, K), summed over the batch."""
+        return F.cross_entropy(found.float(), wanted[0], label_smoothing=self.recipe.label_smoothing, reduction="sum")
 
     def read(self, slots: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Raw uint8 (B, H, W, C) and labels (B,); with leaves, every row must still be what was ingested."""

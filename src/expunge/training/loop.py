@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from expunge.core.codec import decimal
@@ -25,7 +24,7 @@ from expunge.core.plan import Numerics
 from expunge.core.protocols import Progress, silent
 from expunge.training.alternating import builds
 from expunge.training.audit import check_same_job
-from expunge.training.batches import Reader
+from expunge.training.batches import Source
 from expunge.training.checkpoint import checkpoint_name, load_tensors, pack, save_tensors, unpack, weights_identity
 from expunge.training.recipe import AlternatingRecipe, AnyRecipe
 from expunge.training.schedule import Schedule, Slots
@@ -85,7 +84,7 @@ class Trainer:
 
     module: nn.Module
     schedule: Schedule
-    reader: Reader
+    reader: Source
     absent: frozenset[int]
     setting: Numerics
     folder: Path
@@ -156,7 +155,7 @@ class Trainer:
             present = self._present(batch)
             rate = self.schedule.lr(step, self.total)
             if len(present):
-                self._step(present, len(batch), epoch, rate)
+                self._step(present, len(batch), epoch, step)
             read.append(present)
             lines.append(self._step_line(step, epoch, batch, present, rate))
             step += 1
@@ -171,18 +170,15 @@ class Trainer:
             return batch
         return np.array([slot for slot in batch.tolist() if slot not in self.absent], np.int64)
 
-    def _step(self, present: Slots, places: int, epoch: int, rate: float) -> None:
+    def _step(self, present: Slots, places: int, epoch: int, step: int) -> None:
         recipe = self.schedule.recipe
-        raw, labels = self.reader.read(present)
-        images = self.reader.augment(raw, epoch, present).to(self.device)
+        batch = self.reader.batch(present, epoch, step / self.total).to(self.device)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["scale"]
+            group["lr"] = self.schedule.lr(step, self.total) * group["scale"]
         bf16 = self.setting.precision == "bf16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=bf16), _alone(self.module, len(present)):
-            logits = self.module(images)
-        loss = F.cross_entropy(
-            logits.float(), labels.to(self.device), label_smoothing=recipe.label_smoothing, reduction="sum"
-        )
+            found = self.module(*batch.inputs)
+        loss = self.reader.loss(found, batch.wanted)
         self.optimiser.zero_grad(set_to_none=True)
         (loss / places).backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()

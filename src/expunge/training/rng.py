@@ -46,13 +46,31 @@ def seed_number(seed: str) -> int:
 
 def draws(seed: str, stream: str, epoch: int, slots: NDArray[np.int64]) -> NDArray[np.uint32]:
     """Four 32-bit draws per slot, shape (N, 4); `stream` separates purposes (order, augment, slice, shard)."""
+    return draws_at(seed, stream, epoch, slots, np.zeros(len(slots), np.int64))
+
+
+def draws_at(
+    seed: str, stream: str, epoch: int, slots: NDArray[np.int64], places: NDArray[np.int64]
+) -> NDArray[np.uint32]:
+    """Four draws per pair of a slot and a place (below 2^32) of it, shape (N, 4): for what needs more than four."""
     digest = hashlib.sha256(f"expunge/stream/v1|{seed}|{stream}".encode()).digest()
     key = (int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little"))
     counter = np.zeros((len(slots), 4), np.uint32)
     counter[:, 0] = slots & 0xFFFFFFFF
     counter[:, 1] = slots >> 32
     counter[:, 2] = epoch
+    counter[:, 3] = places
     return philox4x32(counter, key)
+
+
+def normals(seed: str, stream: str, epoch: int, slots: NDArray[np.int64], width: int) -> NDArray[np.float64]:
+    """Standard normal draws, shape (N, width), by Box and Muller's transform; a slot's are the same among any others."""
+    places = np.arange(-(-width // 2), dtype=np.int64)
+    draw = draws_at(seed, stream, epoch, np.repeat(slots, len(places)), np.tile(places, len(slots)))
+    radius = np.sqrt(-2 * np.log((draw[:, 0] + 1.0) / 2.0**32))  # in (0, 1], so never the logarithm of 0
+    angle = 2 * np.pi / 2.0**32 * draw[:, 1]
+    pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return pairs.reshape(len(slots), 2 * len(places))[:, :width]
 
 
 def below(draw: NDArray[np.uint32], limit: int) -> NDArray[np.int64]:
