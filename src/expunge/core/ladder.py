@@ -74,7 +74,8 @@ class ReadOut:
 
     Per deleted user (F,): `candidate` and `original` are what rules the whole history out, `item`, `pair`, or `open`
     where nothing does. `read_before`: users whose whole history can be read out of the original; `read_after`: those of
-    them for whom it can be read out of the candidate still. `reach` of all users of the original, each deleted alone, as counts of the same three words.
+    them for whom it can be read out of the candidate still. `reach` of all users of the original, each deleted alone, as
+    counts of the same three words.
     """
 
     candidate: tuple[str, ...]

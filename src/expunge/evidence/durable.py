@@ -10,7 +10,6 @@ from pathlib import Path
 
 from expunge.core.errors import StorageError
 
-
 _BLOCK = 1 << 20
 
 
