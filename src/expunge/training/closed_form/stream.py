@@ -1,16 +1,16 @@
 """A long queue of deletions on one linear recommender: batches, checkpoints, and nothing lost or done twice.
 
-Gram and inverse lie in memory-mapped files, twice: one copy is published and never written again, the other is worked
-on. A checkpoint makes the work durable, publishes it by renaming one small manifest, and copies it for the next stretch.
-A process that is killed leaves the published state as it was and a half-worked copy, which is thrown away; the queue is
-then taken up where the manifest says. An in-place map alone would be torn (half of P corrected, half not).
+Gram and inverse lie in memory-mapped files, in one of two buffers: one is published and never written again. Work is
+done on its pages, privately; a checkpoint writes the outcome to the other buffer and publishes that by renaming one small
+manifest. A process that is killed leaves the published state as it was, and perhaps a half-written buffer that nobody
+reads; the queue is then taken up where the manifest says. A map changed in place would be torn (half of P corrected,
+half not).
 """
 
 from __future__ import annotations
 
 import math
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,13 +118,13 @@ class DeletionStream:
         return self.mark
 
     def _work(self, queue: Sequence[int], rows: Rows, pace: Pace, progress: Progress) -> None:
-        """One checkpoint's worth, on the other buffer."""
+        """One checkpoint's worth, in private copies of the published pages, written to the other buffer in one go.
+
+        Changed in a shared map instead, every batch would make the whole of P dirty, and the disk would set the pace.
+        """
         stretch, total = queue[self.mark.done : self.mark.done + pace.checkpoint], len(queue)
         other = _BUFFERS[1 - _BUFFERS.index(self.mark.buffer)]
-        for kind in ("gram", "inverse"):
-            with storage_errors(self.folder, "copy the model in"):
-                shutil.copyfile(self.folder / f"{self.mark.buffer}.{kind}", self.folder / f"{other}.{kind}")
-        gram, inverse = self._maps(other, "r+")
+        gram, inverse = self._maps(self.mark.buffer, "c")
         refreshed = batches = 0
         for start in range(0, len(stretch), pace.batch):
             before = rows[list(stretch[start : start + pace.batch])]
@@ -139,10 +139,9 @@ class DeletionStream:
             refreshed, since, off = refreshed + 1, 0, probed(inverse, gram, self.lam, self.mark.done)
         if not math.isfinite(off):
             raise IntegrityError("the inverse is not finite", hint="rebuild it from the Gram")
-        gram.flush()
-        inverse.flush()
-        for kind in ("gram", "inverse"):
-            _sync(self.folder / f"{other}.{kind}")
+        with storage_errors(self.folder, "write the model in"):
+            _store(self.folder / f"{other}.gram", gram)
+            _store(self.folder / f"{other}.inverse", inverse)
         self.mark = Mark(
             done=self.mark.done + len(stretch),
             batches=self.mark.batches + batches,
@@ -203,12 +202,6 @@ def _first(items: int, lam: float) -> Mark:
 def _store(path: Path, array: Any) -> None:
     with path.open("wb") as file:
         np.ascontiguousarray(array).tofile(file)
-        os.fsync(file.fileno())
-
-
-def _sync(path: Path) -> None:
-    """Size and place on disk too: flushing a map writes its pages only."""
-    with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
