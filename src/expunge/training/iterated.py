@@ -131,6 +131,12 @@ class Iterated(ABC):
         with storage_errors(job.folder, "train in"):
             return tuned._fit_part(job, start)
 
+    def fit_part(self, part: FitJob) -> FitResult:
+        """One of `parts`, by itself: what a task elsewhere does."""
+        self._check(part)
+        with storage_errors(part.folder, "train in"):
+            return self._fit_part(part)
+
     def _fit_part(self, job: FitJob, start: Path | None = None) -> FitResult:
         header = self._header(job, {} if start is None else {"from": weights_identity(start)})
         done = self._finished(job.folder)
