@@ -78,7 +78,7 @@ def test_a_shard_of_another_seed_is_refused_when_it_is_joined(tmp_path):
     leaves = tmp_path / "leaves.json"
     leaves.write_bytes(canonical(encode(job.leaves)))
     tasks = tasks_of(adapter, replace(job, seed="0dd5" * 8), NAMED, leaves=leaves)
-    with pytest.raises(ExpungeError, match="transcript"):
+    with pytest.raises(ExpungeError, match="the run of another training"):
         fit_in_shards(adapter, job, tasks, executor="inline", compute=engine.compute, folder=tmp_path / "t")
 
 
