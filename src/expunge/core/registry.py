@@ -31,6 +31,7 @@ KINDS = (
     "reports",
     "scores",
     "places",
+    "foreign",
     "saboteurs",
 )
 _HOMES = {
@@ -40,6 +41,7 @@ _HOMES = {
     "reports": "expunge.apps.reports",
     "scores": "expunge.connect.scores",
     "places": "expunge.connect.places",
+    "foreign": "expunge.connect.recommenders",
     "saboteurs": "expunge.testing.saboteurs",
 }
 _EXTRA = "vision"

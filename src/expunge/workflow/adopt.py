@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from expunge.core.codec import encode
 from expunge.core.errors import InputError
 from expunge.training.checkpoint import load_tensors, save_tensors, weights_identity
+from expunge.workflow.foreign import adopt_foreign, read_foreign
 from expunge.workflow.state import ModelRecord
 
 if TYPE_CHECKING:
@@ -25,29 +27,43 @@ class Option:
     why: str
 
 
+_RETRAIN = Option(
+    name="retrain",
+    possible=True,
+    guarantee="EXACT, as logged by the owner",
+    why="the recipe is run again on the retained records; the adopted weights are replaced, not edited",
+)
+_EXACT_BY_SUMS = Option(
+    name="downdate",
+    possible=True,
+    guarantee="EXACT, as logged by the owner",
+    why="the counts in its weights are those of the workspace's users, entry by entry: it is this recipe's own model",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adopted:
-    """An adopted model and its menu."""
+    """An adopted model and its menu. `residues`: what else in the artefact holds users, to be destroyed with it."""
 
     record: ModelRecord
     menu: tuple[Option, ...]
+    residues: tuple[str, ...] = ()
 
 
-def adopt(workspace: Workspace, weights: Path) -> Adopted:
-    """Copy a safetensors state dict into the workspace and log it as adopted. It must fit the recipe's architecture.
+def adopt(workspace: Workspace, files: Sequence[Path], reader: str | None = None) -> Adopted:
+    """Copy a model into the workspace and log it as adopted: a safetensors state dict that fits the recipe's
+    architecture, or, for a recommender, what another library wrote (`reader` names which).
 
     Raises InputError when a model is already served, IntegrityError when the file is not these tensors.
     """
     if workspace.state().model is not None:
         raise InputError("this workspace already serves a model", hint="start a new workspace")
-    if not weights.is_file():
-        raise InputError("no such weights file", expected="a safetensors state dict", got=str(weights))
-    workspace.adapter.load(weights)
-    tensors, _ = load_tensors(weights)
     run = workspace.root / "store" / "runs" / "adopted"
-    digest = save_tensors(run / "model.safetensors", tensors)
-    if digest != weights_identity(weights):
-        raise InputError("the copy is not the file", expected=weights_identity(weights), got=digest)
+    residues: tuple[str, ...] = ()
+    if workspace.policy.kind == "recommender":
+        digest, residues = adopt_foreign(workspace, read_foreign(files, reader), run)
+    else:
+        digest = _copied(workspace, files, run)
     record = ModelRecord(
         digest=digest,
         run=str(run.relative_to(workspace.root)),
@@ -62,20 +78,28 @@ def adopt(workspace: Workspace, weights: Path) -> Adopted:
     payload = {"model": digest, "recipe": workspace.recipe.digest, "numerics": encode(workspace.numerics)}
     workspace.log.append("model.adopted", payload)
     workspace.log.checkpoint()
-    return Adopted(record=record, menu=menu(workspace))
+    return Adopted(record=record, menu=menu(workspace), residues=residues)
+
+
+def _copied(workspace: Workspace, files: Sequence[Path], run: Path) -> str:
+    if len(files) != 1 or not files[0].is_file():
+        raise InputError("no such weights file", expected="a safetensors state dict", got=", ".join(map(str, files)))
+    workspace.adapter.load(files[0])
+    tensors, _ = load_tensors(files[0])
+    digest = save_tensors(run / "model.safetensors", tensors)
+    if digest != weights_identity(files[0]):
+        raise InputError("the copy is not the file", expected=weights_identity(files[0]), got=digest)
+    return digest
 
 
 def menu(workspace: Workspace) -> tuple[Option, ...]:
     """What can and cannot be done for a model that came without transcript, checkpoints or bank."""
     served, banks = workspace.served(), workspace.state().banks
+    if workspace.policy.kind == "recommender":
+        return (_EXACT_BY_SUMS, _RETRAIN)
     trained_here = not served.adopted
     return (
-        Option(
-            name="retrain",
-            possible=True,
-            guarantee="EXACT, as logged by the owner",
-            why="the recipe is run again on the retained records; the adopted weights are replaced, not edited",
-        ),
+        _RETRAIN,
         Option(
             name="replay",
             possible=trained_here,

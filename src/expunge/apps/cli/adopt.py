@@ -14,16 +14,23 @@ if TYPE_CHECKING:
 
 
 def command(
-    weights: Annotated[Path, typer.Argument(help="Safetensors state dict that fits the workspace's recipe.")],
+    weights: Annotated[
+        list[Path],
+        typer.Argument(help="Safetensors state dict that fits the recipe; or a recommender's file or files."),
+    ],
+    reader: Annotated[
+        str | None,
+        typer.Option("--format", help="A recommender's: lenskit, recbole, cornac, arrays; found if not given."),
+    ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
-    """Serve an existing model from this workspace. Pickles are refused; only safetensors are read."""
+    """Serve an existing model from this workspace. No pickle is executed: other libraries' are read opcode by opcode."""
     from expunge.workflow.adopt import adopt
     from expunge.workflow.workspace import opened
 
     with opened(workspace) as ws:
-        adopted = adopt(ws, weights)
+        adopted = adopt(ws, weights, reader)
 
     def human(console: Console) -> None:
         from rich.table import Table
@@ -35,5 +42,7 @@ def command(
             mark = "[green]yes[/]" if option.possible else "[red]no[/]"
             table.add_row(option.name, mark, option.guarantee, option.why)
         console.print(table)
+        for residue in adopted.residues:
+            console.print(f"[yellow]also holds users, destroy it with the artefact[/]: {residue}")
 
-    emit({"model": adopted.record.digest, "menu": adopted.menu}, as_json, human)
+    emit({"model": adopted.record.digest, "menu": adopted.menu, "residues": adopted.residues}, as_json, human)

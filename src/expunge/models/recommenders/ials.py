@@ -40,6 +40,9 @@ class Ials:
     them all the same, so taking a row out of a table of user factors deletes nothing.
     Cost: sweeps x (events K^2 + (users + items) K^3) operations; 4 I K bytes.
     Fails when it is continued instead (`warm_start`): see there. It is not resumed: a killed training starts over.
+    Measured on ml-latest-small (2,269 films, 460 training users, 150 test users, 5 splits; settings swept on training
+    users): NDCG@100 .422 (SD .015) where EASE at lambda 200 has .427 (.014); one retraining 1.2 s at K = 64 and 3.5 s
+    at 128 (2 cores, CPU, 1 thread; benchmarks/recommender/iterative.json).
     """
 
     family = "ials"

@@ -35,6 +35,9 @@ class Multvae(Iterated):
     empty, and the loss is divided by places. No user has a row in the weights, but every weight has every user in it.
     Cost: 3 x 2 x epochs x users x I x 2H operations; rows of a batch are dense.
     Fails on catalogues so large that a batch of dense rows does not fit; at a high lr it diverges, and is then refused.
+    Fails where users are few. Measured on ml-latest-small (2,269 films, 460 training users, 150 test users, 5 splits;
+    settings swept on training users): NDCG@100 .365 (SD .011) where EASE at lambda 200 has .427 (.014); one retraining
+    4.6 to 10 s (2 cores, CPU, 1 thread; benchmarks/recommender/iterative.json).
     """
 
     family = "multvae"
