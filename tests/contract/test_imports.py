@@ -21,6 +21,7 @@ FORBIDDEN = {
         "import expunge.models.recommenders.ridge",
         "Recommenders do not know each other",
     ),
+    "connect/places/lists.py": ("import expunge.connect.places.text", "Kinds of artefacts do not know each other"),
     "testing/world.py": ("import expunge.models.mlp", "Workflow and apps meet plug-ins by name only"),
     "core/codec.py": ("import numpy", "A certificate can be checked anywhere"),
 }

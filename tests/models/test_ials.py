@@ -254,7 +254,7 @@ def test_a_warm_start_of_a_model_at_its_fixed_point_does_delete(tmp_path):
 def test_a_warm_start_says_what_it_is():
     card = registry.load("methods", "warm_start").__doc__
     assert "Aims at: EMPIRICAL" in card
-    assert "above 1" in card
+    assert "Above 1 it is worse than doing nothing" in card
     assert "never release it" in card
 
 
