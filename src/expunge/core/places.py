@@ -16,7 +16,8 @@ class Traces:
 
     `names`: ids as files outside have them (`17`); `slots`: rows of tables and numbers of encoders; `columns`, `values`:
     the history as item numbers (d,) int32 ascending and integers (d,); `items`: how many items there are. `model`: digest
-    of the model that was trained on them: what names it was made from it.
+    of the model that was trained on them: what names it was made from it; `earlier`: those of older models that saw them
+    too. `users`: how many slots there are, which a table with a row a slot has to have; 0 where that is not known.
     """
 
     names: tuple[str, ...]
@@ -25,6 +26,8 @@ class Traces:
     values: tuple[Array, ...]
     items: int
     model: str
+    earlier: tuple[str, ...] = ()
+    users: int = 0
 
 
 @runtime_checkable
