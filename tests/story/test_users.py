@@ -15,12 +15,13 @@ import pytest
 from expunge import Workspace
 from expunge.core import registry
 from expunge.core.codec import loads
-from expunge.core.errors import DataError, Held, InputError, IntegrityError, NotErased
+from expunge.core.errors import DataError, EvidenceError, Held, InputError, InputProblems, IntegrityError, NotErased
 from expunge.core.finding import Guarantee, Verdict
 from expunge.evidence.keys import read_roots
 from expunge.evidence.signers.file import FileSigner
 from expunge.evidence.verify import verify_bundle
 from expunge.training.checkpoint import load_tensors, save_tensors, weights_identity
+from expunge.workflow import pipeline
 from expunge.workflow.policy import DEFAULT, read_policy
 from expunge.workflow.recompute import recompute
 from expunge.workflow.train import refresh
@@ -399,6 +400,195 @@ def test_a_tensor_more_in_the_model_file_is_no_exact_deletion(workspace, monkeyp
     monkeypatch.setattr(downdate, "unlearn", hiding)
     with pytest.raises(NotErased, match="no candidate"):
         workspace.run(workspace.request(ids=[a_user(workspace)]), ["downdate"])
+
+
+def unlabelled(target: Path, source: Path) -> None:
+    shutil.copyfile(source / "inverse.npy", target / "inverse.npy")
+    (target / "inverse.json").unlink()
+
+
+def trailing(target: Path, source: Path) -> None:
+    with (target / "inverse.npy").open("ab") as file:
+        file.write((source / "model.safetensors").read_bytes())
+
+
+def shard(target: Path, source: Path) -> None:
+    (target / "shard-0").mkdir()
+    shutil.copyfile(source / "model.safetensors", target / "shard-0" / "model.safetensors")
+
+
+def talkative(target: Path, source: Path) -> None:
+    tensors, labels = load_tensors(target / "model.safetensors")
+    save_tensors(target / "model.safetensors", tensors, {**labels, "note": "1 5 9 12"})
+
+
+def beside(target: Path, source: Path) -> None:
+    (target / "places").mkdir()
+    (target / "places" / "interaction_matrix.bin").write_bytes(b"everybody")
+
+
+@pytest.mark.parametrize("hide", [unlabelled, trailing, shard, talkative])
+def test_files_that_the_model_does_not_need_are_room_to_hide_in(workspace, monkeypatch, hide):
+    """The review's attacks: each leaves the sums right and something of the original in the new model's folder."""
+    downdate = registry.load("methods", "downdate")
+    honest = downdate.unlearn
+
+    def hiding(self, job):
+        result = honest(self, job)
+        hide(job.target, job.source)
+        return result
+
+    monkeypatch.setattr(downdate, "unlearn", hiding)
+    with pytest.raises(NotErased) as caught:
+        workspace.run(workspace.request(ids=[a_user(workspace)]), ["downdate"])
+    assert "census: FAIL" in str(caught.value.got)
+
+
+def test_what_lies_in_the_folder_of_copies_is_thrown_away(workspace, monkeypatch):
+    downdate = registry.load("methods", "downdate")
+    honest = downdate.unlearn
+    monkeypatch.setattr(downdate, "unlearn", lambda self, job: (honest(self, job), beside(job.target, job.source))[0])
+    workspace.run(workspace.request(ids=[a_user(workspace)]), ["downdate"])
+    assert not list(workspace.root.rglob("interaction_matrix.bin"))
+
+
+def test_a_workspace_in_a_folder_called_places_is_searched_all_the_same(tmp_path, monkeypatch):
+    (tmp_path / "places").mkdir()
+    with make(tmp_path / "places" / "ws") as workspace:
+        downdate = registry.load("methods", "downdate")
+        honest = downdate.unlearn
+
+        def hiding(self, job):
+            result = honest(self, job)
+            (job.target / "everybody.txt").write_text("no ids here")
+            return result
+
+        monkeypatch.setattr(downdate, "unlearn", hiding)
+        with pytest.raises(NotErased):
+            workspace.run(workspace.request(ids=[a_user(workspace)]), ["downdate"])
+
+
+def test_a_file_that_is_declared_twice_is_cleaned_of_both(workspace, tmp_path):
+    name = a_user(workspace)
+    bare, file = name.partition("/")[2], tmp_path / "friends.csv"
+    file.write_text(f"user_id,friend_id,since\nu001,u002,1\n{bare},u002,2\nu002,{bare},3\n")
+    column = '[places.options]\ncolumn = "{}"\n'
+    with with_place(workspace, "events", file, column.format("user_id")) as first:  # noqa: SIM117
+        with with_place(first, "events", file, column.format("friend_id"), second="b") as opened:
+            opened.run(opened.request(ids=[name]))
+    assert file.read_text() == "user_id,friend_id,since\nu001,u002,1\n"
+
+
+def test_a_file_that_changes_after_it_was_cleaned_is_cleaned_again_and_keeps_what_is_new(
+    workspace, tmp_path, monkeypatch
+):
+    name = a_user(workspace)
+    bare, file = name.partition("/")[2], tmp_path / "export.csv"
+    file.write_text(f"user_id,item_id\nu001,m001\n{bare},m002\n")
+    judge = pipeline.judge
+
+    def and_then_the_nightly_export(*given):
+        trial = judge(*given)
+        file.write_text(f"user_id,item_id\nu001,m001\n{bare},m002\nu002,m009\n{bare},m003\n")
+        return trial
+
+    monkeypatch.setattr(pipeline, "judge", and_then_the_nightly_export)
+    with with_place(workspace, "events", file) as opened:
+        assert opened.run(opened.request(ids=[name])).guarantee is Guarantee.EXACT
+    assert file.read_text() == "user_id,item_id\nu001,m001\nu002,m009\n"
+
+
+def test_a_log_that_names_the_user_again_stops_the_certificate(workspace, tmp_path, monkeypatch):
+    name, file = a_user(workspace), tmp_path / "app.log"
+    file.write_text("12:00 started\n")
+    judge = pipeline.judge
+
+    def and_then_a_line(*given):
+        trial = judge(*given)
+        file.write_text(f"12:01 list for {name.partition('/')[2]} sent\n")
+        return trial
+
+    monkeypatch.setattr(pipeline, "judge", and_then_a_line)
+    with with_place(workspace, "text", file) as opened:
+        case = opened.request(ids=[name])
+        with pytest.raises(EvidenceError, match="holds the users again"):
+            opened.run(case)
+        file.write_text("")
+        monkeypatch.setattr(pipeline, "judge", judge)
+        assert opened.run(case).guarantee is Guarantee.EXACT
+
+
+def test_a_place_that_leads_elsewhere_at_the_swap_is_refused(workspace, tmp_path, monkeypatch):
+    name = a_user(workspace)
+    for version in ("v1", "v2"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "export.csv").write_text(f"user_id,item_id\n{name.partition('/')[2]},m002\n")
+    (tmp_path / "current").symlink_to("v1")
+    judge = pipeline.judge
+
+    def and_then_a_switch(*given):
+        trial = judge(*given)
+        (tmp_path / "current").unlink()
+        (tmp_path / "current").symlink_to("v2")
+        return trial
+
+    monkeypatch.setattr(pipeline, "judge", and_then_a_switch)
+    place = tmp_path / "current" / "export.csv"
+    with with_place(workspace, "events", place) as opened, pytest.raises(EvidenceError, match="leads elsewhere"):
+        opened.run(opened.request(ids=[name]))
+
+
+def test_a_file_with_a_second_name_is_no_pass(workspace, tmp_path):
+    file = tmp_path / "export.csv"
+    file.write_text("user_id,item_id\nu001,m001\n")
+    (tmp_path / "snapshot.csv").hardlink_to(file)
+    with with_place(workspace, "events", file) as opened:
+        assert "census: UNVERIFIABLE" in refused(opened, a_user(opened))
+
+
+def test_lists_of_every_older_model_are_stale(workspace, tmp_path):
+    first, file = workspace.served().digest, tmp_path / "lists.json"
+    workspace.run(workspace.request(ids=[a_user(workspace, 0.2)]))
+    cached_lists(file, first, ["u001", "u002"])
+    with with_place(workspace, "lists", file) as opened:
+        opened.run(opened.request(ids=[a_user(opened)]))
+    assert json.loads(file.read_text()) == {}
+
+
+def test_a_killed_census_leaves_its_copies_where_the_purge_destroys_them(workspace):
+    left = workspace.root / "store" / "scratch" / "killed"
+    left.mkdir(parents=True)
+    (left / "copy").write_text("everybody")
+    workspace.run(workspace.request(ids=[a_user(workspace)]))
+    assert not left.exists()
+
+
+def test_half_files_of_a_killed_deletion_do_not_spoil_the_next_one(workspace, monkeypatch):
+    downdate = registry.load("methods", "downdate")
+    honest = downdate.unlearn
+
+    def killed(self, job):
+        job.target.mkdir(parents=True, exist_ok=True)
+        (job.target / ".inverse.npy.1.tmp").write_bytes(b"half")
+        (job.target / "model.safetensors").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    case = workspace.request(ids=[a_user(workspace)])
+    monkeypatch.setattr(downdate, "unlearn", killed)
+    with pytest.raises(KeyboardInterrupt):
+        workspace.run(case)
+    monkeypatch.setattr(downdate, "unlearn", honest)
+    assert workspace.run(case).guarantee is Guarantee.EXACT
+
+
+def test_places_are_checked_when_a_workspace_is_opened(workspace, tmp_path):
+    folder = workspace.root
+    with pytest.raises(InputProblems, match="no kind 'redis'"):
+        with_place(workspace, "redis", tmp_path / "x")
+    text = (folder / "expunge.toml").read_text()
+    (folder / "expunge.toml").write_text(text.replace('kind = "redis"', 'kind = "lists"\noptions = { colour = 1 }'))
+    with pytest.raises(InputProblems, match="colour"):
+        Workspace.open(folder)
 
 
 def test_a_classifier_policy_is_refused_for_a_recommender(tmp_path):

@@ -51,6 +51,9 @@ REQUIRED_PROCESSES = (
     "thresholds_changed",
 )
 
+ALWAYS_TRIED = frozenset({"hidden_copy", "one_item_kept", "stale_weights", "wrong_user", *REQUIRED_PROCESSES})
+"""Of a recommender: every family can be tried on these, whatever it keeps."""
+
 
 def required(kind: str) -> frozenset[str]:
     """Saboteurs that a report about this kind of model has to name."""
@@ -222,7 +225,11 @@ class SelftestRule:
     def _missing(self, report: SelftestReport) -> list[str]:
         named = {tally.saboteur for tally in report.tallies}
         missing = sorted(required(report.kind) - named)
-        return [f"saboteurs that were not tried: {', '.join(missing)}"] if missing else []
+        found = [f"saboteurs that were not tried: {', '.join(missing)}"] if missing else []
+        skipped = {tally.saboteur for tally in report.tallies if not tally.tried}
+        if report.kind == "recommender" and (lame := sorted(skipped & ALWAYS_TRIED)):
+            found.append(f"saboteurs that no family may skip: {', '.join(lame)}")
+        return found
 
     def _cheats(self, report: SelftestReport) -> list[str]:
         return [f"saboteurs that were certified: {', '.join(report.passed)}"] if report.passed else []

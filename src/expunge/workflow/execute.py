@@ -12,7 +12,7 @@ from expunge.core.codec import encode
 from expunge.core.errors import IntegrityError
 from expunge.core.finding import Guarantee
 from expunge.core.plan import Plan
-from expunge.core.protocols import FitResult, HasShards, HasTranscript
+from expunge.core.protocols import FitResult, HasShards, HasSufficientStatistics, HasTranscript
 from expunge.evidence.commitment import keyed
 from expunge.training.checkpoint import weights_identity
 from expunge.training.transcript import transcript_digest
@@ -49,6 +49,7 @@ def execute(workspace: Workspace, case: OpenCase, resolution: Resolution, plan: 
     exact = plan.aims_at is Guarantee.EXACT
     label = f"{case.handle}-{plan.method.replace('/', '-')}-{served.digest[7:15]}" + ("" if exact else f"-{seed[:8]}")
     job = unlearn_job(workspace, resolution, target=label, seed=served.seed if exact else seed)
+    _clear(workspace, job.target)
     result: FitResult = method.unlearn(job)
     _still(workspace, served)
     record = ModelRecord(
@@ -69,6 +70,14 @@ def execute(workspace: Workspace, case: OpenCase, resolution: Resolution, plan: 
     }
     entry = workspace.log.append("candidate.executed", payload, case=case.handle)
     return Executed(record=record, result=result, folder=job.target, index=entry.index)
+
+
+def _clear(workspace: Workspace, target: Path) -> None:
+    """What a killed process left: of a family with sums everything, because making it anew is quick; else half files."""
+    if isinstance(workspace.adapter, HasSufficientStatistics):
+        shutil.rmtree(target, ignore_errors=True)
+    for file in target.rglob(".*.tmp") if target.exists() else ():
+        file.unlink()
 
 
 def _still(workspace: Workspace, served: ModelRecord) -> None:

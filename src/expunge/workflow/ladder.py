@@ -6,12 +6,10 @@ users alone would give. The seed is drawn after the plan was logged, so nobody k
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +24,7 @@ from expunge.training.closed_form.compared import Compared
 from expunge.training.closed_form.readout import reach, refutes
 from expunge.workflow.answers import KS, Answers, answers, metrics, rows_of
 from expunge.workflow.census import census_of
+from expunge.workflow.places import scratch
 
 if TYPE_CHECKING:
     from expunge.workflow.execute import Executed
@@ -223,7 +222,8 @@ class _Summed(_Rungs):
 
     def downstream(self) -> Downstream:
         """V5: a restored original, with the deletion done again from the list of tombstones, has the retained sums."""
-        again = self.adapter.replays(self.models["original"], self.gone, self.sums)
+        mine = self.adapter.sums_in(self.models["candidate"])
+        again = self.adapter.replays(self.models["original"], self.gone, mine)
         return Downstream(stale=(), expiring=(), replayed=bool(again))
 
 
@@ -246,8 +246,8 @@ class _Trained(_Rungs):
             self.why_not = f"no retraining was made: it takes {seconds:.0f} s, at most {LONGEST:.0f} s are spent here"
             self.unable["algebra"] = self.why_not
             return
-        with tempfile.TemporaryDirectory(prefix="expunge-retraining-") as folder:
-            job = workspace.fit_job(Path(folder), absent=self.absent, seed=executed.record.seed)
+        with scratch(workspace) as folder:
+            job = workspace.fit_job(folder / "run", absent=self.absent, seed=executed.record.seed)
             again = self.adapter.fit(replace(job, keep_checkpoints=False))
             self.models["reference"] = self.adapter.load(again.model)
             self.tensors["reference"] = load_tensors(again.model)[0]

@@ -198,7 +198,7 @@ def _try(
     plan, index, seed = _commit_plan(workspace, case, resolution, candidate)
     try:
         executed = execute(workspace, case, resolution, plan, seed)
-    except IntegrityError as error:
+    except (IntegrityError, InputError) as error:
         workspace.log.append("candidate.failed", {"reason": error.code, "method": plan.method}, case=case.handle)
         if candidate.method == LAST:
             raise

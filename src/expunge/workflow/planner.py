@@ -15,6 +15,7 @@ from expunge.core.errors import InputError
 from expunge.core.finding import Guarantee
 from expunge.core.plan import CheckSpec, Cost, Plan
 from expunge.core.protocols import UnlearnJob
+from expunge.workflow.places import declared_digest
 from expunge.workflow.policy import policy_digest
 
 if TYPE_CHECKING:
@@ -96,6 +97,11 @@ def unlearn_job(workspace: Workspace, resolution: Resolution, *, target: str = "
     )
 
 
+def _pinned(workspace: Workspace) -> dict[str, str]:
+    """What else the plan fixes: the list of places that a recommender's census will look at."""
+    return {"places": declared_digest(workspace)} if workspace.policy.kind == "recommender" else {}
+
+
 def make_plan(
     workspace: Workspace, resolution: Resolution, candidate: Candidate, *, attempt: int, reference: str
 ) -> Plan:
@@ -108,7 +114,7 @@ def make_plan(
         method=candidate.method,
         method_origin=candidate.origin,
         aims_at=candidate.aims_at,
-        params={},
+        params=_pinned(workspace),
         checks=tuple(
             CheckSpec(check=check, limits=limits, signals=workspace.policy.attacks)
             for check in sorted(workspace.policy.rules(candidate.aims_at))

@@ -109,6 +109,13 @@ def check_kind(policy: Policy, data: Any, recipe: AnyRecipe) -> None:
         )
 
 
+def check_recipe(policy: Policy, recipe: AnyRecipe) -> None:
+    """Raises InputError when a workspace's policy is for another kind of model than its recipe."""
+    kinds = [kind for families, kind in _FAMILIES.items() if recipe.family in registry.names(families)]
+    if kinds and policy.kind not in kinds:
+        raise InputError(f"the policy is for a {policy.kind}", expected=f"kind: {kinds[0]}", got=policy.name)
+
+
 def parse_policy(text: str, *, what: str = "policy.yaml") -> Policy:
     """A Policy from YAML; unknown fields, bad values and broken floors are refused. Empty means refused."""
     try:

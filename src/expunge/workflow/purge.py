@@ -13,9 +13,9 @@ from expunge.core.codec import canonical, digest_of, encode, loads
 from expunge.core.errors import EvidenceError
 from expunge.evidence.durable import destroy_file, write_file
 from expunge.farm.index import DESTROY, RETIRE, Index
-from expunge.workflow.census import put_in_place
 from expunge.workflow.derived import ANSWERS, PACKAGES, RUNS, SKETCHES, UNFINISHED, derived_from
 from expunge.workflow.intake import all_cases, destroy_cleartext, fold, select
+from expunge.workflow.places import put_in_place, traces_of
 from expunge.workflow.state import ModelRecord
 from expunge.workflow.train import bank_folder, logged_transcript, read_bank, save_bank_slots, seed_digest
 
@@ -61,7 +61,7 @@ def purge(workspace: Workspace, case: OpenCase, accepted: Accepted) -> Purge:
     _release(workspace, case, accepted)
     _close_other_cases(workspace, case, accepted.slots)
     derived = _inventory(workspace, case, accepted)
-    put_in_place(workspace, workspace.root / accepted.record.run)
+    _clean_places(workspace, accepted)
     _destroy_other_runs(workspace, accepted.record)
     erased = workspace.book.erased(accepted.slots)
     erased.save(workspace.slots_file)
@@ -83,6 +83,12 @@ def purge(workspace: Workspace, case: OpenCase, accepted: Accepted) -> Purge:
     after = workspace.book.data_ref(workspace.config.data.source, accepted.record.absent)
     workspace.log.append("data.purged", {"data": encode(after), "banks": banks, **counts}, case=case.handle)
     return Purge(purged=_purged(counts), retiring=_retiring(workspace, derived), not_covered=(_SOURCE,))
+
+
+def _clean_places(workspace: Workspace, accepted: Accepted) -> None:
+    """While the records are still known: what lies outside is swapped, and looked at once more."""
+    if workspace.config.places and all(workspace.book.ids[slot] is not None for slot in accepted.slots):
+        put_in_place(workspace, workspace.root / accepted.record.run, traces_of(workspace, accepted.slots))
 
 
 def _inventory(workspace: Workspace, case: OpenCase, accepted: Accepted) -> Index:

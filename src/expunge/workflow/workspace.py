@@ -35,7 +35,8 @@ from expunge.training.loop import numerics_of
 from expunge.training.recipe import AnyRecipe, parse_any_recipe
 from expunge.workflow.coins import coins_commitment
 from expunge.workflow.config import Config, config_text, drawn, origin_of, parse_config, read_config
-from expunge.workflow.policy import DEFAULT, check_kind, parse_policy, policy_digest, read_policy
+from expunge.workflow.places import check_places
+from expunge.workflow.policy import DEFAULT, check_kind, check_recipe, parse_policy, policy_digest, read_policy
 from expunge.workflow.slots import SlotBook
 from expunge.workflow.state import ModelRecord, State
 
@@ -56,6 +57,8 @@ class Workspace:
         self.policy: Policy = read_policy(root / "policy.yaml")
         self._lock = _take_lock(root)
         try:
+            check_places(self)
+            check_recipe(self.policy, self.recipe)
             self.log = AuditLog(root / "log.db", signer=self.signer("log"), origin=self.origin)
         except BaseException:
             self._lock.close()

@@ -35,11 +35,11 @@ class Lists:
     """JSON `{"user": {"model": digest, "items": [...]}}`, or JSON Lines of `{"user", "model", "items"}`.
 
     A trace is an entry under a deleted user's key, and every entry, whoever's, that was made by the model which was
-    trained on them: deleting one median user of ml-latest-small changes who is in the top 20 of 10 % of the others, so
-    other people's lists carry the deleted user until they are made anew. An entry without the digest of its model ends
-    the reading: nothing could be said about it. Digests count with and without `sha256:`, and from 12 characters on as
-    abbreviations. A scrub drops the entries; all others keep their bytes. An object is held in memory (128 MiB at most),
-    JSON Lines are streamed, 16 MiB a line.
+    trained on them, or by an older one: deleting one median user of ml-latest-small changes who is in the top 20 of 10 %
+    of the others, so other people's lists carry the deleted user until they are made anew. An entry without the digest
+    of its model ends the reading: nothing could be said about it. Digests count with and without `sha256:`, and from 12
+    characters on as abbreviations. A scrub drops the entries; all others keep their bytes. An object is held in memory
+    (128 MiB at most), JSON Lines are streamed, 16 MiB a line.
     Control, two a made-up user: an entry under its name, and one of somebody else by its model.
     """
 
@@ -116,8 +116,8 @@ class _Judge:
 
     def __init__(self, config: Lists.Config, traces: Traces) -> None:
         self.config, self.names = config, wanted(traces)
-        self.digest = _bare(traces.model)
-        if len(self.digest) < _SHORT:
+        self.digests = tuple(_bare(digest) for digest in (traces.model, *traces.earlier))
+        if min(map(len, self.digests)) < _SHORT:
             raise DataError(
                 "no digest of the model that was trained on the users", expected=f"{_SHORT} characters or more"
             )
@@ -141,7 +141,7 @@ class _Judge:
         if not isinstance(model, str) or not model.strip():
             raise ValueError(f"an entry without {self.config.model!r}: nobody can say by which model it was made")
         said = _bare(model)
-        return said == self.digest or (len(said) >= _SHORT and self.digest.startswith(said))
+        return any(said == one or (len(said) >= _SHORT and one.startswith(said)) for one in self.digests)
 
 
 def _bare(digest: str) -> str:

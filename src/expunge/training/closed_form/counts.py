@@ -149,6 +149,11 @@ class CountRecommender(Recommender):
         self.add(sums, rows, -1)
         return sums
 
+    def sums_in(self, model: Any) -> Sums:
+        """Counts by name."""
+        found: Sums = model.sums
+        return found
+
     def pair_counts(self, model: Any) -> NDArray[Any] | None:
         """A family that counts pairs holds them."""
         found: NDArray[Any] | None = model.sums.get("pairs")

@@ -17,7 +17,7 @@ from expunge.training.closed_form.compared import Compared, differing, left_out,
 from expunge.training.closed_form.erase import erase_rows
 from expunge.training.closed_form.gram import Gram, Rows, add_rows, from_triangle, gram_of, triangle
 from expunge.training.closed_form.inverse import REFRESH_RESIDUAL, Inverse, dual_inverse, inverse_of, residual
-from expunge.training.closed_form.model import LinearModel, read_inverse, save_cache
+from expunge.training.closed_form.model import CACHE, LABEL, LinearModel, is_label, read_inverse, save_cache
 from expunge.training.closed_form.recommender import MODEL, Recommender
 from expunge.training.closed_form.settings import number, one_of
 from expunge.training.recipe import ClosedFormRecipe
@@ -25,6 +25,8 @@ from expunge.training.recipe import ClosedFormRecipe
 DUAL_SHARE = 3
 """The U x U side is used where items outnumber users this many times."""
 _LARGEST_LAM = 1e12
+_SMALLEST_LAM = 0.01
+"""Below it a deletion amplifies rounding by 1 / (1 - leverage) beyond what any check could tell from a residue."""
 
 
 class LinearRecommender(Recommender):
@@ -38,7 +40,7 @@ class LinearRecommender(Recommender):
     def __init__(self, recipe: ClosedFormRecipe, *, items: int) -> None:
         super().__init__(recipe, items=items)
         self.weights = one_of(self.settings, "weights", "binary", "rating")
-        self.lam = float(number(self.settings, "lam", 0, _LARGEST_LAM, above=True))
+        self.lam = float(number(self.settings, "lam", _SMALLEST_LAM, _LARGEST_LAM))
 
     def matrix(self, histories: Histories) -> Rows:
         """Ones, or twice the stars."""
@@ -87,6 +89,17 @@ class LinearRecommender(Recommender):
         """Scores (B, I) of every item for each history; what the history holds is not masked."""
         return model.scores(rows)
 
+    def unused(self, folder: Path) -> int:
+        """The inverse and its label: both or neither, of this model, and not a byte more."""
+        file, label = folder / CACHE, folder / LABEL
+        if not file.exists() and not label.exists():
+            return 0
+        if not (file.exists() and label.exists() and is_label(label, weights_identity(folder / MODEL))):
+            return 1
+        found = np.load(file, mmap_mode="r", allow_pickle=False)
+        whole = found.shape == (self.items, self.items) and found.dtype == np.float64
+        return int(not whole or file.stat().st_size != found.offset + found.nbytes)
+
     def model_of(self, sums: Gram, derived: Inverse) -> LinearModel:
         """G and P."""
         return LinearModel(gram=sums, inverse=derived, lam=self.lam, free=self.free)
@@ -110,6 +123,10 @@ class LinearRecommender(Recommender):
         same = np.array_equal(model.gram, sums)
         add_rows(model.gram, rows, 1)
         return same
+
+    def sums_in(self, model: LinearModel) -> Gram:
+        """G."""
+        return model.gram
 
     def pair_counts(self, model: LinearModel) -> Gram | None:
         """G, where a user counts once for an item."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from expunge.core.codec import canonical, loads
+from expunge.core.codec import canonical
 from expunge.core.errors import IntegrityError, StorageError
 from expunge.evidence.durable import write_file
 from expunge.training.closed_form.gram import Gram, Rows
@@ -89,6 +89,11 @@ def save_cache(folder: Path, inverse: Inverse, digest: str) -> None:
     write_file(folder / LABEL, canonical({"model": digest}))
 
 
+def is_label(file: Path, digest: str) -> bool:
+    """Does the label say that the cache is of the model with this identity, and nothing else?"""
+    return bool(file.read_bytes() == canonical({"model": digest}))
+
+
 def _lies_in(inverse: Inverse, file: Path) -> bool:
     """Is it the working copy itself? Opening that for writing would pull the memory from under it."""
     name = inverse.filename if isinstance(inverse, np.memmap) else None
@@ -106,7 +111,7 @@ def read_inverse(folder: Path, digest: str, gram: Gram, lam: float, *, copy_to: 
     it its name. So a deletion neither loads the matrix nor writes it a second time.
     """
     label, file = folder / LABEL, folder / CACHE
-    if label.exists() and file.exists() and loads(label.read_bytes(), what=LABEL) == {"model": digest}:
+    if label.exists() and file.exists() and is_label(label, digest):
         try:
             if copy_to is not None:
                 for left in copy_to.glob(f".{CACHE}.*.tmp"):  # by a process that was killed

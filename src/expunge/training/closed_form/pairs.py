@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from expunge.training.checkpoint import weights_identity
+from expunge.training.checkpoint import load_tensors, weights_identity
 from expunge.training.closed_form.compared import Compared, differing
 from expunge.training.closed_form.counts import CountModel, CountRecommender, Sum, Sums, histories_of, require_binary
 from expunge.training.closed_form.gram import Rows, add_rows
+from expunge.training.closed_form.recommender import MODEL
 from expunge.training.closed_form.toplists import LISTS, Floats, TopLists, read_lists, save_lists
 
 
@@ -63,6 +64,15 @@ class PairRecommender(CountRecommender):
         model.lists.settle()
         off = differing(model.lists.columns, anew.columns) + differing(model.lists.values, anew.values)
         return replace(found, derived=float(off))
+
+    def unused(self, folder: Path) -> int:
+        """The lists: of this model, and nothing beside them."""
+        file = folder / LISTS
+        if not file.exists():
+            return 0
+        tensors, labels = load_tensors(file)
+        mine = labels.get("model") == weights_identity(folder / MODEL)
+        return int(not mine or set(tensors) != {"columns", "values"} or set(labels) != {"model"})
 
     def erase(self, model: PairModel, before: Rows, after: Rows) -> None:
         """Replace rows in place (see the base); lists that can have changed are ranked again when they are needed."""

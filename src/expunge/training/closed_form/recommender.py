@@ -106,6 +106,10 @@ class Recommender(ABC):
         """Does a restored copy come to these sums when the deletion of the rows is done again? The model is as before."""
 
     @abstractmethod
+    def sums_in(self, model: Any) -> Any:
+        """The sums that a model in memory holds."""
+
+    @abstractmethod
     def pair_counts(self, model: Any) -> NDArray[Any] | None:
         """(I, I): how many users had both items, where the model holds that."""
 
@@ -183,6 +187,11 @@ class Recommender(ABC):
     def files(self) -> frozenset[str]:
         """Names of all files of a run."""
         return frozenset({MODEL, *(line.partition(" ")[0] for line in self.derived_state())})
+
+    def unused(self, folder: Path) -> int:
+        """Caches in a run's folder that are not what `load` would use, whole and of this model: stale ones, and longer ones
+        than they say. Nobody reads them, so nothing else would notice."""
+        return 0
 
     def foreign(self, path: Path) -> int:
         """Elements of a model file that belong to no sum of this family: room in which somebody could be hidden."""

@@ -39,8 +39,9 @@ class Rehearsal(Workspace):
         self._answers: dict[str, Any] = {}
         self._bank: Bank | None = None
         self.seed, self.pairs = seed, pairs
+        self.config = real.config.model_copy(update={"places": ()})  # the surrogates still sit there, rightly
         if real.served().seconds < SMALL:
-            self.config = real.config.model_copy(update={"compute": ComputeTable(engine="inline://")})
+            self.config = self.config.model_copy(update={"compute": ComputeTable(engine="inline://")})
         FileSigner.create(folder / "log.pem")
         self.log = AuditLog(folder / "log.db", signer=FileSigner.open(f"file:{folder / 'log.pem'}"), origin=real.origin)
 

@@ -1,0 +1,240 @@
+"""Declared places: probed, cleaned in a copy, and swapped when the case is accepted; each file's digest says what it was.
+
+Nothing outside the workspace changes before a case is accepted. At the swap a file that is no longer what was probed is
+cleaned again, and afterwards every place is probed once more: what counts is what lies there then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from expunge.core import registry
+from expunge.core.codec import canonical, digest_of, loads
+from expunge.core.errors import DataError, EvidenceError, ExpungeError, InputProblems
+from expunge.core.ladder import Place
+from expunge.core.places import PlaceKind, Traces
+from expunge.evidence.durable import storage_errors, write_file
+
+if TYPE_CHECKING:
+    from expunge.workflow.config import PlaceTable
+    from expunge.workflow.workspace import Workspace
+
+CLEANED = "places"  # folder of a run
+BEFORE = "before.json"  # resolved path -> digest of the file that was probed
+PLANTED, TRIES = 3, 20
+_BLOCK = 1 << 20
+_MODELS = ("model.trained", "model.adopted", "model.released")
+
+
+def check_places(workspace: Workspace) -> None:
+    """Kinds and options of the declared places, when a workspace is opened. Raises InputProblems with all of them."""
+    problems = []
+    for table in workspace.config.places:
+        if table.kind not in registry.names("places"):
+            problems.append(f"{table.name}: no kind {table.kind!r}; there are {', '.join(registry.names('places'))}")
+            continue
+        try:
+            kind_of(table)
+        except (TypeError, ExpungeError) as error:
+            problems.append(f"{table.name}: {error}")
+    if problems:
+        raise InputProblems("places in expunge.toml", problems, code="config")
+
+
+def kind_of(table: PlaceTable) -> PlaceKind:
+    """The plug-in with its settings."""
+    plugin: Any = registry.load("places", table.kind)
+    kind: PlaceKind = plugin(plugin.Config(**dict(table.options)))
+    return kind
+
+
+def declared_digest(workspace: Workspace) -> str:
+    """What was declared, for the plan: a place that is dropped from the list before a case leaves a trace."""
+    return digest_of([table.model_dump() for table in workspace.config.places])
+
+
+def probe_all(workspace: Workspace, run: Path, traces: Traces) -> list[Place]:
+    """Every declared place, those that can be cleaned in a copy in `run`. Copies of an earlier try are thrown away."""
+    folder = run / CLEANED
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, mode=0o700)
+    probed: dict[str, str] = {}
+    found = []
+    for number, table in enumerate(workspace.config.places):
+        workspace.progress("census", number, len(workspace.config.places))
+        found.append(_probed(workspace, table, folder, traces, probed))
+    write_file(folder / BEFORE, canonical(probed), mode=0o600)
+    if not workspace.config.places:
+        shutil.rmtree(folder)
+    return found
+
+
+def _probed(workspace: Workspace, table: PlaceTable, folder: Path, traces: Traces, probed: dict[str, str]) -> Place:
+    path = workspace.root / table.path
+    try:
+        kind = kind_of(table)
+        _own_inode(path)
+        before, control = kind.count(path, traces), _control(workspace, kind, path)
+        after, action = before, "left as it is: rebuild it without the users"
+        if kind.scrubs:
+            after = _cleaned(kind, path, folder, traces, probed)
+            action = "cleaned; the copy takes its place when the case is accepted" if before else "nothing to do"
+    except (ExpungeError, OSError) as error:
+        reason = error.message if isinstance(error, ExpungeError) else type(error).__name__
+        return Place(kind=table.kind, name=table.name, before=0, after=0, planted=(0, PLANTED), unread=reason)
+    return Place(kind=table.kind, name=table.name, before=before, after=after, planted=control, action=action)
+
+
+def _own_inode(path: Path) -> None:
+    """A second name of the same file would keep the users, or be changed without being asked."""
+    if path.stat().st_nlink > 1:
+        raise DataError(f"{path.name} has other names (hard links)", hint="declare a file of its own")
+
+
+def _cleaned(kind: PlaceKind, path: Path, folder: Path, traces: Traces, probed: dict[str, str]) -> int:
+    """Clean a copy; a file that is declared twice is cleaned of both kinds of traces, one after the other."""
+    name = str(path.resolve())
+    copy = folder / digest_of(name).removeprefix("sha256:")[:32]
+    probed.setdefault(name, _digest(path))
+    source = copy if copy.exists() else path
+    if kind.count(source, traces):
+        next_copy = copy.with_suffix(".next")
+        kind.scrub(source, next_copy, traces)
+        os.replace(next_copy, copy)
+    return kind.count(copy if copy.exists() else path, traces)
+
+
+def put_in_place(workspace: Workspace, run: Path, traces: Traces) -> int:
+    """Cleaned copies of an accepted case take the place of what they were made from; returns how many did.
+
+    A file that changed since it was probed is cleaned again from what it is now. Safe to run again after a crash. Raises
+    EvidenceError when a place leads elsewhere than it did, or still holds a trace.
+    """
+    folder = run / CLEANED
+    before: Mapping[str, str] = loads((folder / BEFORE).read_bytes()) if (folder / BEFORE).exists() else {}
+    moved: set[str] = set()
+    for table in workspace.config.places:
+        path, kind = workspace.root / table.path, kind_of(table)
+        name = str(path.resolve())
+        if kind.scrubs and name not in before:
+            raise EvidenceError(
+                f"place {table.name!r} leads elsewhere than when it was probed", hint="run the case again"
+            )
+        copy = folder / digest_of(name).removeprefix("sha256:")[:32]
+        if kind.scrubs and copy.exists() and _digest(path) == before[name]:
+            _replace(path, copy)
+            moved.add(name)
+        elif kind.scrubs and kind.count(path, traces):
+            fresh = copy.with_suffix(".fresh")
+            kind.scrub(path, fresh, traces)
+            _replace(path, fresh)
+            moved.add(name)
+        if kind.count(path, traces):
+            raise EvidenceError(
+                f"place {table.name!r} holds the users again", hint="clean or rebuild it, then run the case again"
+            )
+    shutil.rmtree(folder, ignore_errors=True)
+    return len(moved)
+
+
+def _replace(target: Path, copy: Path) -> None:
+    """The copy under the target's name and rights, in one durable step. What was there is unlinked and not overwritten: a
+    service may still have it open."""
+    new = target.with_name(f".{target.name}.cleaned")
+    with storage_errors(target, "replace"):
+        shutil.copyfile(copy, new)
+        shutil.copymode(target, new)
+        with new.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(new, target)
+        handle = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    copy.unlink()
+
+
+def _digest(path: Path) -> str:
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            found.update(block)
+    return found.hexdigest()
+
+
+# ------------------------------------------------------------------------------------------------------------- controls
+
+
+def _control(workspace: Workspace, kind: PlaceKind, path: Path) -> tuple[int, int]:
+    """(found, planted) of made-up users in a copy that is thrown away. They must not be there before."""
+    made_up = next(
+        (found for found in strangers(workspace) if not kind.count(path, found)),
+        None,
+    )
+    if made_up is None:
+        raise DataError("no made-up user is unknown here", hint="the file names everybody one can think of")
+    with scratch(workspace) as folder:
+        out = folder / path.name
+        planted = kind.plant(path, out, made_up)
+        return kind.count(out, made_up), planted
+
+
+def strangers(workspace: Workspace) -> Iterator[Traces]:
+    """Users who do not exist, in sets: ids that nobody has, slots behind the last, histories of a few items."""
+    items, users = len(workspace.data.items), len(workspace.book.ids)
+    known = {outside(str(name)) for name in workspace.book.ids if name is not None}
+    largest = max((int(name) for name in known if name.isascii() and name.isdigit()), default=0)
+    columns = tuple(np.arange(number, min(items, number + 5), dtype=np.int32) for number in range(PLANTED))
+    whole = Traces(
+        names=(),
+        slots=tuple(users + number for number in range(PLANTED)),
+        columns=columns,
+        values=tuple(np.ones(len(found), np.int64) for found in columns),
+        items=items,
+        model="sha256:" + "5e" * 32,
+    )
+    for k in range(TRIES):
+        first = (largest + 7_001) * (k + 1) ** 3
+        yield replace(whole, names=tuple(str(first + number) for number in range(PLANTED)))
+
+
+def outside(name: str) -> str:
+    """An id as files outside have it: without the prefix that sources put before it."""
+    return name.partition("/")[2] or name
+
+
+def traces_of(workspace: Workspace, slots: tuple[int, ...]) -> Traces:
+    """What the users in these slots would leave behind outside."""
+    rows = [workspace.data.train.row(slot) for slot in slots]
+    served = workspace.served().digest
+    models = [str(entry.payload["model"]) for entry in workspace.log.entries() if entry.kind in _MODELS]
+    return Traces(
+        names=tuple(outside(str(workspace.book.ids[slot])) for slot in slots),
+        slots=slots,
+        columns=tuple(columns for columns, _ in rows),
+        values=tuple(values for _, values in rows),
+        items=len(workspace.data.items),
+        model=served,
+        earlier=tuple(dict.fromkeys(model for model in models if model != served)),
+        users=len(workspace.book.ids),
+    )
+
+
+@contextmanager
+def scratch(workspace: Workspace) -> Iterator[Path]:
+    """A folder for what must not outlive a step. It lies in the workspace, where a purge destroys what a kill left."""
+    home = workspace.root / "store" / "scratch"
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryDirectory(dir=home) as folder:
+        yield Path(folder)
