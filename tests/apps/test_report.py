@@ -213,7 +213,7 @@ def test_a_group_of_few_users_gets_no_dot():
 def test_places_with_what_was_there_what_is_left_and_what_was_done():
     found = section(page(census(place(), place("cache", before=0, action="nothing to do"))), RECOMMENDER[2])
     action = "cleaned; the copy takes its place when the case is accepted"
-    assert f"export of ratings events 12,345 0 15 of 15 {action} PASS" in found
+    assert f"export of ratings events 8,192 0 15 of 15 {action} PASS" in found
     assert "cache events 0 0 15 of 15 nothing to do PASS" in found
     assert "no deleted user among the test users" not in found
     assert "No deleted user, and no copy of one" in found
@@ -221,7 +221,7 @@ def test_places_with_what_was_there_what_is_left_and_what_was_done():
 
 def test_places_that_hold_somebody_or_cannot_be_read_are_seen():
     found = section(page(census(place(after=2), place("dump", unread="secret.parquet is torn"))), RECOMMENDER[2])
-    assert re.search(r"export of ratings events 12,345 2 15 of 15 .* FAIL", found)
+    assert re.search(r"export of ratings events 8,192 2 15 of 15 .* FAIL", found)
     assert re.search(r"dump events – – – could not be read as one UNVERIFIABLE", found)
     assert "secret" not in found
 

@@ -29,14 +29,14 @@ def test_all_read_all_controls_found_and_nothing_left_passes():
     found = judged()
     assert isinstance(Census(), Check)
     assert found.verdict is Verdict.PASS
-    assert (found.estimate, found.original, found.limit, found.n) == (0.0, 43.0, 0.0, 2)
+    assert (found.estimate, found.original, found.limit, found.n) == (0.0, 32.0, 0.0, 2)
     assert [condition.name for condition in found.conditions[:2]] == ["event log", "cache"]
-    assert found.conditions[0].note == "events; 40 before; scrubbed; control: 6 of 6 found"
+    assert found.conditions[0].note == "events; 32 before; scrubbed; control: 6 of 6 found"
 
 
 def test_orphans_and_the_frozen_vocabulary_are_said_and_decide_nothing():
     found = judged()
-    assert "the vocabulary of items is frozen, 2 items that only they had stay in it" in found.reason
+    assert "items that only the deleted users had stay in it, empty (2 or more)" in found.reason
     assert "only declared places were looked at" in found.reason
     assert found.details == {
         "orphans": "2", "cascade_items": "3", "cascade_events": "17", "places": "2", "unread": "0", "test_users": "0"
@@ -116,3 +116,13 @@ def test_findings_are_canonical():
 def test_impossible_counts_break_the_check(census):
     with pytest.raises(CheckBroken):
         Census().run(replace(job(), ladder=Ladder(census=census)))
+
+
+def test_the_length_of_a_history_is_not_published():
+    """An export's traces are the user's events: only their order of magnitude is told, and so is that of orphans."""
+    from expunge.stats.rungs import coarse
+
+    found = [judged(replace(LOG, before=n), orphans=n) for n in (600, 1000)]
+    assert found[0].original == found[1].original == 512
+    assert found[0].reason == found[1].reason
+    assert [coarse(n) for n in (0, 1, 2, 3, 4, 1023, 1024)] == [0, 1, 2, 2, 4, 512, 1024]

@@ -10,7 +10,7 @@ from expunge.core.errors import CheckBroken
 from expunge.core.finding import Condition, Finding, Verdict, worst
 from expunge.core.ladder import Algebra as Evidence
 from expunge.core.protocols import CheckJob
-from expunge.stats.rungs import unmeasured, whole
+from expunge.stats.rungs import coarse, unmeasured, whole
 
 _STATISTIC = "entries of the model's sums that differ from sums added up from the retained users alone"
 _ROUNDING = 1e-9  # a leverage of 1 may come out of float64 a little above
@@ -52,7 +52,7 @@ class Algebra:
             reason="; ".join(condition.note for condition in conditions),
             estimate=float(found.wrong),
             limit=0.0,
-            original=float(found.original_wrong),
+            original=float(coarse(found.original_wrong)),
             n=found.entries,
             conditions=conditions,
             details=_details(found),
@@ -70,7 +70,7 @@ def _check(found: Evidence) -> None:
 
 
 def _sums(found: Evidence) -> Condition:
-    control = f"the original's differ in {found.original_wrong}"
+    control = f"the original's differ in {coarse(found.original_wrong)} or more"
     if found.wrong:
         verdict, note = (
             Verdict.FAIL,

@@ -9,9 +9,11 @@ from expunge.core.finding import Condition, Finding, Verdict, worst
 from expunge.core.ladder import Census as Evidence
 from expunge.core.ladder import Place
 from expunge.core.protocols import CheckJob
+from expunge.stats.rungs import coarse
 
 _STATISTIC = "traces of the deleted users in declared artefacts (count)"
 _SCOPE = "only declared places were looked at"
+OWN = "run"  # the kind of the new model's own files
 _VOCABULARY = "the vocabulary of items is frozen"
 
 
@@ -20,12 +22,14 @@ class Census:
 
     FAIL: a place holds a trace when the new model is in service, or a deleted user, or a copy of one, is among the test
     users. UNVERIFIABLE: a place could not be read; or its probe did not find all of the made-up users that were put into
-    a copy (control), so that finding nothing says nothing; or no place was declared. PASS: every place was read, every
+    a copy (control), so that finding nothing says nothing; or nothing was looked at. PASS: every place was read, every
     control was found, nothing is left. The verdict covers the declared places and no others: a backup that nobody
     declared is not in it.
-    `original` is the same count before the deletion. Reported, and deciding nothing: orphans, items that nobody else
-    had, which stay in the frozen vocabulary as empty columns; and what a filter on items would drop of other users if
-    the pipeline ran from scratch, because that is another reference than the one these users are compared with.
+    `original` is the same count before the deletion, rounded down to a power of two, as are all counts that would give
+    the length of a history. Where only the model's own files were looked at, the reason says so. Reported, and deciding
+    nothing: orphans, items that nobody else had, which stay in the frozen vocabulary as empty columns; and what a filter
+    on items would drop of other users if the pipeline ran from scratch, because that is another reference than the one
+    these users are compared with.
     """
 
     question: str = "Is the user still anywhere else, in any place that was declared?"
@@ -61,7 +65,7 @@ class Census:
             reason=reason,
             estimate=float(sum(place.after for place in read)) if read else None,
             limit=0.0,
-            original=float(sum(place.before for place in read)) if read else None,
+            original=float(coarse(sum(place.before for place in read))) if read else None,
             n=len(read),
             conditions=conditions,
             details={} if census is None else _details(census),
@@ -81,7 +85,7 @@ def _check(census: Evidence) -> None:
 
 def _condition(place: Place) -> Condition:
     found, planted = place.planted
-    note = f"{place.kind}; {place.before} before; {place.action or 'nothing done'}; control: {found} of {planted} found"
+    note = f"{place.kind}; {coarse(place.before)} before; {place.action or 'nothing done'}; control: {found} of {planted} found"
     if place.unread:  # what the parser said stays with the owner: it may name files
         note = f"{place.kind}; could not be read as one"
     return Condition(
@@ -132,8 +136,10 @@ def _reason(census: Evidence, verdict: Verdict) -> str:
     if blind:
         said.append(f"{_places(blind, len(census.places))} under a probe that missed its planted users (control)")
     if verdict is Verdict.PASS:
-        before = sum(place.before for place in census.places)
-        said.append(f"nothing is left in {_places(len(census.places))}, {_counted(before, 'trace')} before")
+        before = coarse(sum(place.before for place in census.places))
+        said.append(f"nothing is left in {_places(len(census.places))}, {_counted(before, 'trace')} or more before")
+    if all(place.kind == OWN for place in census.places):
+        said.append("no place outside the model was declared, so nothing there was looked at")
     return f"{_tested(census)}{'; '.join([*said, _SCOPE, _vocabulary(census)])}"
 
 
@@ -160,13 +166,12 @@ def _tested(census: Evidence) -> str:
 def _vocabulary(census: Evidence) -> str:
     if not census.orphans:
         return f"{_VOCABULARY}, no item was only the deleted users'"
-    what = "item that only the deleted users had stays" if census.orphans == 1 else "items that only they had stay"
-    return f"{_VOCABULARY}, {census.orphans} {what} in it, empty"
+    return f"{_VOCABULARY}, items that only the deleted users had stay in it, empty ({coarse(census.orphans)} or more)"
 
 
 def _details(census: Evidence) -> Mapping[str, str]:
     return {
-        "orphans": str(census.orphans),
+        "orphans": str(coarse(census.orphans)),
         "cascade_items": str(census.cascade[0]),
         "cascade_events": str(census.cascade[1]),
         "places": str(len(census.places)),

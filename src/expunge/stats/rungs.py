@@ -18,3 +18,8 @@ def whole(**counts: object) -> None:
     if wrong:
         got = ", ".join(f"{name} = {counts[name]!r:.40}" for name in wrong)
         raise CheckBroken("counts are whole numbers from 0", got=got)
+
+
+def coarse(count: int) -> int:
+    """Rounded down to a power of two: how many items somebody had is not for a certificate; that there were some is."""
+    return 1 << (count.bit_length() - 1) if count > 0 else 0

@@ -107,7 +107,22 @@ def _resolved(workspace: Workspace, case: OpenCase) -> Resolution:
             workspace.log.append("candidate.failed", {"reason": "interrupted"}, case=case.handle)
         log_resolution(workspace, case, resolution)
     _hold_copies(workspace, case, resolution)
+    _hold_silent(workspace, case, resolution)
     return resolution
+
+
+def _hold_silent(workspace: Workspace, case: OpenCase, resolution: Resolution) -> None:
+    """A recommender's users without a single event: no model depends on them, and none can show that it does not."""
+    if workspace.policy.kind != "recommender":
+        return
+    train = workspace.data.train
+    if any(len(train.row(slot)[0]) for slot in resolution.slots):
+        return
+    workspace.log.append("request.held", {"reason": "no events"}, case=case.handle)
+    raise Held(
+        "these users have no events that the model is made of",
+        hint="the model never depended on them: remove them at the source, and tell the person so",
+    )
 
 
 def _finish_others_first(workspace: Workspace, case: OpenCase) -> None:
