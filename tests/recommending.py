@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from expunge import Workspace
+from expunge.core.codec import loads
+from expunge.core.errors import NotErased
+from expunge.core.finding import Verdict
+from expunge.evidence.keys import read_roots
+from expunge.evidence.verify import verify_bundle
 from expunge.testing.users import random_histories
 from expunge.training.recipe import parse_any_recipe
-from expunge.workflow.policy import RECOMMENDER
+from expunge.workflow.policy import RECOMMENDER, read_policy
 from workspaces import vouch_for
 
 USERS, ITEMS, TEST_USERS = 60, 70, 15
@@ -70,3 +76,39 @@ def a_user(workspace: Workspace, rank: float = 0.5) -> str:
 
 def cached_lists(path: Path, model: str, users: list[str]) -> None:
     path.write_text(json.dumps({user: {"model": model, "items": ["m001", "m002"]} for user in users}))
+
+
+def verdicts(outcome) -> dict[str, Verdict]:
+    return {finding.check: finding.verdict for finding in outcome.trials[-1].findings}
+
+
+def failed_steps(workspace: Workspace, outcome) -> list[str]:
+    receipt = outcome.certificate.path.parent / "receipt.json"
+    result = verify_bundle(
+        outcome.certificate.path,
+        roots=read_roots(workspace.root / "roots.json"),
+        policy=read_policy(workspace.root / "policy.yaml"),
+        against=str(loads(receipt.read_bytes())["checkpoint"]),
+    )
+    return [f"{step.number}: {step.reason}" for step in result.steps if step.status == "failed"]
+
+
+def finding(outcome, name: str):
+    return next(item for item in outcome.trials[-1].findings if item.check == name)
+
+
+def with_place(workspace: Workspace, kind: str, path: Path, options: str = "", second: str = "") -> Workspace:
+    """The same workspace with one place declared."""
+    folder = workspace.root
+    workspace.close()
+    with (folder / "expunge.toml").open("a") as file:
+        file.write(f'\n[[places]]\nname = "a place{second}"\nkind = "{kind}"\npath = "{path}"\n{options}')
+    return Workspace.open(folder)
+
+
+def refused(workspace: Workspace, name: str) -> str:
+    """Why nothing was released."""
+    with pytest.raises(NotErased) as caught:
+        workspace.run(workspace.request(ids=[name]))
+    assert workspace.state().incidents
+    return str(caught.value.got)
