@@ -11,7 +11,7 @@ MODEL = "sha256:" + "5a" * 32
 OTHER = "sha256:" + "c3" * 32
 
 
-def traces(*names, slots=None, columns=None, values=None, items=8, model=MODEL):
+def traces(*names, slots=None, columns=None, values=None, items=8, model=MODEL, users=0):
     count = len(names)
     columns = [np.array([0, 2 + k % 3], np.int32) for k in range(count)] if columns is None else columns
     return Traces(
@@ -21,6 +21,7 @@ def traces(*names, slots=None, columns=None, values=None, items=8, model=MODEL):
         values=tuple(np.ones(len(own), int) for own in columns) if values is None else tuple(values),
         items=items,
         model=model,
+        users=users,
     )
 
 

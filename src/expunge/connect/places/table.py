@@ -8,7 +8,7 @@ import math
 import os
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -67,9 +67,9 @@ class _Sparse:
 class Table:
     """npy, npz (also scipy's CSR, `user_items` for one) or safetensors. A trace is a non-zero row of a user.
 
-    Whose row is which? With `rows`, a file says so, and a user is found in it by id, as a whole word; who is not in it has
-    no row, but then every other non-zero row has to be somebody's. Without it a row's number is the user's slot, and a
-    table that does not have exactly a row a slot is refused: rows of a table from elsewhere are numbered otherwise.
+    Whose row is which? With `rows`, a file says so, and a user is found in it by id (whole, `17.0` is `17`); who is not
+    in it has no row, but then every non-zero row has to be somebody else's. Without it a row's number is the user's slot,
+    and a table that does not have exactly a row a slot is refused: a table from elsewhere is numbered otherwise.
     NaN is not zero. Of a CSR matrix a row counts when it has entries, whatever their values: where they are is the
     history. A scrubbed row is zeroed (emptied, in CSR) and stays where it is, so nobody gets another number; npy and
     safetensors keep every other byte, of an npz the other arrays keep theirs. Objects are never unpickled; 8 GiB at most,
@@ -97,7 +97,7 @@ class Table:
     def __init__(self, config: Config) -> None:
         self._name, self._offset, self._file = config.array, config.offset, config.rows
         if config.rows and (config.rows == ".." or Path(config.rows).name != config.rows):
-            raise DataError("`rows` leads elsewhere", expected="the name of a file in the table's folder", got=config.rows)
+            raise DataError("`rows` leads elsewhere", expected="a file's name, in the folder of the table")
 
     def count(self, path: Path, traces: Traces) -> int:
         """Users whose row is not zero."""
@@ -111,10 +111,10 @@ class Table:
             found = self._load(stream, size)
             named = _with(self._named(path, found), users_of(traces), _length(found))
             rows = [named[_plain(name)] for name in traces.names] if self._file else self._slots(found, traces)
+            self._say(path, out, named, more=max(rows) >= _length(found))
             made = _planted_csr(found, rows, traces) if isinstance(found, _Sparse) else _planted(found, rows)
             with written(out, path) as file:
                 _store(stream, size, file, found, made)
-        self._say(path, out, named, more=max(rows) >= _length(found))
         return sum(_filled(made, row) for row in set(rows))
 
     def scrub(self, path: Path, out: Path, traces: Traces) -> int:
@@ -123,9 +123,9 @@ class Table:
             found = self._load(stream, size)
             named = self._named(path, found)
             rows = self._rows(found, traces, named)
+            self._say(path, out, named, more=False)
             with written(out, path) as file:
                 _store(stream, size, file, found, _scrubbed(found, rows))
-        self._say(path, out, named, more=False)
         return sum(_filled(found, row) for row in rows)
 
     def _rows(self, found: _Dense | _Sparse, traces: Traces, named: Mapping[str, int]) -> list[int]:
@@ -311,7 +311,7 @@ def _lines(text: str) -> list[str]:
     lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
     for number, line in enumerate(lines, 1):
         if len(line.split()) > 1 or not line.strip().isprintable() or set(line) & set(',;"'):
-            raise ValueError(f"line {number} has more than one id in it, and nothing else")
+            raise ValueError(f"line {number} is not one id")
     return lines
 
 
