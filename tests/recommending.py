@@ -48,7 +48,7 @@ def write_rows(path: Path, rows: list[Any]) -> None:
         lines.writerows(rows)
 
 
-def make(root: Path, *, rows: list[Any] | None = None, family: str = "ease", places: tuple[Any, ...] = ()) -> Workspace:
+def make(root: Path, *, rows: list[Any] | None = None, family: str = "ease", **tables: Any) -> Workspace:
     """An open, trained and vouched-for workspace whose source lies beside it."""
     source = root.parent / "events.csv"
     if not source.exists():
@@ -58,7 +58,7 @@ def make(root: Path, *, rows: list[Any] | None = None, family: str = "ease", pla
         "model": {"seed": "00112233445566778899aabbccddeeff"},
         "owner": {"name": "test owner"},
         "compute": {"engine": "inline://"},
-        "places": places,
+        **tables,
     }
     recipe = parse_any_recipe({"name": "small", "family": family, **TRAINED.get(family, {"solver": "closed-form"})})
     workspace = Workspace.create(root, config=config, recipe=recipe, policy=RECOMMENDER)

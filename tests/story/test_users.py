@@ -87,6 +87,15 @@ def test_retraining_is_the_fallback_and_gives_the_same_model(workspace, tmp_path
         assert other.served().digest == workspace.served().digest
 
 
+@pytest.mark.parametrize(("split", "said"), [("last", "each user's last event"), ("time", "after four fifths")])
+def test_quality_by_the_last_event_and_by_time(tmp_path, split, said):
+    with make(tmp_path / "ws", quality={"split": split}) as workspace:
+        outcome = workspace.run(workspace.request(ids=[a_user(workspace)]))
+        assert said in finding(outcome, "ranking").details["split"]
+        assert outcome.trials[-1].plan.params["split"] == split
+        assert outcome.guarantee is Guarantee.EXACT
+
+
 def test_several_users_in_one_request_and_one_after_another(workspace):
     batch = [a_user(workspace, rank) for rank in (0.1, 0.4, 0.8)]
     outcome = workspace.run(workspace.request(ids=batch))

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from expunge.core.errors import DataError
 from expunge.data._interactions import Histories
 from expunge.stats.ranking import ItemLists
 from expunge.stats.ranking_quality import RankingTally
-from expunge.stats.ranking_splits import fold_in
+from expunge.stats.ranking_splits import fold_in, global_time_split, leave_last_out
 
 if TYPE_CHECKING:
     from expunge.workflow.workspace import Workspace
 
 CHUNK = 500
 KS = (20, 100)
+PAST = 0.8  # of all events, for the split by time
 
 
 def rows_of(adapter: Any, histories: Histories) -> Any:
@@ -38,10 +40,28 @@ class Answers:
     scale: float
 
 
-def answers(adapter: Any, data: Any, models: Mapping[str, Any]) -> Answers:
+def held_out(test: Histories, split: str) -> NDArray[np.bool_]:
+    """(E,) the test users' events that have to be guessed. Raises DataError where a split needs times that are not there."""
+    if split == "fold-in":
+        return fold_in(test.ids, test.indptr, test.indices, key="expunge")  # type: ignore[arg-type]
+    if test.times is None:
+        raise DataError(f"split {split!r} needs times", hint="quality.split: fold-in, or a source with times")
+    if split == "last":
+        return leave_last_out(test.indptr, test.indices, test.times)
+    return global_time_split(test.times, PAST)
+
+
+def said_of(split: str, users: int) -> str:
+    """A split in words."""
+    how = {"fold-in": "a fifth of each history held out", "last": "each user's last event held out"}
+    later = "what came after four fifths of all events held out"
+    return f"strong generalisation, {users} test users, {how.get(split, later)}"
+
+
+def answers(adapter: Any, data: Any, models: Mapping[str, Any], split: str = "fold-in") -> Answers:
     """Every model on every test user, `CHUNK` users at a time; one of them may be called `reference`."""
     test: Histories = data.test
-    held = fold_in(test.ids, test.indptr, test.indices, key="expunge")  # type: ignore[arg-type]
+    held = held_out(test, split)
     seen, out = test.keep(~held), test.keep(held)
     shown, wanted = (ItemLists.of(part.indptr, part.indices, len(part.items)) for part in (seen, out))
     tallies = {name: RankingTally(shown, wanted, depths(len(test.items))) for name in models}
@@ -64,7 +84,8 @@ def quality(workspace: Workspace) -> dict[str, float]:
     if not len(workspace.data.test):
         return {}
     model = workspace.adapter.load(workspace.root / workspace.served().run / "model.safetensors")
-    tally = answers(workspace.adapter, workspace.data, {"served": model}).tallies["served"]
+    split = workspace.config.quality.split
+    tally = answers(workspace.adapter, workspace.data, {"served": model}, split).tallies["served"]
     return {
         name: float(np.nanmean(values))
         for name, values in metrics(tally, len(workspace.data.test), len(workspace.data.items)).items()

@@ -6,7 +6,7 @@ import secrets
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -89,6 +89,13 @@ class ComputeTable(_Table):
         return parse_engine(self.engine).compute
 
 
+class QualityTable(_Table):
+    """Which events of the test users a recommender has to guess: a keyed fifth of each history (`fold-in`), each user's
+    last event (`last`), or whatever came after the time of four fifths of all their events (`time`)."""
+
+    split: Literal["fold-in", "last", "time"] = "fold-in"
+
+
 class PlaceTable(_Table):
     """A file outside the workspace in which a user of a recommender may sit; `kind` is a plug-in of `places`."""
 
@@ -114,6 +121,7 @@ class Config(_Table):
     bank: BankTable = BankTable()
     compute: ComputeTable = ComputeTable()
     owner: OwnerTable = OwnerTable()
+    quality: QualityTable = QualityTable()
     places: tuple[PlaceTable, ...] = ()
 
     @field_validator("places")
@@ -173,7 +181,7 @@ def origin_of(config: Config) -> str:
 def config_text(config: Config) -> str:
     """The file for a config; written once, by init."""
     lines = [f"version = {config.version}"]
-    for name in ("data", "model", "bank", "compute", "owner"):
+    for name in ("data", "model", "bank", "compute", "owner", "quality"):
         lines += _table_text(f"[{name}]", name, getattr(config, name))
     for place in config.places:
         lines += _table_text("[[places]]", "places", place)

@@ -22,7 +22,7 @@ from expunge.stats.ranking_quality import quantile_segments
 from expunge.training.checkpoint import load_tensors
 from expunge.training.closed_form.compared import Compared
 from expunge.training.closed_form.readout import reach, refutes
-from expunge.workflow.answers import KS, Answers, answers, metrics, rows_of
+from expunge.workflow.answers import KS, Answers, answers, metrics, rows_of, said_of
 from expunge.workflow.census import census_of
 from expunge.workflow.places import scratch
 
@@ -99,7 +99,7 @@ class _Rungs:
 
     @cached_property
     def _answers(self) -> Answers:
-        return answers(self.adapter, self.data, self.models)
+        return answers(self.adapter, self.data, self.models, self.workspace.config.quality.split)
 
     def behaviour(self) -> Behaviour | None:
         """V4: lists of people who stay, beside those that a retraining gives them."""
@@ -133,7 +133,7 @@ class _Rungs:
             reference=values.get("reference"),
             segments=segments,
             lists={name: tally.exposure(min(KS[0], len(self.data.items))) for name, tally in tallies.items()},
-            split=f"strong generalisation, {len(self.data.test)} test users, a fifth of each history held out",
+            split=said_of(self.workspace.config.quality.split, len(self.data.test)),
         )
 
 

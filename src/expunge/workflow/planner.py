@@ -98,8 +98,10 @@ def unlearn_job(workspace: Workspace, resolution: Resolution, *, target: str = "
 
 
 def _pinned(workspace: Workspace) -> dict[str, str]:
-    """What else the plan fixes: the list of places that a recommender's census will look at."""
-    return {"places": declared_digest(workspace)} if workspace.policy.kind == "recommender" else {}
+    """What else the plan of a recommender fixes: the places that the census will look at, and what has to be guessed."""
+    if workspace.policy.kind != "recommender":
+        return {}
+    return {"places": declared_digest(workspace), "split": workspace.config.quality.split}
 
 
 def make_plan(
