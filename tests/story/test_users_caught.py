@@ -380,6 +380,29 @@ def test_places_are_checked_when_a_workspace_is_opened(workspace, tmp_path):
         Workspace.open(folder)
 
 
+def test_a_log_that_names_everybody_is_no_false_alarm_of_the_self_test(tmp_path):
+    """The users that cheats are tried on are still in it, rightly: an honest deletion in the rehearsal is not to blame."""
+    (tmp_path / "app.log").write_text("".join(f"list for u{number:03d} sent\n" for number in range(60)))
+    place = {"name": "log", "kind": "text", "path": str(tmp_path / "app.log")}
+    with make(tmp_path / "ws", places=(place,)) as workspace:
+        report = workspace.selftest("quick").report
+        assert [item.check for item in report.alarms if item.alarms] == []
+        assert report.passed == ()
+        assert {tally.saboteur: tally.caught for tally in report.tallies}["hidden_copy"] == {"census": 1}
+        workspace.vouched()
+        assert "census: FAIL" in refused(workspace, a_user(workspace))
+
+
+def test_a_user_without_events_is_answered_and_no_incident(tmp_path):
+    source = tmp_path / "events.csv"
+    write_rows(source, [*rows_of(), *(("solo", f"only{n}", 4.0, 10**9) for n in range(3))])
+    options = {"min_item_events": 2}
+    with make(tmp_path / "ws", data={"source": "interactions", "path": str(source), "options": options}) as workspace:
+        with pytest.raises(Held, match="no events that the model is made of"):
+            workspace.run(workspace.request(ids=["user/solo"]))
+        assert not workspace.state().incidents
+
+
 def test_a_classifier_policy_is_refused_for_a_recommender(tmp_path):
     write_rows(tmp_path / "events.csv", rows_of())
     from expunge.training.recipe import load_any_recipe
