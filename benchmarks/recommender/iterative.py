@@ -88,6 +88,7 @@ def fitted(family: str, settings: Settings, train: Histories, rows: Any, seen: A
 
 def named(settings: Settings) -> str:
     plain = {**settings["model"], **{k: settings[k] for k in ("epochs",) if k in settings}}
+    plain |= {k: settings[k] for k in ("lr", "weight_decay") if settings.get(k, LOOP[k]) != LOOP[k]}
     return " ".join(f"{name}={value}" for name, value in plain.items())
 
 

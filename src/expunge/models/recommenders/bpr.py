@@ -35,6 +35,8 @@ class Bpr(Iterated):
     retraining: pairs are drawn from (seed, epoch, slot, place) and an absent user's place in a batch stays empty.
     Cost: 3 x 2 x epochs x users x (I + pairs) x K operations; rows of a batch are dense.
     Fails on catalogues so large that a batch of dense rows does not fit; at a high lr it diverges, and is then refused.
+    Measured: NDCG@100 .407 (SD .023, n = 3 splits) on ml-latest-small where EASE has .427, a training 6 to 7 s (1 thread;
+    benchmarks/recommender/seeds.json).
     """
 
     family = "bpr"
