@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -94,7 +94,9 @@ class TensorManifest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Span:
+class Span:
+    """Where a tensor's bytes are: `begin` and `end` from the end of the header, or of the file in `layout_of`."""
+
     name: str
     dtype: str
     shape: tuple[int, ...]
@@ -103,6 +105,17 @@ class _Span:
 
     def row(self, sha256: str) -> TensorRow:
         return TensorRow(name=self.name, dtype=self.dtype, shape=self.shape, sha256=sha256)
+
+
+def layout_of(path: Path | str) -> tuple[Span, ...]:
+    """Every tensor of a safetensors file in file order, by place in the file; only the header is read. Raises as above."""
+    path = Path(path)
+    with storage_errors(path, "read"), open(path, "rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        spans = _spans(_header(file, size, path), path)
+        start = file.tell()
+        _check_tiling(spans, size - start, path)
+        return tuple(replace(span, begin=span.begin + start, end=span.end + start) for span in spans)
 
 
 def _header(file: BinaryIO, size: int, path: Path) -> dict[str, Json]:
@@ -128,13 +141,13 @@ def _header(file: BinaryIO, size: int, path: Path) -> dict[str, Json]:
     return header
 
 
-def _spans(header: dict[str, Json], path: Path) -> list[_Span]:
+def _spans(header: dict[str, Json], path: Path) -> list[Span]:
     """Tensors in file order. Empty tensors come before the one that starts at the same byte."""
     spans = [_span(name, entry, path) for name, entry in header.items()]
     return sorted(spans, key=lambda span: (span.begin, span.end, span.name))
 
 
-def _span(name: str, entry: Json, path: Path) -> _Span:
+def _span(name: str, entry: Json, path: Path) -> Span:
     def refuse(why: str) -> IntegrityError:
         return IntegrityError(f"tensor {name[:80]!r} of {path}: {why}")
 
@@ -148,14 +161,14 @@ def _span(name: str, entry: Json, path: Path) -> _Span:
     elements = prod(shape)
     if elements > _MAX_ELEMENTS or elements * DTYPE_BITS[dtype] != (offsets[1] - offsets[0]) * 8:
         raise refuse(f"{dtype} of shape {shape} does not fill bytes {offsets[0]} to {offsets[1]}")
-    return _Span(name=name, dtype=dtype, shape=tuple(shape), begin=offsets[0], end=offsets[1])
+    return Span(name=name, dtype=dtype, shape=tuple(shape), begin=offsets[0], end=offsets[1])
 
 
 def _naturals(value: Json) -> bool:
     return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
 
 
-def _check_tiling(spans: Sequence[_Span], available: int, path: Path) -> None:
+def _check_tiling(spans: Sequence[Span], available: int, path: Path) -> None:
     position = 0
     for span in spans:
         if span.begin != position:
