@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import struct
 import subprocess
 import sys
@@ -22,7 +21,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
-import torch
 from recorded import record_parts
 
 from expunge.training.concepts.files import changed_tensors, edit_file, kv_tensors, patch_file
@@ -108,8 +106,10 @@ def concepts(erase: int, keep: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return tuple(draw.normal(size=(count, WIDTH)) for count in (erase, erase, keep))  # type: ignore[return-value]
 
 
-def published(weights: list[torch.Tensor], erase: Any, guide: Any, keep: Any) -> list[torch.Tensor]:
+def published(weights: list[Any], erase: Any, guide: Any, keep: Any) -> list[Any]:
     """Equation 7 a layer at a time, with an inverse a layer, in float32 as the published script does it."""
+    import torch
+
     found = []
     for weight in weights:
         top, bottom = 0.5 * weight, 0.5 * torch.eye(WIDTH)
@@ -139,6 +139,8 @@ def timed(work: Any) -> tuple[Any, dict[str, float]]:
 
 
 def memory(file: Path) -> dict[str, Any]:
+    import torch  # not by the process that streams: it would be most of its memory
+
     spans, weights = kv_tensors(file, WIDTH), []
     with file.open("rb") as handle:
         for span in spans:
@@ -153,7 +155,7 @@ def memory(file: Path) -> dict[str, Any]:
     for name, (count, kept) in {"1 erased": (1, 0), "5 erased, 50 kept": (5, 50)}.items():
         given = concepts(count, kept)
 
-        def ours(given: Any = given) -> list[torch.Tensor]:
+        def ours(given: Any = given) -> list[Any]:
             factor = torch.from_numpy(edit_of(*given).factor).float()
             return [weight @ factor for weight in weights]
 
@@ -169,7 +171,10 @@ def child(file: Path, out: Path) -> None:
     start, cpu = time.perf_counter(), time.process_time()
     done = patch_file(file, out, factor)
     seconds = {"wall": round(time.perf_counter() - start, 3), "cpu": round(time.process_time() - cpu, 3)}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    lines = (
+        Path("/proc/self/status").read_text().splitlines()
+    )  # getrusage would count the parent's memory from the fork
+    peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
     sys.stdout.write(
         json.dumps({"seconds": seconds, "peak_gb": round(peak, 3), "tensors": len(done.names), "weights": done.weights})
     )

@@ -10,9 +10,9 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from expunge.core.errors import InputError, IntegrityError
@@ -21,7 +21,7 @@ from expunge.evidence.tensors import Span, layout_of
 
 KEYS_AND_VALUES = re.compile(r"(?:^|\.)attn2\.to_[kv]\.weight\Z")
 _JOINT = re.compile(r"(?:^|\.)(?:attn\.add_[kq]_proj|single_transformer_blocks\.|joint_blocks\.|double_blocks\.)")
-_TYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,19 +119,41 @@ def patch_file(source: Path, out: Path, factor: NDArray[np.float64]) -> Edited:
 
 
 def _edited(source: Path, spans: Sequence[Span], factor: NDArray[np.float64]) -> Iterator[tuple[Span, bytes]]:
-    right = {kind: torch.from_numpy(factor).to(kind) for kind in (torch.float32, torch.float64)}
+    single = factor.astype(np.float32)
     with source.open("rb") as file:
         for span in spans:
-            kind = _TYPES[span.dtype]
-            work = torch.float64 if kind is torch.float64 else torch.float32
             file.seek(span.begin)
-            old = torch.frombuffer(bytearray(file.read(span.end - span.begin)), dtype=kind).reshape(span.shape)
-            new = (old.to(work) @ right[work]).to(kind)
-            if not (bool(torch.isfinite(old).all()) and bool(torch.isfinite(new).all())):
+            old = _floats(file.read(span.end - span.begin), span)
+            with np.errstate(invalid="ignore", over="ignore"):  # seen below, and refused
+                new = old @ (factor if old.dtype == np.float64 else single)
+            finite = bool(np.isfinite(old).all() and np.isfinite(new).all())
+            raw = _stored(new, span) if finite else b""
+            if not finite or not np.isfinite(_floats(raw, span)).all():
                 raise IntegrityError(
                     f"{span.name} is not finite", hint="smaller scales, or another file: nothing was written"
                 )
-            yield span, new.contiguous().view(torch.uint8).numpy().tobytes()
+            yield span, raw
+
+
+def _floats(raw: bytes, span: Span) -> NDArray[Any]:
+    """(out, width) float64 for F64, float32 for all others; bfloat16 is the upper half of a float32."""
+    if span.dtype == "BF16":
+        whole = np.frombuffer(raw, "<u2").astype("<u4") << 16
+        return whole.view("<f4").reshape(span.shape)
+    found = np.frombuffer(raw, _TYPES[span.dtype])
+    return found.astype(np.float64 if span.dtype == "F64" else np.float32).reshape(span.shape)
+
+
+def _stored(values: NDArray[Any], span: Span) -> bytes:
+    """In the file's own type, rounded to the nearest, ties to even."""
+    if span.dtype == "BF16":
+        bits = np.ascontiguousarray(values, "<f4").view("<u4")
+        stored = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+    else:
+        with np.errstate(over="ignore"):  # what leaves the type is seen and refused
+            stored = values.astype(_TYPES[span.dtype])
+    raw: bytes = stored.tobytes()
+    return raw
 
 
 def changed_tensors(first: Path, second: Path) -> tuple[str, ...]:

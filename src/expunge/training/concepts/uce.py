@@ -61,7 +61,7 @@ def edit_of(
     away = _rows("erase", erase, None)
     width = away.shape[1]
     towards = _rows("guide", guide, width)
-    kept = np.zeros((0, width)) if preserve is None else _rows("preserve", preserve, width)
+    kept = np.zeros((0, width)) if preserve is None or not np.size(preserve) else _rows("preserve", preserve, width)
     if len(towards) != len(away):
         raise InputError("a guide for every concept to erase", expected=str(len(away)), got=str(len(towards)))
     if not (
