@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import re
 import struct
 from collections.abc import Iterator
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from expunge.workflow.workspace import Workspace
 
 MODEL, RUN = "the new model's files", "run"
-_BLOCK = 1 << 20
 _SHARD = re.compile(r"shard-(0|[1-9][0-9]{0,3})\Z")
 _LABELS = {"family", "run", "model", "epoch", "step", "lines"}
 _LABEL = re.compile(r"[A-Za-z0-9 :._-]{0,90}\Z")
@@ -87,17 +87,13 @@ def _talks(file: Path) -> bool:
 
 
 def _named(file: Path, names: list[str]) -> Iterator[str]:
-    """Those of the ids that stand in a file, read in blocks that overlap."""
-    words = {name: name.encode() for name in names}
-    prefix = next(iter(words), "").partition("/")[0].encode()
-    longest = max((len(word) for word in words.values()), default=1)
-    with file.open("rb") as handle:
-        tail: bytes = b""
-        while block := handle.read(_BLOCK):
-            text = tail + block
-            if prefix in text:
-                yield from (name for name, word in words.items() if word in text)
-            tail = text[-longest:]
+    """Those of the ids that stand in a file, which is mapped and not copied."""
+    prefix = next(iter(names), "").partition("/")[0].encode()
+    if not file.stat().st_size:
+        return
+    with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+        if whole.find(prefix) >= 0:
+            yield from (name for name in names if whole.find(name.encode()) >= 0)
 
 
 def _vocabulary(workspace: Workspace, resolution: Resolution) -> tuple[int, tuple[int, int]]:

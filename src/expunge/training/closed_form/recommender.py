@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from expunge.core.codec import canonical
 from expunge.core.errors import InputError, IntegrityError
 from expunge.core.protocols import FitJob, FitResult
 from expunge.data._interactions import Histories
+from expunge.evidence.tensors import layout_of
 from expunge.training.checkpoint import Tensors, load_tensors, save_tensors, weights_identity
 from expunge.training.closed_form.compared import Compared
 from expunge.training.closed_form.gram import Rows
@@ -195,7 +197,7 @@ class Recommender(ABC):
 
     def foreign(self, path: Path) -> int:
         """Elements of a model file that belong to no sum of this family: room in which somebody could be hidden."""
-        return sum(tensor.numel() for name, tensor in self.stored(path).items() if name not in self.tensors)
+        return sum(prod(span.shape) for span in layout_of(path) if span.name not in self.tensors)
 
     def _finished(self, folder: Path) -> FitResult | None:
         if not (folder / MODEL).exists():
