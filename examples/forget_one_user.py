@@ -1,6 +1,6 @@
 """A recommender forgets one user, exactly: delete, and show that nothing of the user's history is left in the model.
 
-    python examples/forget_one_user.py                                  # synthetic users, five seconds
+    python examples/forget_one_user.py                                  # synthetic users
     python examples/forget_one_user.py --data ml-latest-small --user user/42
 
 This is the algebra without the case around it: no log, no certificate. Every line of the table is a check with its

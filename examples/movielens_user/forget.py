@@ -1,6 +1,6 @@
 """A film recommender forgets a user, end to end: request, deletion, ladder of checks, certificate, verification.
 
-    python examples/movielens_user/forget.py FOLDER                             # synthetic users, half a minute
+    python examples/movielens_user/forget.py FOLDER                             # synthetic users
     python examples/movielens_user/forget.py FOLDER --data ml-latest-small --user 42
 
 With --lists, a cache of recommendation lists beside the model is declared, found by the census, and cleaned.
