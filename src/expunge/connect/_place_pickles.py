@@ -22,20 +22,11 @@ from expunge.connect.recommenders._builders import (
     check_csr,
 )
 from expunge.connect.recommenders._files import entries_of
+from expunge.connect.recommenders._names import ARROW_PICKLES
 from expunge.connect.recommenders._opcodes import Allowed, Record, read_pickle, walk
 
-_ARROW = ("_restore_array", "_reconstruct_table", "chunked_array", "py_buffer", "schema", "field", "type_for_alias")
-_ARROW_TYPES = ("timestamp", "duration", "time32", "time64", "date32", "date64", "list_", "large_list", "dictionary")
-_BUILTINS = ("bytes", "str", "int", "float", "bool", "type", "list", "dict", "tuple")
-_NUMPY = ("bytes_", "str_", "object_", "integer", "floating", "int32", "int64", "float32", "float64")
-_TYPING = ("typing.Any", "typing.Union", "types.GenericAlias", "types.UnionType", "_operator.getitem", "_operator.or_")
 _ALLOWED = Allowed(
-    names=frozenset(
-        [f"pyarrow.lib.{name}" for name in (*_ARROW, *_ARROW_TYPES)]
-        + [f"builtins.{name}" for name in _BUILTINS]
-        + [f"numpy.{name}" for name in _NUMPY]
-        + [*_TYPING, "torch.device", "yaml.loader.FullLoader"]
-    ),
+    names=ARROW_PICKLES | {"torch.device", "yaml.loader.FullLoader"},
     packages=("lenskit", "cornac", "recbole", "implicit"),
 )
 _PARTS = ("data", "indices", "indptr", "shape")

@@ -13,23 +13,11 @@ from expunge.connect.recommenders._arrow import column, strings_of
 from expunge.connect.recommenders._builders import BUILDERS, array_of, number_of
 from expunge.connect.recommenders._files import CODE, only, opened, starts_with
 from expunge.connect.recommenders._linear import ForeignLinear, linear
+from expunge.connect.recommenders._names import ARROW_PICKLES
 from expunge.connect.recommenders._opcodes import Allowed, Record, read_pickle, walk
 from expunge.core.errors import DataError
 
-_ARROW = ("_restore_array", "_reconstruct_table", "chunked_array", "py_buffer", "schema", "field", "type_for_alias")
-_ARROW_TYPES = ("timestamp", "duration", "time32", "time64", "date32", "date64", "list_", "large_list", "dictionary")
-_BUILTINS = ("bytes", "str", "int", "float", "bool", "type", "list", "dict", "tuple")
-_NUMPY = ("bytes_", "str_", "object_", "integer", "floating", "int32", "int64", "float32", "float64")
-_TYPING = ("typing.Any", "typing.Union", "types.GenericAlias", "types.UnionType", "_operator.getitem", "_operator.or_")
-_ALLOWED = Allowed(
-    names=frozenset(
-        [f"pyarrow.lib.{name}" for name in (*_ARROW, *_ARROW_TYPES)]
-        + [f"builtins.{name}" for name in _BUILTINS]
-        + [f"numpy.{name}" for name in _NUMPY]
-        + list(_TYPING)
-    ),
-    packages=("lenskit",),
-)
+_ALLOWED = Allowed(names=ARROW_PICKLES, packages=("lenskit",))
 _EXPORT = (
     "pickle the scorer alone (pipeline.component('scorer')), or in LensKit's environment: "
     "np.savez('ease.npz', weights=s.weights, items=np.array(s.items.ids()).astype(str), "

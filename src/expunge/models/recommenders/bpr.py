@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from expunge.core.errors import InputError
 from expunge.core.protocols import FitJob
-from expunge.training.closed_form.settings import chosen, number, whole
-from expunge.training.iterated import Iterated, leaves_of_job
+from expunge.training.closed_form.settings import number, whole
+from expunge.training.iterated import leaves_of_job
 from expunge.training.recipe import Recipe
 from expunge.training.user_batches import PairReader
+from expunge.training.user_models import UserModel
 
-_ROWS = 2_000
 
-
-class Bpr(Iterated):
+class Bpr(UserModel):
     """Scores: s_j = b_j + q_j . (sum_i in history p_i) / |history|^alpha; with shards, the mean of theirs.
 
     Trained on pairs of an item that a user had and one that they did not (Rendle et al. 2009, arXiv 1205.2618, BPR-Opt,
@@ -40,13 +35,10 @@ class Bpr(Iterated):
     """
 
     family = "bpr"
-    solver = "sgd"
     defaults: Mapping[str, str] = {"factors": "64", "alpha": "0.5", "pairs": "16", "scale": "0.1"}
 
     def __init__(self, recipe: Recipe, *, items: int) -> None:
-        super().__init__(recipe, {"items": items})
-        self.items = items
-        self.settings = chosen(self.family, self.defaults, recipe.model)
+        super().__init__(recipe, items=items)
         self.factors = whole(self.settings, "factors", 1, 65_536)
         self.pairs = whole(self.settings, "pairs", 1, 65_536)
         self.alpha = float(number(self.settings, "alpha", 0, 1))
@@ -60,22 +52,10 @@ class Bpr(Iterated):
         """Users' rows, and pairs."""
         return PairReader(histories=job.data.train, seed=job.seed, pairs=self.pairs, leaves=leaves_of_job(job))
 
-    def load(self, path: Path) -> list[nn.Module]:
-        """The module of each shard. Raises InputError on a training that left the numbers: it has no answers."""
-        modules = super().load(path)
-        if not all(bool(torch.isfinite(tensor).all()) for module in modules for tensor in module.state_dict().values()):
-            raise InputError("the training diverged", expected="finite weights", hint="a lower lr, or a longer warmup")
-        return modules
-
-    @torch.no_grad()
-    def outputs(self, model: list[nn.Module], rows: Any) -> NDArray[np.float64]:
-        """Scores (B, I) of every item for each history, in float64; what the history holds is not masked."""
-        found = [np.zeros((0, self.items))]
-        modules = [_in_double(module, self) for module in model]
-        for start in range(0, rows.shape[0], _ROWS):
-            dense = torch.from_numpy((rows[start : start + _ROWS].toarray() != 0).astype(np.float64))
-            found.append(torch.stack([module.scores(dense) for module in modules]).mean(0).numpy())
-        return np.concatenate(found)
+    def scores(self, module: Any, rows: Tensor) -> Tensor:
+        """As above, in the card."""
+        found: Tensor = module.scores(rows)
+        return found
 
 
 class _Factors(nn.Module):
@@ -105,9 +85,3 @@ class _Factors(nn.Module):
         mine = (rest * self.wanted[had]).sum(2) + self.bias[had]
         user = (whole / length**self.alpha)[:, None]
         return mine, (user * self.wanted[others]).sum(2) + self.bias[others]
-
-
-def _in_double(module: nn.Module, family: Bpr) -> _Factors:
-    copy = _Factors(family.items, family.factors, family.alpha).double()
-    copy.load_state_dict(module.state_dict())
-    return copy

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from expunge.core.errors import InputError
 from expunge.core.protocols import FitJob
-from expunge.training.closed_form.settings import chosen, number, whole
-from expunge.training.iterated import Iterated, leaves_of_job
+from expunge.training.closed_form.settings import number, whole
+from expunge.training.iterated import leaves_of_job
 from expunge.training.recipe import Recipe
 from expunge.training.user_batches import UserReader, unit_rows
+from expunge.training.user_models import UserModel
 
-_ROWS = 500
 
-
-class Multvae(Iterated):
+class Multvae(UserModel):
     """Scores: log-probabilities log pi(z) at the mean z of the history's code; with shards, the mean of theirs.
 
     I - H tanh - 2L, z = mean + noise x deviation, L - H tanh - I; input of length 1 with dropout; multinomial likelihood
@@ -41,7 +36,6 @@ class Multvae(Iterated):
     """
 
     family = "multvae"
-    solver = "sgd"
     defaults: Mapping[str, str] = {
         "hidden": "200",
         "latent": "64",
@@ -51,9 +45,7 @@ class Multvae(Iterated):
     }
 
     def __init__(self, recipe: Recipe, *, items: int) -> None:
-        super().__init__(recipe, {"items": items})
-        self.items = items
-        self.settings = chosen(self.family, self.defaults, recipe.model)
+        super().__init__(recipe, items=items)
         self.hidden, self.latent = (whole(self.settings, name, 1, 65_536) for name in ("hidden", "latent"))
         self.dropout = float(number(self.settings, "dropout", 0, 0.99))
         self.beta = float(number(self.settings, "beta", 0, 1_000))
@@ -80,24 +72,10 @@ class Multvae(Iterated):
             leaves=leaves_of_job(job),
         )
 
-    def load(self, path: Path) -> list[nn.Module]:
-        """The module of each shard. Raises InputError on a training that left the numbers: it has no answers."""
-        modules = super().load(path)
-        if not all(bool(torch.isfinite(tensor).all()) for module in modules for tensor in module.state_dict().values()):
-            raise InputError("the training diverged", expected="finite weights", hint="a lower lr, or a longer warmup")
-        return modules
-
-    @torch.no_grad()
-    def outputs(self, model: list[nn.Module], rows: Any) -> NDArray[np.float64]:
-        """Log-probabilities (B, I) of every item for each history, in float64; what the history holds is not masked."""
-        found = [np.zeros((0, self.items))]
-        modules = [_in_double(module, self) for module in model]
-        for start in range(0, rows.shape[0], _ROWS):
-            dense = torch.from_numpy((rows[start : start + _ROWS].toarray() != 0).astype(np.float64))
-            none = torch.zeros(len(dense), self.latent, dtype=torch.float64)
-            logs = [torch.log_softmax(module(unit_rows(dense), none)[0], 1) for module in modules]
-            found.append(torch.stack(logs).mean(0).numpy())
-        return np.concatenate(found)
+    def scores(self, module: Any, rows: Tensor) -> Tensor:
+        """log pi(z) at the mean z of the code."""
+        none = torch.zeros(len(rows), self.latent, dtype=rows.dtype)
+        return torch.log_softmax(module(unit_rows(rows), none)[0], 1)
 
 
 class _Autoencoder(nn.Module):
@@ -110,9 +88,3 @@ class _Autoencoder(nn.Module):
         """Logits (B, I), and mean and logarithm of the variance of the code (B, L)."""
         mean, logarithm = self.encoder(rows).chunk(2, dim=1)
         return self.decoder(mean + noise * (logarithm / 2).exp()), mean, logarithm
-
-
-def _in_double(module: nn.Module, family: Multvae) -> nn.Module:
-    copy = _Autoencoder(family.items, family.hidden, family.latent).double()
-    copy.load_state_dict(module.state_dict())
-    return copy.eval()
