@@ -13,6 +13,7 @@ from expunge.testing import (
     check_adapter,
     check_attack,
     check_check,
+    check_generator,
     check_place,
     check_recommender,
     check_unlearner,
@@ -24,6 +25,7 @@ SUITES = {
     "checks": check_check,
     "models": check_adapter,
     "recommenders": check_recommender,
+    "generators": check_generator,
     "places": check_place,
 }
 HELD = [(kind, name) for kind in SUITES for name in registry.names(kind)]

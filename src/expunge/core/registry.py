@@ -25,6 +25,7 @@ KINDS = (
     "attacks",
     "models",
     "recommenders",
+    "generators",
     "data",
     "executors",
     "signers",
@@ -36,6 +37,7 @@ KINDS = (
 )
 _HOMES = {
     "recommenders": "expunge.models.recommenders",
+    "generators": "expunge.models.generators",
     "executors": "expunge.farm.executors",
     "signers": "expunge.evidence.signers",
     "reports": "expunge.apps.reports",

@@ -92,5 +92,8 @@ TRAINED = (
 )
 """What the committed checkpoints learn."""
 
-CONTROLS = ("stained glass", "watercolour", "sketch", "ukiyo-e", "thermal", "pointillism")
+RARE = ("watercolour",)
+"""In the training set, with far fewer works than a style takes to be learned."""
+
+CONTROLS = ("stained glass", "sketch", "ukiyo-e", "thermal", "pointillism")
 """Never trained: what an attack reaches on these it would reach without any memory of the artist."""

@@ -9,6 +9,7 @@ Each suite is a tuple of small named laws; the plug-in is found through the regi
 from expunge.testing.adapters import ADAPTER_LAWS, check_adapter, examine_adapter
 from expunge.testing.attacks import ATTACK_LAWS, check_attack, examine_attack
 from expunge.testing.checks import CHECK_LAWS, check_check, examine_check
+from expunge.testing.generators import GENERATOR_LAWS, check_generator, examine_generator
 from expunge.testing.laws import Broken, Nonconforming
 from expunge.testing.places import PLACE_LAWS, check_place, examine_place
 from expunge.testing.recommenders import RECOMMENDER_LAWS, check_recommender, examine_recommender
@@ -19,6 +20,7 @@ __all__ = [
     "ADAPTER_LAWS",
     "ATTACK_LAWS",
     "CHECK_LAWS",
+    "GENERATOR_LAWS",
     "PLACE_LAWS",
     "RECOMMENDER_LAWS",
     "UNLEARNER_LAWS",
@@ -28,12 +30,14 @@ __all__ = [
     "check_adapter",
     "check_attack",
     "check_check",
+    "check_generator",
     "check_place",
     "check_recommender",
     "check_unlearner",
     "examine_adapter",
     "examine_attack",
     "examine_check",
+    "examine_generator",
     "examine_place",
     "examine_recommender",
     "examine_unlearner",

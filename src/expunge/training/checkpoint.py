@@ -57,13 +57,12 @@ def checkpoint_name(epoch: int) -> str:
     return f"epoch-{epoch:04d}.safetensors"
 
 
-def pack(module: torch.nn.Module, momenta: Tensors, average: Tensors) -> dict[str, Tensor]:
-    """Everything a continued training needs, in one flat dictionary."""
-    state = {f"weights.{name}": tensor for name, tensor in module.state_dict().items()}
-    state |= {f"momentum.{name}": tensor for name, tensor in momenta.items()}
-    return state | {f"average.{name}": tensor for name, tensor in average.items()}
+def pack(module: torch.nn.Module, state: Tensors, average: Tensors) -> dict[str, Tensor]:
+    """Everything a continued training needs, in one flat dictionary; `state` is the optimiser's, by group and name."""
+    weights = {f"weights.{name}": tensor for name, tensor in module.state_dict().items()}
+    return weights | dict(state) | {f"average.{name}": tensor for name, tensor in average.items()}
 
 
 def unpack(tensors: Tensors, group: str) -> dict[str, Tensor]:
-    """The tensors of one group (`weights`, `momentum` or `average`)."""
+    """The tensors of one group (`weights`, `average`, or one of the optimiser's)."""
     return {name.removeprefix(f"{group}."): tensor for name, tensor in tensors.items() if name.startswith(f"{group}.")}

@@ -26,6 +26,7 @@ from expunge.training.alternating import builds
 from expunge.training.audit import check_same_job
 from expunge.training.batches import Source
 from expunge.training.checkpoint import checkpoint_name, load_tensors, pack, save_tensors, unpack, weights_identity
+from expunge.training.optimisers import optimiser_of, restore_state, state_of
 from expunge.training.recipe import AlternatingRecipe, AnyRecipe
 from expunge.training.schedule import Schedule, Slots
 from expunge.training.transcript import Line, Transcript, order_commitment, read_transcript, receipt_root
@@ -93,27 +94,13 @@ class Trainer:
     progress: Progress = silent
 
     def __post_init__(self) -> None:
-        recipe = self.schedule.recipe
         self.total = self.schedule.total_steps
         self.device = torch.device(self.setting.device)
         self.module.to(self.device)
         if self.device.type == "cpu" and any(p.ndim == 4 for p in self.module.parameters()):
             self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        named = [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
-        decayed = [p for _, p in named if p.ndim > 1]
-        plain = [p for _, p in named if p.ndim <= 1]
-        groups: list[dict[str, Any]] = [
-            {"params": decayed, "weight_decay": recipe.weight_decay, "scale": 1.0},
-            {"params": plain, "weight_decay": 0.0, "scale": recipe.bias_lr},
-        ]
-        self.optimiser = torch.optim.SGD(
-            [group for group in groups if group["params"]],
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.momentum > 0,
-            fused=self.device.type == "cpu",
-        )
-        self.parameters = dict(named)
+        self.parameters = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        self.optimiser = optimiser_of(self.schedule.recipe, self.parameters, self.device)
         self.average: dict[str, Tensor] = {}
         self.transcript = Transcript(self.folder / "transcript.jsonl") if self.reader.leaves is not None else None
         self.steps_here = 0
@@ -229,15 +216,10 @@ class Trainer:
         path = self.folder / "checkpoints" / checkpoint_name(epoch)
         if path.exists():
             return
-        momenta = {
-            name: self.optimiser.state[p]["momentum_buffer"]
-            for name, p in self.parameters.items()
-            if self.optimiser.state.get(p, {}).get("momentum_buffer") is not None
-        }
         count = self.transcript.count if self.transcript is not None else 0
         digest = save_tensors(
             path,
-            pack(self.module, momenta, self.average),
+            pack(self.module, state_of(self.optimiser, self.parameters), self.average),
             {"epoch": str(epoch), "step": str(step), "lines": str(count)},
         )
         self._saved_at = time.perf_counter()
@@ -297,10 +279,7 @@ class Trainer:
     def _restore(self, tensors: Mapping[str, Tensor], path: Path) -> None:
         try:
             self.module.load_state_dict(unpack(tensors, "weights"))
-            for name, buffer in unpack(tensors, "momentum").items():
-                parameter = self.parameters[name]
-                like = torch.empty_like(parameter, memory_format=torch.preserve_format)
-                self.optimiser.state[parameter]["momentum_buffer"] = like.copy_(buffer)
+            restore_state(self.optimiser, self.parameters, tensors)
         except (RuntimeError, KeyError) as error:
             raise IntegrityError(f"{path.name} does not fit the recipe's architecture", got=str(error)[:200]) from error
         average = unpack(tensors, "average")

@@ -66,6 +66,13 @@ class Recipe(BaseModel):
         return digest_of(self)
 
 
+class AdaptiveRecipe(Recipe):
+    """A recipe of the loop with AdamW in place of SGD: `momentum` is its beta 1, `second_momentum` its beta 2."""
+
+    solver: Literal["adamw"]
+    second_momentum: float = Field(default=0.999, ge=0, lt=1)
+
+
 class ClosedFormRecipe(BaseModel):
     """The recipe of a model with a formula: nothing is iterated and nothing is drawn. `model` holds the settings."""
 
@@ -112,17 +119,17 @@ AnyRecipe = Recipe | ClosedFormRecipe | AlternatingRecipe
 
 
 def parse_any_recipe(plain: Mapping[str, Any], *, what: str = "recipe") -> AnyRecipe:
-    """A recipe of any kind: `solver` says `closed-form` or `als`; without it, it is one of the training loop."""
-    if "solver" not in plain:
-        return _parsed(Recipe, plain, what)
+    """A recipe of any kind: `solver` says `closed-form`, `als` or `adamw`; without it, it is one of the loop with SGD."""
+    if plain.get("solver", "adamw") == "adamw":
+        return parse_recipe(plain, what=what)
     if plain["solver"] == "als":
         return _parsed(AlternatingRecipe, plain, what)
     return _parsed(ClosedFormRecipe, plain, what)
 
 
 def parse_recipe(plain: Mapping[str, Any], *, what: str = "recipe") -> Recipe:
-    """A recipe from plain values; unknown fields and every bad value are reported at once."""
-    return _parsed(Recipe, plain, what)
+    """A recipe of the loop from plain values; unknown fields and every bad value are reported at once."""
+    return _parsed(AdaptiveRecipe if "solver" in plain else Recipe, plain, what)
 
 
 def _parsed(kind: type[Kind], plain: Mapping[str, Any], what: str) -> Kind:

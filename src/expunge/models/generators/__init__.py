@@ -1,0 +1,1 @@
+"""Text-to-image families, one file each: they train on captioned pictures."""

@@ -1,0 +1,48 @@
+"""Negative controls for text-to-image families: each law of their own is broken by a family that is caught by it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from contract.catching import broken, only
+from expunge.core import registry
+from expunge.testing.generators import GENERATOR_LAWS, examine_generator
+
+TextUNet = registry.load("generators", "unet")
+
+
+def family(**members):
+    return type("TextUNet", (TextUNet,), {"__doc__": "A family.", **members})
+
+
+def deaf(self, generator):
+    net = TextUNet.module(self, generator)
+    plain = net.forward
+    net.forward = lambda noisy, times, tokens: plain(noisy, times, torch.ones_like(tokens))
+    return net
+
+
+def still_reads_the_work(self, job, source, forget):
+    return TextUNet.fit(self, replace(job, absent=job.absent - forget))
+
+
+def hands_the_original_back(self, job, source, forget):
+    return TextUNet.fit(self, replace(job, folder=source, absent=job.absent - forget))
+
+
+def backwards(self, model, pictures):
+    return -TextUNet.outputs(self, model, pictures)
+
+
+@pytest.mark.parametrize(
+    ("law", "members"),
+    [
+        ("captions_steer", {"module": deaf}),
+        ("replay_is_retraining", {"replay": still_reads_the_work}),
+        ("replay_is_retraining", {"replay": hands_the_original_back}),
+        ("works_are_better_known_when_trained_on", {"outputs": backwards}),
+    ],
+)
+def test_law_catches(law, members):
+    assert broken(examine_generator(family(**members), name="unet", laws=only(GENERATOR_LAWS, law))) == {law}
