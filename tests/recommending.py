@@ -25,6 +25,7 @@ USERS, ITEMS, TEST_USERS = 60, 70, 15
 TRAINED: dict[str, dict[str, Any]] = {  # families without sums
     "ials": {"solver": "als", "sweeps": 5, "model": {"factors": 8}},
     "multvae": {"epochs": 4, "batch": 16, "lr": 0.1, "threads": 1, "introduce": (0.0, 0.5), "model": {"hidden": 16}},
+    "lightgcn": {"epochs": 4, "batch": 16, "lr": 10, "threads": 1, "introduce": (0.0, 0.5), "model": {"factors": 16}},
 }
 
 

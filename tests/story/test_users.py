@@ -49,7 +49,13 @@ def test_a_user_is_forgotten_exactly_in_every_family(family, tmp_path):
         assert without.digest == workspace.served().digest
 
 
-@pytest.mark.parametrize(("family", "method"), [("ials", "retrain"), ("multvae", "retrain"), ("multvae", "replay")])
+TRAINED = [
+    ("ials", "retrain"),
+    *((family, method) for family in ("multvae", "lightgcn") for method in ("retrain", "replay")),
+]
+
+
+@pytest.mark.parametrize(("family", "method"), TRAINED)
 def test_a_trained_family_is_certified_by_running_its_recipe_again(family, method, tmp_path):
     with make(tmp_path / "ws", family=family) as workspace:
         outcome = workspace.run(workspace.request(ids=[a_user(workspace)]), [method])

@@ -25,7 +25,7 @@ from expunge.evidence.durable import storage_errors
 from expunge.training.audit import check_same_job
 from expunge.training.batches import Leaves, Source
 from expunge.training.checkpoint import load_tensors, save_tensors, weights_identity
-from expunge.training.loop import Trainer, numerics_of
+from expunge.training.loop import Trainer, numerics, numerics_of
 from expunge.training.recipe import Recipe, parse_recipe
 from expunge.training.rng import below, derive_seed, draws, seed_number
 from expunge.training.schedule import Schedule, Slots
@@ -38,6 +38,9 @@ class Iterated(ABC):
     """Base of the families of the loop. `recipe` fixes architecture and training; nothing else is state."""
 
     family: str
+    reads_everybody: bool = False
+    """Whether every step reads all records of its epoch, as a graph over them does, and not those of its batch alone. The
+    start line of a transcript then says so, and the epoch's receipt is what each of its steps read."""
 
     def __init__(self, recipe: Recipe, geometry: Mapping[str, Any]) -> None:
         if recipe.family != self.family:
@@ -53,6 +56,10 @@ class Iterated(ABC):
     @abstractmethod
     def module(self, generator: torch.Generator) -> nn.Module:
         """A freshly initialised module; all randomness from `generator`."""
+
+    def stored(self, job: FitJob, module: nn.Module) -> Mapping[str, Tensor]:
+        """What the model file holds after the last step: the module's weights and buffers."""
+        return module.state_dict()
 
     # ------------------------------------------------------------------------------------------------------- schedule
 
@@ -88,6 +95,8 @@ class Iterated(ABC):
 
     def first_use(self, job: FitJob, slots: frozenset[int]) -> int:
         """Steps (over all shards) that stay as they are when the slots go: the work a replay can keep, at most."""
+        if self.reads_everybody:
+            return self.total_steps(job) - self.replay_steps(job, slots)
         return sum(self._schedule(part).first_step(slots) for part in self.parts(job))
 
     def replay_steps(self, job: FitJob, slots: frozenset[int]) -> int:
@@ -150,7 +159,9 @@ class Iterated(ABC):
             _fill(module, weights, start)
         trainer = self._trainer(job, module, header)
         seconds, first = trainer.run()
-        digest = save_tensors(job.folder / MODEL, module.state_dict(), {"family": self.family})
+        with numerics(job.numerics):
+            state = self.stored(job, module)
+        digest = save_tensors(job.folder / MODEL, state, {"family": self.family})
         transcript = trainer.transcript
         if transcript is not None:
             transcript.extend([{"kind": "end", "step": trainer.total, "model": digest}])
@@ -181,6 +192,7 @@ class Iterated(ABC):
             "seed": "sha256:" + hashlib.sha256(job.seed.encode()).hexdigest(),
             "slots": len(schedule.slots),
             "steps": schedule.total_steps,
+            **({"every_step_reads": "epoch"} if self.reads_everybody else {}),
             **(extra or {}),
         }
 
