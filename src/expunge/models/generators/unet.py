@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from expunge.core.errors import InputError, MissingExtra
+from expunge.core.errors import InputError
 from expunge.training.recipe import Recipe
 from expunge.training.text_to_image.captions import BEGIN, END, LENGTH, tokenizer
 from expunge.training.text_to_image.family import PictureModel
+from expunge.training.text_to_image.libraries import library
 from expunge.training.text_to_image.net import TextToImageNet
 from expunge.training.text_to_image.reader import PATCH
 
@@ -41,15 +42,11 @@ class TextUNet(PictureModel):
 
     def module(self, generator: torch.Generator) -> nn.Module:
         """Both networks as their libraries initialise them, from `generator` only."""
-        try:
-            from diffusers import UNet2DConditionModel
-            from transformers import CLIPTextConfig, CLIPTextModel
-        except ImportError as error:
-            raise MissingExtra("text-to-image models", "diffusion") from error
+        texts = library("transformers")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
-            unet = UNet2DConditionModel(**self._unet())
-            text = CLIPTextModel(CLIPTextConfig(**self._text()))
+            unet = library("diffusers").UNet2DConditionModel(**self._unet())
+            text = texts.CLIPTextModel(texts.CLIPTextConfig(**self._text()))
         return TextToImageNet(unet, text)
 
     def _unet(self) -> dict[str, Any]:

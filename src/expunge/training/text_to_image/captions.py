@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from expunge.core.errors import InputError, MissingExtra
+from expunge.core.errors import InputError
+from expunge.training.text_to_image.libraries import library
 
 VOCABULARY = Path(__file__).parent / "tokenizer.json"
 LENGTH = 32
@@ -22,11 +23,7 @@ BEGIN, END = 0, 1
 @cache
 def tokenizer() -> Any:
     """The small model's tokenizer: byte pairs of lower-case words."""
-    try:
-        from tokenizers import Tokenizer
-    except ImportError as error:
-        raise MissingExtra("text-to-image models", "diffusion") from error
-    made = Tokenizer.from_file(str(VOCABULARY))
+    made = library("tokenizers").Tokenizer.from_file(str(VOCABULARY))
     made.enable_truncation(LENGTH)
     made.enable_padding(length=LENGTH, pad_id=END, pad_token="<|endoftext|>")  # noqa: S106 - a token of text
     return made

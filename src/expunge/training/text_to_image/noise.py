@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from expunge.core.errors import MissingExtra
+from expunge.training.text_to_image.libraries import library
 
 STEPS = 1000
 SCHEDULER: dict[str, Any] = {
@@ -27,11 +27,7 @@ SCHEDULER: dict[str, Any] = {
 
 @cache
 def _levels() -> Tensor:
-    try:
-        from diffusers import DDIMScheduler
-    except ImportError as error:
-        raise MissingExtra("text-to-image models", "diffusion") from error
-    found: Tensor = DDIMScheduler(**SCHEDULER).alphas_cumprod
+    found: Tensor = library("diffusers").DDIMScheduler(**SCHEDULER).alphas_cumprod
     return found
 
 

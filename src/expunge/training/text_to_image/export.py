@@ -1,0 +1,59 @@
+"""A trained model as a directory in the layout of diffusers, weights in half precision."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from expunge.core.errors import InputError
+from expunge.evidence.durable import storage_errors
+from expunge.training.text_to_image.captions import LENGTH, VOCABULARY
+from expunge.training.text_to_image.directory import INDEX, Directory, read_directory
+from expunge.training.text_to_image.libraries import quiet
+from expunge.training.text_to_image.net import TextToImageNet
+from expunge.training.text_to_image.noise import SCHEDULER
+
+_TOKENIZER: dict[str, Any] = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "bos_token": "<|startoftext|>",
+    "eos_token": "<|endoftext|>",
+    "pad_token": "<|endoftext|>",
+    "unk_token": "<|endoftext|>",
+    "model_max_length": LENGTH,
+}
+_PARTS = {
+    "_class_name": "StableDiffusionPipeline",
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "vae": [None, None],
+}
+
+
+def export(net: TextToImageNet, folder: Path) -> Directory:
+    """Write both networks, vocabulary and scheduler; nothing is overwritten, and `net` stays as it is."""
+    if folder.exists():
+        raise InputError("the directory exists already", got=str(folder), hint="nothing is overwritten")
+    with storage_errors(folder, "write"):
+        folder.mkdir(parents=True)
+        halved = copy.deepcopy(net).to(torch.float16)
+        for name in ("unet", "text_encoder"):
+            part: Any = getattr(halved, name)
+            with quiet():
+                part.save_pretrained(folder / name, safe_serialization=True)
+        (folder / "tokenizer").mkdir()
+        (folder / "tokenizer" / "tokenizer.json").write_bytes(VOCABULARY.read_bytes())
+        _write(folder / "tokenizer" / "tokenizer_config.json", _TOKENIZER)
+        (folder / "scheduler").mkdir()
+        _write(folder / "scheduler" / "scheduler_config.json", {"_class_name": "DDIMScheduler", **SCHEDULER})
+        _write(folder / INDEX, _PARTS)
+    return read_directory(folder)
+
+
+def _write(file: Path, settings: dict[str, Any]) -> None:
+    file.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")

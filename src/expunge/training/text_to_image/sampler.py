@@ -1,0 +1,214 @@
+"""A text-to-image model that answers: text to embeddings, embeddings to pictures, by the seed and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from expunge.core.errors import InputError, IntegrityError
+from expunge.training.rng import normals
+from expunge.training.text_to_image.directory import Directory, read_directory
+from expunge.training.text_to_image.libraries import library, quiet
+from expunge.training.text_to_image.reader import folded, unfolded
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How pictures are drawn: `seed`, DDIM `steps` (Song et al. 2021, eta 0), classifier-free `guidance` (1 = none)."""
+
+    seed: str
+    steps: int = 20
+    guidance: float = 3.0
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.steps <= 1000 and 0 <= self.guidance <= 50 and 1 <= self.batch <= 4096):
+            raise InputError("sampling out of range", expected="steps 1..1000, guidance 0..50, batch 1..4096")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TextToImage:
+    """Networks in evaluation mode with their scheduler's settings; `vae` is None where pictures are folded, not encoded."""
+
+    unet: nn.Module
+    text_encoder: nn.Module
+    tokenizer: Any
+    schedule: Any
+    vae: nn.Module | None = None
+
+    @classmethod
+    def from_dir(cls, path: Path) -> TextToImage:
+        """Load a directory that `read_directory` accepts, in single precision. SDXL is edited by file, not sampled here."""
+        return _loaded(cls, read_directory(path))
+
+    @property
+    def width(self) -> int:
+        """d, numbers in an embedding of a token."""
+        return int(self.unet.config.cross_attention_dim)  # type: ignore[union-attr,arg-type]
+
+    def with_unet(self, unet: nn.Module) -> TextToImage:
+        """The same with another denoiser."""
+        return replace(self, unet=unet)
+
+    def tokens(self, prompts: Sequence[str]) -> Tensor:
+        """(N, L) token numbers, filled up and cut as in training."""
+        length = int(self.text_encoder.config.max_position_embeddings)  # type: ignore[union-attr,arg-type]
+        if not prompts:
+            return torch.zeros((0, length), dtype=torch.long)
+        found: Tensor = self.tokenizer(
+            list(prompts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        ).input_ids
+        return found
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """(N, L, d) embeddings of the tokens of each prompt."""
+        found: Tensor = self.text_encoder(input_ids=self.tokens(prompts)).last_hidden_state
+        return found
+
+    def predict(self, noisy: Tensor, times: Tensor, words: Tensor) -> Tensor:
+        """The denoiser's own prediction (B, C, h, h): noise, velocity or picture, as `prediction` says."""
+        found: Tensor = self.unet(noisy, times, encoder_hidden_states=words).sample
+        return found
+
+    @property
+    def prediction(self) -> str:
+        """What `predict` gives: `epsilon`, `v_prediction` or `sample`."""
+        return str(self.schedule.config.prediction_type)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        prompts: Sequence[str] | Tensor,
+        how: Sampling,
+        *,
+        init: Pixels | None = None,
+        strength: float = 1.0,
+        keep: NDArray[np.bool_] | None = None,
+    ) -> Pixels:
+        """(N, S, S, 3) pictures for prompts, or for embeddings (N, L, d); picture n's noise depends on seed and n only.
+
+        init: pictures to start from, noised by `strength` of the schedule (img2img, Meng et al. 2022); keep: (S, S) bool,
+        pixels of `init` that stay (inpainting, Lugmayr et al. 2022, without resampling). Raises IntegrityError where the
+        model's numbers are not finite.
+        """
+        words = prompts if isinstance(prompts, Tensor) else self.encode(prompts)
+        if not 0 < strength <= 1:
+            raise InputError("strength out of range", expected="above 0, up to 1", got=str(strength))
+        empty = self.encode([""])
+        parts = []
+        for start in range(0, len(words), how.batch):
+            rows = np.arange(start, min(start + how.batch, len(words)), dtype=np.int64)
+            clean = None if init is None else self._latents(init[rows])
+            drawn = self._denoise(words[start : start + how.batch], empty, how, rows, clean, strength, keep)
+            parts.append(self._pixels(drawn))
+        return np.concatenate(parts) if parts else np.zeros((0, self._size, self._size, 3), np.uint8)
+
+    @property
+    def _side(self) -> int:
+        return int(self.unet.config.sample_size)  # type: ignore[union-attr,arg-type]
+
+    @property
+    def _size(self) -> int:
+        return self._side * (2 if self.vae is None else 8)
+
+    def _denoise(
+        self,
+        words: Tensor,
+        empty: Tensor,
+        how: Sampling,
+        rows: NDArray[np.int64],
+        clean: Tensor | None,
+        strength: float,
+        keep: NDArray[np.bool_] | None,
+    ) -> Tensor:
+        channels = int(self.unet.config.in_channels)  # type: ignore[union-attr,arg-type]
+        shape = (len(rows), channels, self._side, self._side)
+        noise = torch.from_numpy(normals(how.seed, "sample", 0, rows, int(np.prod(shape[1:]))).astype(np.float32))
+        noise = noise.view(shape)
+        self.schedule.set_timesteps(how.steps)
+        times = self.schedule.timesteps[how.steps - max(1, round(strength * how.steps)) :]
+        moving = noise if clean is None else self.schedule.add_noise(clean, noise, times[:1])
+        stays = None if keep is None or clean is None else self._mask(keep)
+        for number, time in enumerate(times):
+            guess = self._guided(moving, time, words, empty, how.guidance)
+            moving = self.schedule.step(guess, time, moving, eta=0.0).prev_sample
+            if stays is not None and clean is not None:
+                left = times[number + 1 : number + 2]
+                known = self.schedule.add_noise(clean, noise, left) if len(left) else clean
+                moving = torch.where(stays, known, moving)
+        if not bool(torch.isfinite(moving).all()):
+            raise IntegrityError("the model draws no pictures: its numbers are not finite")
+        return moving
+
+    def _guided(self, moving: Tensor, time: Tensor, words: Tensor, empty: Tensor, guidance: float) -> Tensor:
+        if guidance == 1:
+            return self.predict(moving, time, words)
+        both = torch.cat([empty.expand(len(words), -1, -1), words])
+        bare, told = self.predict(torch.cat([moving, moving]), time, both).chunk(2)
+        return bare + guidance * (told - bare)
+
+    def _mask(self, keep: NDArray[np.bool_]) -> Tensor:
+        if self.vae is not None:
+            raise InputError("inpainting is for models without an autoencoder here")
+        whole = np.repeat(keep[None, :, :, None], 3, axis=3)
+        return folded(whole.astype(np.uint8) * 255) > 0
+
+    def _latents(self, images: Pixels) -> Tensor:
+        if self.vae is None:
+            return folded(images)
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+        vae: Any = self.vae
+        found: Tensor = vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor
+        return found
+
+    def _pixels(self, latents: Tensor) -> Pixels:
+        if self.vae is None:
+            return unfolded(latents)
+        vae: Any = self.vae
+        pixels = vae.decode(latents / vae.config.scaling_factor).sample
+        found: Pixels = pixels.clamp(-1, 1).add(1).mul(127.5).round().permute(0, 2, 3, 1).to(torch.uint8).numpy()
+        return found
+
+
+def _loaded(kind: type[TextToImage], found: Directory) -> TextToImage:
+    if "text_encoder_2" in found.parts:
+        raise InputError(
+            "Stable Diffusion XL is not sampled here",
+            hint="its files can be edited; verify where a GPU is",
+            code="sdxl",
+        )
+    images, texts = library("diffusers"), library("transformers")
+    local: dict[str, Any] = {"local_files_only": True}
+    safe = {**local, "use_safetensors": True, "torch_dtype": torch.float32, "low_cpu_mem_usage": False}
+
+    def part(name: str, load: Any, **options: Any) -> Any:
+        try:
+            with quiet():
+                return load.from_pretrained(found.path / name, **options)
+        except (OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
+            raise IntegrityError(f"{name} cannot be loaded", got=str(error)[:200]) from error
+
+    text_options = {**local, "use_safetensors": True, "dtype": torch.float32}
+    made = kind(
+        unet=part("unet", images.UNet2DConditionModel, **safe).eval().requires_grad_(False),
+        text_encoder=part("text_encoder", texts.CLIPTextModel, **text_options).eval().requires_grad_(False),
+        tokenizer=part("tokenizer", texts.PreTrainedTokenizerFast, **local),
+        schedule=part("scheduler", images.DDIMScheduler, **local),
+        vae=part("vae", images.AutoencoderKL, **safe).eval().requires_grad_(False) if "vae" in found.parts else None,
+    )
+    weights = [
+        tensor for net in (made.unet, made.text_encoder, made.vae) if net is not None for tensor in net.parameters()
+    ]
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in weights):
+        raise IntegrityError("weights are not finite", hint="the directory is damaged, or training diverged")
+    return made
