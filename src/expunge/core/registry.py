@@ -26,6 +26,8 @@ KINDS = (
     "models",
     "recommenders",
     "generators",
+    "erasers",
+    "judges",
     "data",
     "executors",
     "signers",
@@ -38,6 +40,7 @@ KINDS = (
 _HOMES = {
     "recommenders": "expunge.models.recommenders",
     "generators": "expunge.models.generators",
+    "erasers": "expunge.methods.erasers",
     "executors": "expunge.farm.executors",
     "signers": "expunge.evidence.signers",
     "reports": "expunge.apps.reports",

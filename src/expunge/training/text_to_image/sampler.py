@@ -55,23 +55,28 @@ class TextToImage:
         """d, numbers in an embedding of a token."""
         return int(self.unet.config.cross_attention_dim)  # type: ignore[union-attr,arg-type]
 
+    @property
+    def length(self) -> int:
+        """L, tokens of a prompt."""
+        return int(self.text_encoder.config.max_position_embeddings)  # type: ignore[union-attr,arg-type]
+
     def with_unet(self, unet: nn.Module) -> TextToImage:
         """The same with another denoiser."""
         return replace(self, unet=unet)
 
     def tokens(self, prompts: Sequence[str]) -> Tensor:
         """(N, L) token numbers, filled up and cut as in training."""
-        length = int(self.text_encoder.config.max_position_embeddings)  # type: ignore[union-attr,arg-type]
+        options = {"padding": "max_length", "truncation": True, "max_length": self.length, "return_tensors": "pt"}
         if not prompts:
-            return torch.zeros((0, length), dtype=torch.long)
-        found: Tensor = self.tokenizer(
-            list(prompts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-        ).input_ids
+            return torch.zeros((0, self.length), dtype=torch.long)
+        found: Tensor = self.tokenizer(list(prompts), **options).input_ids
         return found
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """(N, L, d) embeddings of the tokens of each prompt."""
+        if not prompts:
+            return torch.zeros((0, self.length, self.width))
         found: Tensor = self.text_encoder(input_ids=self.tokens(prompts)).last_hidden_state
         return found
 

@@ -1,0 +1,1 @@
+"""Erasers of concepts from text-to-image models, one file each."""

@@ -1,0 +1,44 @@
+"""Unified concept editing: one matrix for all keys and values of the cross-attention."""
+
+from __future__ import annotations
+
+from expunge.training.concepts.uce import edit_of
+from expunge.training.text_to_image.cross_attention import multiplied, rows_of
+from expunge.training.text_to_image.erasing import Erased, EraseJob
+
+
+class Uce:
+    """W = W0 R for all keys and values (Gandikota et al. 2024, arXiv 2308.14761, equation 7), one d x d solve.
+
+    Every token of a prompt is an embedding of its own: those of the erased prompts are led to those of their guides, place by
+    place (the official code takes the last token of the subject only, and leaves the end tokens, which sum a prompt up).
+    Settings: erase_scale (1), preserve_scale (1), lam (.5).
+
+    EMPIRICAL at best, and by itself suppression: the weights keep the style, and one learned token brought it back in 95 of
+    100 pictures in the pilot where prompts gave none. Needs no pictures. Cost: milliseconds.
+    Fails on guides that share the erased embeddings, and on scales that leave black pictures.
+    """
+
+    name = "uce"
+    needs: frozenset[str] = frozenset()
+
+    def __init__(self, *, erase_scale: float = 1.0, preserve_scale: float = 1.0, lam: float = 0.5) -> None:
+        self.erase_scale, self.preserve_scale, self.lam = erase_scale, preserve_scale, lam
+
+    def erase(self, job: EraseJob) -> Erased:
+        """Edit all keys and values of a copy; says how far each neighbour's embeddings move."""
+        model = job.model
+        kept = rows_of(model.encode(job.preserve)) if job.preserve else None
+        edit = edit_of(
+            rows_of(model.encode(job.erase)),
+            rows_of(model.encode(job.guide)),
+            kept,
+            erase_scale=self.erase_scale,
+            preserve_scale=self.preserve_scale,
+            lam=self.lam,
+        )
+        figures = {"condition": edit.condition, "distance_of_r_from_identity": edit.distance}
+        if kept is not None:
+            shifts = edit.shift(kept)
+            figures |= {"largest_shift_of_the_preserved": float(shifts.max()), "mean_shift": float(shifts.mean())}
+        return Erased(model=multiplied(model, edit.factor), figures=figures)

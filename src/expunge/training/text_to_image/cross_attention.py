@@ -1,0 +1,39 @@
+"""Where the text enters: keys and values of the cross-attention of a loaded model, and embeddings as rows to solve with."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from expunge.core.errors import InputError
+from expunge.training.concepts.files import KEYS_AND_VALUES
+from expunge.training.text_to_image.erasing import copy_of
+from expunge.training.text_to_image.sampler import TextToImage
+
+
+def keys_and_values(unet: nn.Module, width: int) -> dict[str, nn.Parameter]:
+    """name -> (out, width) of `attn2.to_k` and `to_v`; raises InputError where there are none or they are of another width."""
+    found = {name: weight for name, weight in unet.named_parameters() if KEYS_AND_VALUES.search(name)}
+    if not found:
+        raise InputError("the model holds no keys and values to edit", code="no-cross-attention")
+    odd = [f"{name}: {tuple(weight.shape)}" for name, weight in found.items() if weight.shape[1] != width]
+    if odd:
+        raise InputError("keys and values of another width", expected=str(width), got=odd[0])
+    return found
+
+
+@torch.no_grad()
+def multiplied(model: TextToImage, factor: NDArray[np.float64]) -> TextToImage:
+    """A copy whose keys and values W are W R, computed in double precision."""
+    unet, right = copy_of(model), torch.from_numpy(factor)
+    for weight in keys_and_values(unet, len(factor)).values():
+        weight.copy_((weight.double() @ right).to(weight.dtype))
+    return model.with_unet(unet.eval().requires_grad_(False))
+
+
+def rows_of(words: Tensor) -> NDArray[np.float64]:
+    """(N, L, d) embeddings as (N L, d) rows."""
+    rows: NDArray[np.float64] = words.reshape(-1, words.shape[-1]).double().numpy()
+    return rows
