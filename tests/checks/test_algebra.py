@@ -71,6 +71,25 @@ def test_an_original_that_does_not_differ_shows_nothing():
     assert judged(entries=0).verdict is UNVERIFIABLE
 
 
+def test_sums_that_were_right_before_pass_where_the_comparison_sees_somebody_else():
+    """A user who weighs nothing: equal is equal. The control is somebody who stays, without whom the sums must differ."""
+    found = judged(original_wrong=0, control_wrong=25, derived=None, original_derived=None)
+    assert (found.verdict, found.estimate, found.original) == (PASS, 0.0, 0.0)
+    assert "did not have to change; without one user who stays, 16 or more differ (control)" in found.reason
+    for control in (None, 0):
+        blind = judged(original_wrong=0, control_wrong=control, derived=None, original_derived=None)
+        assert blind.verdict is UNVERIFIABLE
+    assert judged(original_wrong=0, control_wrong=25, entries=0).verdict is UNVERIFIABLE
+
+
+def test_no_control_excuses_a_wrong_sum():
+    """The attack: a no-op on a user who does weigh something."""
+    assert judged(wrong=25, original_wrong=25, control_wrong=25).verdict is FAIL
+    assert judged(wrong=1, original_wrong=0, control_wrong=25).verdict is FAIL
+    stale = judged(original_wrong=0, control_wrong=25, derived=1e-12, original_derived=1e-12)
+    assert stale.verdict is UNVERIFIABLE  # an inverse that random vectors do not tell from the original's
+
+
 @pytest.mark.parametrize("control", [None, 0.0, 1e-9, float("nan")])
 def test_random_vectors_that_do_not_see_the_originals_inverse_are_blind(control):
     found = judged(original_derived=control)
@@ -110,6 +129,7 @@ def test_on_a_real_gram_matrix_honest_passes_and_every_half_deletion_fails():
         {"wrong": -1},
         {"wrong": 0.5},
         {"wrong": True},
+        {"control_wrong": -1},
         {"entries": "900"},
         {"probes": -1},
         {"original_wrong": np.float64(3)},

@@ -23,8 +23,11 @@ class Algebra:
     (Cao and Yang 2015, Towards making systems forget with machine unlearning).
     Of a family that is trained, not summed, every weight is held against those of the same recipe and seed, run again.
     FAIL: a sum differs, or what is kept beside the sums (an inverse, lists) deviates from them by more than its limit or
-    is not finite. UNVERIFIABLE: the original's sums are those of the retained users too, as after an empty history, or
-    random vectors do not see that the original's inverse is another one. PASS otherwise.
+    is not finite. UNVERIFIABLE: random vectors do not see that the original's inverse is another one; or the original's
+    sums are those of the retained users too, and the comparison was not seen to tell anybody. PASS otherwise.
+    Sums that were right before: the users' events weigh nothing (they have decayed), so the model without them is the
+    model there was. Equal is equal, and EXACT asks for no more; that the comparison is not blind is shown on somebody
+    who stays, without whom the same sums must differ. Any model at all passes there that has these very sums.
     Derived lists that are compared entry by entry (`probes` 0) may be the same before and after: equality is a fact there.
     """
 
@@ -61,6 +64,7 @@ class Algebra:
 
 def _check(found: Evidence) -> None:
     whole(entries=found.entries, wrong=found.wrong, original_wrong=found.original_wrong, probes=found.probes)
+    whole(control_wrong=0 if found.control_wrong is None else found.control_wrong)
     if not (math.isfinite(found.derived_limit) and found.derived_limit >= 0):
         raise CheckBroken("a limit is a finite number from 0", got=str(found.derived_limit))
     if any(value is not None and value < 0 for value in (found.derived, found.original_derived)):
@@ -71,12 +75,15 @@ def _check(found: Evidence) -> None:
 
 def _sums(found: Evidence) -> Condition:
     control = f"the original's differ in {coarse(found.original_wrong)} or more"
+    if not found.original_wrong and found.control_wrong:
+        seen = f"without one user who stays, {coarse(found.control_wrong)} or more differ"
+        control = f"and so were the original's: the {found.unit} did not have to change; {seen} (control)"
     if found.wrong:
         verdict, note = (
             Verdict.FAIL,
             f"{found.wrong} of {found.entries} {found.unit} differ from those of the retained users",
         )
-    elif not (found.entries and found.original_wrong):
+    elif not (found.entries and (found.original_wrong or found.control_wrong)):
         verdict, note = (
             Verdict.UNVERIFIABLE,
             f"the original's {found.unit} are those of the retained users, so nothing is seen",

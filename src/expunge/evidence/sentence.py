@@ -16,6 +16,9 @@ EXACT_MEANS = (
     "EXACT means: equal to this recipe run with the record's slot empty; recipe and hyper-parameters were chosen with "
     "the data present; the request is assumed not to depend on the published model's outputs."
 )
+UNCHANGED = (
+    "The weights did not have to change: the file in service before is already what the recipe makes of that data."
+)
 SELF_ISSUED = "self-issued: operator and verifier keys are in the same custody"
 SEPARATE = "operator and verifier keys are in separate custody, as the issuer declares"
 
@@ -56,6 +59,8 @@ def _exact(predicate: Predicate, by: str | None) -> str:
         )
     else:
         claim = f"The file {file} was recomputed by {by} from data that does not contain {records}."
+    if predicate.models.before == file:
+        claim = f"{claim} {UNCHANGED}"
     return f"{claim} {EXACT_MEANS} {_outputs(predicate)}"
 
 

@@ -54,6 +54,9 @@ EXACT_MEANS = (
     "EXACT means: equal to this recipe run with the record's slot empty; recipe and hyper-parameters were chosen with "
     "the data present; the request is assumed not to depend on the published model's outputs."
 )
+UNCHANGED = (
+    "The weights did not have to change: the file in service before is already what the recipe makes of that data."
+)
 BAD_INPUT = (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, OSError)
 BAD_ZIP = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error)
 
@@ -281,6 +284,7 @@ def sentence(p: dict[str, Any]) -> str:
         claim = f"{logged}contain {records}; nobody else has recomputed it."
         if by:
             claim = f"The file {file} was recomputed by {by} from data that does not contain {records}."
+        claim = f"{claim} {UNCHANGED}" if p["models"]["before"] == file else claim
         return f"{claim} {EXACT_MEANS} {checks}"
     if p["guarantee"] == "CERTIFIED":
         who = f"recomputed by {by}" if by else "as logged by the owner"

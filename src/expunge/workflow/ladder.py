@@ -61,7 +61,7 @@ class _Rungs:
 
     def __init__(self, workspace: Workspace, resolution: Resolution, executed: Executed, seed: int) -> None:
         self.workspace, self.adapter, self.data, self.seed = workspace, workspace.adapter, workspace.data, seed
-        self.slots = list(resolution.slots)
+        self.slots, self.folder = list(resolution.slots), executed.folder
         self.files = {
             "candidate": executed.result.model,
             "original": workspace.root / workspace.served().run / "model.safetensors",
@@ -176,7 +176,16 @@ class _Summed(_Rungs):
             original_derived=before.derived,
             probes=4,
             leverage=self._left_out[1],
+            control_wrong=None if before.wrong else self._seen_of_another(),
         )
+
+    def _seen_of_another(self) -> int:
+        """Entries of the candidate that differ from sums without the user who stays and weighs most: is anybody seen?"""
+        weights = np.asarray(abs(self.retained).sum(1)).ravel()
+        job = self.workspace.fit_job(self.folder, absent=self.absent | {int(weights.argmax())})
+        rows, generator = self.adapter.rows(job), np.random.Generator(np.random.Philox(self.seed))
+        found: Compared = self.adapter.compared(self.models["candidate"], rows, self.adapter.sums_of(rows), generator)
+        return found.wrong
 
     def _compared(self, name: str) -> Compared:
         generator = np.random.Generator(np.random.Philox(self.seed))

@@ -35,7 +35,7 @@ from expunge.workflow.intake import (
     write_receipt,
 )
 from expunge.workflow.planner import LAST, Candidate, candidates, make_plan
-from expunge.workflow.purge import Accepted, purge
+from expunge.workflow.purge import Accepted, purge, released_by
 from expunge.workflow.selftest.gate import check_surrogates, latest
 from expunge.workflow.verify import verify
 
@@ -157,7 +157,8 @@ def keep_accepted(
 def _finish(workspace: Workspace, case: OpenCase, trials: list[Trial]) -> Outcome:
     """Steps 9 and 10, also after a crash in between. Nothing is destroyed before everything has been checked again."""
     accepted = decode(Accepted, loads((case.private / "accepted.json").read_bytes()), what="accepted.json")
-    if fold(workspace, case).state is State.DECIDED and workspace.state().model == accepted.original.digest:
+    serving = workspace.state().model == accepted.original.digest and not released_by(workspace, case)
+    if fold(workspace, case).state is State.DECIDED and serving:
         check_ready(workspace, case, accepted)
     purged = purge(workspace, case, accepted)
     return _outcome(case, trials, certify(workspace, case, accepted, purged))
@@ -209,7 +210,11 @@ def _tried(found: list[Candidate]) -> list[Candidate]:
 def _try(
     workspace: Workspace, case: OpenCase, resolution: Resolution, candidate: Candidate
 ) -> tuple[Trial | None, Executed | None]:
-    """Steps 3 to 8 for one candidate. One whose own files are damaged is logged as failed, and the next is tried."""
+    """Steps 3 to 8 for one candidate. One whose own files are damaged is logged as failed, and the next is tried.
+
+    Weights that did not change are no deletion, and are not judged; but those of a recommender are held against sums, or
+    a training, made anew without the users, and if they equal these they are what a deletion has to give.
+    """
     plan, index, seed = _commit_plan(workspace, case, resolution, candidate)
     try:
         executed = execute(workspace, case, resolution, plan, seed)
@@ -218,7 +223,7 @@ def _try(
         if candidate.method == LAST:
             raise
         return None, None
-    if executed.result.digest == plan.model.digest:
+    if executed.result.digest == plan.model.digest and workspace.policy.kind != "recommender":
         workspace.log.append("candidate.failed", {"reason": "same-weights", "method": plan.method}, case=case.handle)
         return None, None
     trial = judge(workspace, resolution, plan, executed, index, seed)

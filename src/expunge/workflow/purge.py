@@ -111,9 +111,10 @@ def _nothing_left(workspace: Workspace, accepted: Accepted) -> None:
 
 
 def _release(workspace: Workspace, case: OpenCase, accepted: Accepted) -> None:
-    """The served model changes only from the original that was planned for, to the candidate that was checked."""
+    """The served model changes only from the original that was planned for, to the candidate that was checked. Where both
+    are the same weights, it is the new run that stays, and what is known of it is that it was made without the records."""
     served = workspace.state().model
-    if served == accepted.record.digest:
+    if served == accepted.record.digest and released_by(workspace, case):
         return
     if served != accepted.original.digest:
         raise EvidenceError(
@@ -130,6 +131,11 @@ def _release(workspace: Workspace, case: OpenCase, accepted: Accepted) -> None:
         "seed": seed_digest(accepted.record.seed),
     }
     workspace.log.append("model.released", payload, case=case.handle)
+
+
+def released_by(workspace: Workspace, case: OpenCase) -> bool:
+    """Whether the case has put its model into service."""
+    return any(entry.kind == "model.released" for entry in workspace.log.case(case.handle))
 
 
 def _close_other_cases(workspace: Workspace, case: OpenCase, slots: tuple[int, ...]) -> None:

@@ -22,6 +22,7 @@ from expunge.core.sabotage import PREFIX
 from expunge.core.selftest import Alarms, Dose, SelftestReport, Tally
 from expunge.evidence.commitment import keyed
 from expunge.training.rng import seed_number
+from expunge.workflow.answers import rows_of
 from expunge.workflow.intake import all_cases, closed, select
 from expunge.workflow.policy import policy_digest
 from expunge.workflow.selftest.gate import Vouched, pseudonyms, record
@@ -108,6 +109,7 @@ def _threads(count: int | None) -> Iterator[None]:
 def surrogates(workspace: Workspace, count: int) -> list[str]:
     """Whole blocks to try on: planted ones first, then natural ones in keyed order; never one that a request names."""
     taken = {slot for case in all_cases(workspace) if not closed(workspace, case) for slot in _slots(workspace, case)}
+    taken |= _weightless(workspace)
     book = workspace.book
     present = [block for slot, block in enumerate(book.blocks) if book.ids[slot] is not None and slot not in taken]
     free = sorted(set(present) - {book.blocks[slot] for slot in taken})
@@ -116,8 +118,16 @@ def surrogates(workspace: Workspace, count: int) -> list[str]:
     natural = sorted(set(free) - set(planted), key=lambda block: keyed(secret, block.encode()))
     chosen = [*planted, *natural][:count]
     if not chosen:
-        raise InputError("every block is under a request; there is nothing to try the self-test on")
+        raise InputError("every block is under a request, or weighs nothing; there is nothing to try the self-test on")
     return chosen
+
+
+def _weightless(workspace: Workspace) -> set[int]:
+    """A recommender's users whose events weigh nothing in it: whatever is done to them, it is not a cheat."""
+    if workspace.policy.kind != "recommender":
+        return set()
+    weights = abs(rows_of(workspace.adapter, workspace.data.train)).sum(1)
+    return set(np.flatnonzero(np.asarray(weights).ravel() == 0).tolist())
 
 
 def _slots(workspace: Workspace, case: object) -> list[int]:
