@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from expunge import Workspace
 from expunge.core import registry
 from expunge.core.errors import DataError, EvidenceError, Held, InputError, InputProblems, IntegrityError, NotErased
 from expunge.core.finding import Guarantee, Verdict
 from expunge.training.checkpoint import load_tensors, save_tensors, weights_identity
-from expunge.workflow import pipeline
+from expunge.workflow import pipeline, places
 from expunge.workflow.policy import DEFAULT
 from recommending import (
     a_user,
@@ -266,6 +267,71 @@ def test_a_file_that_is_declared_twice_is_cleaned_of_both(workspace, tmp_path):
         with with_place(first, "events", file, column.format("friend_id"), second="b") as opened:
             opened.run(opened.request(ids=[name]))
     assert file.read_text() == "user_id,friend_id,since\nu001,u002,1\n"
+
+
+def two_tables(folder, bare):
+    """One file with two tables in different orders, and a list of ids for each."""
+    rows = np.arange(1, 10, dtype=np.float32).reshape(3, 3)
+    for file, people in (("factors.json", ["u001", bare, "u002"]), ("moments.json", [bare, "u002", "u001"])):
+        (folder / file).write_text(json.dumps(people))
+    two_tensors(folder, rows)
+    options = '[places.options]\narray = "{0}"\nrows = "{0}.json"\n'
+    return folder / "model.safetensors", options, rows
+
+
+def two_tensors(folder, rows):
+    save_file({"factors": rows, "moments": rows * 10, "items": rows * 100}, folder / "model.safetensors")
+
+
+def test_a_file_with_two_tables_and_two_lists_of_their_rows_is_cleaned_of_both_at_once(
+    workspace, tmp_path, monkeypatch
+):
+    name = a_user(workspace)
+    file, options, rows = two_tables(tmp_path, name.partition("/")[2])
+    swapped, swap = [], places._replace
+    monkeypatch.setattr(places, "_replace", lambda target, copy: (swapped.append(target), swap(target, copy)))
+    before = {one.name: one.read_bytes() for one in tmp_path.glob("*.json")}
+    with with_place(workspace, "table", file, options.format("factors")) as first:  # noqa: SIM117
+        with with_place(first, "table", file, options.format("moments"), second="b") as opened:
+            outcome = opened.run(opened.request(ids=[name]))
+            assert outcome.guarantee is Guarantee.EXACT
+            assert finding(outcome, "census").original >= 2
+    found = load_file(file)
+    assert np.array_equal(found["factors"], rows * np.array([[1], [0], [1]]))
+    assert np.array_equal(found["moments"], rows * 10 * np.array([[0], [1], [1]]))
+    assert np.array_equal(found["items"], rows * 100)
+    assert len(swapped) == 1
+    assert before == {one.name: one.read_bytes() for one in tmp_path.glob("*.json")}
+
+
+def test_two_tables_may_share_a_list_and_are_cleaned_again_when_the_file_changes(workspace, tmp_path, monkeypatch):
+    name = a_user(workspace)
+    file, _, rows = two_tables(tmp_path, name.partition("/")[2])
+    options, judge = '[places.options]\narray = "{}"\nrows = "factors.json"\n', pipeline.judge
+
+    def and_then_the_nightly_export(*given):
+        trial = judge(*given)
+        two_tensors(tmp_path, rows + 1)
+        return trial
+
+    monkeypatch.setattr(pipeline, "judge", and_then_the_nightly_export)
+    with with_place(workspace, "table", file, options.format("factors")) as first:  # noqa: SIM117
+        with with_place(first, "table", file, options.format("moments"), second="b") as opened:
+            opened.run(opened.request(ids=[name]))
+    found = load_file(file)
+    assert np.array_equal(found["factors"], (rows + 1) * np.array([[1], [0], [1]]))
+    assert np.array_equal(found["moments"], (rows + 1) * 10 * np.array([[1], [0], [1]]))
+
+
+def test_a_second_list_that_does_not_fit_refuses_the_case_and_changes_nothing(workspace, tmp_path):
+    name = a_user(workspace)
+    file, options, _ = two_tables(tmp_path, name.partition("/")[2])
+    (tmp_path / "moments.json").write_text(json.dumps(["u001", "u002"]))
+    before = file.read_bytes()
+    with with_place(workspace, "table", file, options.format("factors")) as first:  # noqa: SIM117
+        with with_place(first, "table", file, options.format("moments"), second="b") as opened:
+            assert "could not be read" in refused(opened, name)
+    assert file.read_bytes() == before
 
 
 def test_a_file_that_changes_after_it_was_cleaned_is_cleaned_again_and_keeps_what_is_new(

@@ -106,12 +106,23 @@ def _cleaned(kind: PlaceKind, path: Path, folder: Path, traces: Traces, probed: 
     name = str(path.resolve())
     copy = folder / digest_of(name).removeprefix("sha256:")[:32]
     probed.setdefault(name, _digest(path))
-    source = copy if copy.exists() else path
+    source = path
+    if copy.exists():
+        source = _as_well(kind, path, copy, traces)
     if kind.count(source, traces):
         next_copy = copy.with_suffix(".next")
         kind.scrub(source, next_copy, traces)
         os.replace(next_copy, copy)
     return kind.count(copy if copy.exists() else path, traces)
+
+
+def _as_well(kind: PlaceKind, path: Path, copy: Path, traces: Traces) -> Path:
+    """The copy that another place has cleaned, with what this one needs beside it: some kinds read a list of whose row is
+    which from the file's folder, and write the copy's own when they clean the file itself."""
+    once = copy.with_suffix(".once")
+    kind.scrub(path, once, traces)
+    once.unlink()
+    return copy
 
 
 def put_in_place(workspace: Workspace, run: Path, traces: Traces) -> int:

@@ -184,10 +184,12 @@ class Table:
         """The list for a copy. Where the declared one lies beside it, that one holds, and is not written over."""
         if not self._file:
             return
-        source, declared = self._source(path), out.with_name(self._file)
+        source, declared, own = self._source(path), out.with_name(self._file), out.with_name(f"{out.stem}.{self._file}")
+        if own == source and not more:
+            return  # a copy that is cleaned once more, for another table in it, keeps the list that it has
         if not os.path.lexists(declared):
             numbers = {name: row - self._offset for name, row in named.items()}
-            with written(out.with_name(f"{out.stem}.{self._file}"), source) as file:
+            with written(own, source) as file:
                 file.write(json.dumps(numbers).encode("ascii"))
         elif more or not os.path.samefile(source, declared):
             raise DataError(f"{self._file} beside the copy is not the copy's", hint="write it to another folder")
