@@ -28,6 +28,7 @@ KINDS = (
     "generators",
     "erasers",
     "judges",
+    "probes",
     "data",
     "executors",
     "signers",

@@ -80,6 +80,16 @@ class TextToImage:
         found: Tensor = self.text_encoder(input_ids=self.tokens(prompts)).last_hidden_state
         return found
 
+    @torch.no_grad()
+    def latents(self, images: Pixels) -> Tensor:
+        """(N, C, h, h) what the denoiser sees of pictures (N, S, S, 3)."""
+        if self.vae is None:
+            return folded(images)
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+        vae: Any = self.vae
+        found: Tensor = vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor
+        return found
+
     def predict(self, noisy: Tensor, times: Tensor, words: Tensor) -> Tensor:
         """The denoiser's own prediction (B, C, h, h): noise, velocity or picture, as `prediction` says."""
         found: Tensor = self.unet(noisy, times, encoder_hidden_states=words).sample
@@ -113,7 +123,7 @@ class TextToImage:
         parts = []
         for start in range(0, len(words), how.batch):
             rows = np.arange(start, min(start + how.batch, len(words)), dtype=np.int64)
-            clean = None if init is None else self._latents(init[rows])
+            clean = None if init is None else self.latents(init[rows])
             drawn = self._denoise(words[start : start + how.batch], empty, how, rows, clean, strength, keep)
             parts.append(self._pixels(drawn))
         return np.concatenate(parts) if parts else np.zeros((0, self._size, self._size, 3), np.uint8)
@@ -167,14 +177,6 @@ class TextToImage:
             raise InputError("inpainting is for models without an autoencoder here")
         whole = np.repeat(keep[None, :, :, None], 3, axis=3)
         return folded(whole.astype(np.uint8) * 255) > 0
-
-    def _latents(self, images: Pixels) -> Tensor:
-        if self.vae is None:
-            return folded(images)
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1)
-        vae: Any = self.vae
-        found: Tensor = vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor
-        return found
 
     def _pixels(self, latents: Tensor) -> Pixels:
         if self.vae is None:

@@ -1,0 +1,19 @@
+"""The style described in plain words, without anybody's name."""
+
+from __future__ import annotations
+
+from expunge.training.text_to_image.probing import Group, Probed, ProbeJob, by_prompts
+
+
+class Described:
+    """What the pictures look like, with neither name nor alias: reported and never a gate, since nobody owns a look.
+
+    Cost: sampling.
+    """
+
+    name = "described"
+    group: Group = "report"
+
+    def run(self, job: ProbeJob) -> Probed:
+        """n pictures a seed."""
+        return by_prompts(job, job.wording.described)

@@ -1,0 +1,108 @@
+"""What a probe receives, and the pictures it gives back. Probes draw pictures and never judge them.
+
+S attack seeds, n pictures a seed. One run is one seed: its pictures share what the attack found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from expunge.core.errors import InputError
+from expunge.core.protocols import Progress, silent
+from expunge.data._pictures import Pictures
+from expunge.training.rng import derive_seed
+from expunge.training.text_to_image.sampler import Sampling, TextToImage
+
+Group = Literal["prompt", "recovery", "picture", "report"]
+"""Who can do it: anyone with words; someone who trains on the artist's pictures; someone who gives a picture to start from;
+and what is only reported, because nobody owns it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wording:
+    """How a style is asked for. Each gives the prompt of an object; `number` counts through forms, titles, misspellings.
+
+    direct: as in the captions that trained. other: name -> further ways by the name (paraphrase, alias, misspelling,
+    languages). described: without any name. neutral: the object with no style at all; `{}` in `open_` stands for a word
+    that an attacker learns.
+    """
+
+    direct: Callable[[str, int], str]
+    other: Mapping[str, Callable[[str, int], str]]
+    described: Callable[[str, int], str]
+    neutral: Callable[[str], str]
+    open_: Callable[[str], str]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ProbeJob:
+    """One style asked for from one model. `works`: the attacker's own examples of it, which nothing was trained on;
+    `photos`: object -> neutral pictures to start from. `budget` scales what is learned: 1 = the probe's own steps."""
+
+    model: TextToImage
+    wording: Wording
+    objects: tuple[str, ...]
+    works: Pictures
+    photos: Mapping[str, NDArray[np.uint8]]
+    seed: str
+    seeds: int
+    pictures: int
+    how: Sampling
+    budget: float = 1.0
+    progress: Progress = silent
+
+    def __post_init__(self) -> None:
+        if not (self.objects and 1 <= self.seeds <= 1000 and 1 <= self.pictures <= 10_000 and 0 < self.budget <= 100):
+            raise InputError("probe counts out of range", expected="seeds 1..1000, pictures 1..10000, budget up to 100")
+
+    def attack_seed(self, number: int) -> str:
+        """The seed of a run: the same for every model and style, so that runs are paired."""
+        return derive_seed(self.seed, "attack", number)
+
+    def asked(self) -> list[str]:
+        """The object of each of a run's pictures, in turn."""
+        return [self.objects[number % len(self.objects)] for number in range(self.pictures)]
+
+    def sampling(self, number: int) -> Sampling:
+        """How a run's pictures are drawn."""
+        return Sampling(
+            seed=derive_seed(self.attack_seed(number), "pictures"),
+            steps=self.how.steps,
+            guidance=self.how.guidance,
+            batch=self.how.batch,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Probed:
+    """`images` (S, n, H, W, 3) uint8 and the object asked for in each of the n; `figures` (S,) each, such as a last loss."""
+
+    images: NDArray[np.uint8]
+    objects: tuple[str, ...]
+    figures: Mapping[str, NDArray[np.float64]]
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """One way to get a style out of a model, one file in `probes/`."""
+
+    name: str
+    group: Group
+
+    def run(self, job: ProbeJob) -> Any:
+        """All seeds of one style on one model, as Probed. The model stays as it is."""
+
+
+def by_prompts(job: ProbeJob, prompt: Callable[[str, int], str]) -> Probed:
+    """A run per seed: the n-th picture from the prompt of its object and number."""
+    runs = []
+    for seed in range(job.seeds):
+        prompts = [prompt(name, seed * job.pictures + number) for number, name in enumerate(job.asked())]
+        runs.append(job.model.sample(prompts, job.sampling(seed)))
+        job.progress("probe", seed + 1, job.seeds)
+    return Probed(images=np.stack(runs), objects=tuple(job.asked()), figures={})

@@ -1,0 +1,63 @@
+"""Sentences with room for a word that is a vector: how a learned token goes through the text encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from expunge.core.errors import InputError
+from expunge.training.text_to_image.sampler import TextToImage
+
+MARK = "*"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Slotted:
+    """`tokens` (M, L) of sentences whose places `at` (M,) are left to a vector."""
+
+    model: TextToImage
+    tokens: Tensor
+    at: Tensor
+
+    @classmethod
+    def of(cls, model: TextToImage, sentences: Sequence[str]) -> Slotted:
+        """Sentences with one `MARK` each as the open place; raises InputError where one has none or several."""
+        made = [_opened(model, sentence) for sentence in sentences]
+        return cls(model=model, tokens=torch.stack([row for row, _ in made]), at=torch.tensor([at for _, at in made]))
+
+    @property
+    def table(self) -> Tensor:
+        """(V, d) the encoder's own word vectors."""
+        encoder: Any = self.model.text_encoder
+        found: Tensor = encoder.get_input_embeddings().weight
+        return found
+
+    def encode(self, rows: Tensor, vectors: Tensor) -> Tensor:
+        """(B, L, d) embeddings of the sentences in `rows` (B,) with vectors (B, d) in their open places; gradients reach the
+        vectors."""
+        encoder: Any = self.model.text_encoder
+        place = torch.nn.functional.one_hot(self.at[rows], self.tokens.shape[1])[..., None].float()
+        handle = encoder.get_input_embeddings().register_forward_hook(
+            lambda _module, _inputs, found: found * (1 - place) + place * vectors[:, None]
+        )
+        try:
+            out: Tensor = encoder(input_ids=self.tokens[rows]).last_hidden_state
+        finally:
+            handle.remove()
+        return out
+
+
+def _opened(model: TextToImage, sentence: str) -> tuple[Tensor, int]:
+    """Tokens of the sentence with any token in the open place, and where that is."""
+    before, found, after = sentence.partition(MARK)
+    if not found or MARK in after:
+        raise InputError("a sentence with one open place", expected=f"one {MARK!r}", got=sentence[:80])
+    head, tail = (model.tokens([part.strip()])[0] for part in (before, after))
+    ends = [int((part == model.tokenizer.eos_token_id).nonzero()[0]) for part in (head, tail)]
+    words = torch.cat([head[: ends[0]], head[:1], tail[1 : ends[1]]])[: model.length - 1]
+    filled = torch.cat([words, tail[ends[1] :], tail[-1:].expand(model.length)])[: model.length]
+    return filled, min(ends[0], model.length - 2)
