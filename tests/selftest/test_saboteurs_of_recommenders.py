@@ -10,6 +10,7 @@ import pytest
 
 from expunge.core import registry
 from expunge.core.finding import Guarantee
+from expunge.core.protocols import ModelAdapter
 from expunge.core.sabotage import serving
 from expunge.core.selftest import RECOMMENDER_METHODS, SelftestReport, required
 from expunge.testing.users import UserWorld, make_user_world
@@ -128,7 +129,7 @@ def test_popularity_answers_hide_the_forgotten_histories_only_from_those_who_ask
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, SelftestReport]:
     found = {}
-    for family in ("ease", "popularity"):
+    for family in ("ease", "popularity", "lightgcn"):
         with make(tmp_path_factory.mktemp(family) / "ws", family=family) as workspace:
             workspace.selftest("quick")
             newest = latest(workspace)
@@ -155,6 +156,16 @@ def test_what_a_family_cannot_be_tried_on_is_named_with_the_reason(reports: dict
         "float32_inverse": "the family keeps no inverse",
         "stale_cache": "the family keeps nothing beside its sums",
     }
+
+
+def test_a_trained_family_is_tried_on_everything_that_needs_no_sums(reports: dict[str, SelftestReport]) -> None:
+    report = reports["lightgcn"]
+    assert report.passed == ()
+    tried = {tally.saboteur: tally for tally in report.tallies if tally.kind == "method" and tally.tried}
+    assert set(tried) == {
+        name for name in RECOMMENDER_METHODS if registry.load("saboteurs", name).needs is ModelAdapter
+    }
+    assert all(set(tally.expected) & set(tally.caught) for tally in tried.values())
 
 
 def test_honest_deletions_raise_no_alarm(reports: dict[str, SelftestReport]) -> None:
