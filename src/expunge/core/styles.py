@@ -1,0 +1,34 @@
+"""What may be said about an erased style, in one word. The ladder goes up; a rung is taken only when all below it hold."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class StyleRung(StrEnum):
+    """The verdict on a style."""
+
+    NOT_LEARNED = "NOT-LEARNED"
+    """The untouched model does not draw the style when it is asked to: nothing was edited."""
+    NOT_ERASED = "NOT-ERASED"
+    """The style still comes by its name, or others were harmed beyond what is allowed."""
+    SUPPRESSED = "SUPPRESSED"
+    """Prompts no longer bring the style, and someone who has a few of the artist's pictures gets it back, or could not be
+    shown not to."""
+    INDISTINGUISHABLE = "INDISTINGUISHABLE-FROM-CONTROL"
+    """Every attack that sees anything brings it back no more often than styles that no training saw."""
+    EXACT = "EXACT"
+    """The weights are those of a training without the artist; rests on provenance, not on pictures."""
+
+
+SENTENCES = {
+    StyleRung.NOT_LEARNED: "The model was asked for the style and did not draw it more often than it is seen by mistake; "
+    "nothing was changed.",
+    StyleRung.NOT_ERASED: "The style was not erased.",
+    StyleRung.SUPPRESSED: "The style is suppressed, not removed: its name no longer brings it, and the weights may still hold "
+    "it. Whoever trains on a few of the works may get it back.",
+    StyleRung.INDISTINGUISHABLE: "With the attacks and budgets listed, the style came back no more often than styles that the "
+    "model never saw, within the margin stated. Other attacks were not tested; this is not a proof of absence.",
+    StyleRung.EXACT: "The weights are those of a training without the artist's works, as logged by the owner.",
+}
+"""What a certificate may say, and no more."""

@@ -1,0 +1,183 @@
+"""The ladder of an erased style on counts made by hand: each rung, each reason that holds it back, and no way around."""
+
+from dataclasses import replace
+
+import pytest
+
+from expunge.core.errors import CheckBroken, InputProblems
+from expunge.core.finding import Verdict
+from expunge.core.styles import SENTENCES, StyleRung
+from expunge.workflow.styles.battery import Arms, BatteryPlan, Counted, ProbePlan
+from expunge.workflow.styles.verdict import Gates, verdict_of
+
+N, S, CONTROLS = 40, 16, ("a", "b", "c", "d", "e")
+LEARNED, QUIET = [38] * S, [0] * S
+
+
+def counted(hits, any_=None):
+    return Counted(
+        pictures=N, agreed=tuple(hits), any=tuple(hits if any_ is None else any_), nowhere=(0,) * S, by_judge={}
+    )
+
+
+def arms(candidate, *, original=LEARNED, controls=QUIET, any_=None):
+    return Arms(
+        original=counted(original),
+        candidate=counted(candidate, any_),
+        controls={name: counted(controls) for name in CONTROLS},
+    )
+
+
+def battery(**changes):
+    """An honest removal: prompts fail, one and two vectors and one word bring nothing back, four work on anything."""
+    found = {
+        "direct": arms(QUIET),
+        "reworded": arms(QUIET),
+        "textual_inversion": arms(QUIET),
+        "soft_prompt/1": arms(QUIET),
+        "soft_prompt/2": arms(QUIET),
+        "soft_prompt/4": arms([37] * S, controls=[36] * S),
+    }
+    return {**found, **{name.replace("soft", "soft_prompt/"): value for name, value in changes.items()}}
+
+
+def rung(found=None, gates=None, **options):
+    return verdict_of(battery() if found is None else found, gates or Gates(), **options).rung
+
+
+def test_an_honest_removal_is_indistinguishable_though_strong_attacks_succeed_on_it():
+    """What an uncalibrated gate would call a failure even of full retraining."""
+    found = verdict_of(battery(), Gates())
+    assert found.rung is StyleRung.INDISTINGUISHABLE
+    assert found.reasons == ()
+    four = next(answer for answer in found.answers if answer.label == "soft_prompt/4")
+    assert four.verdict is Verdict.UNVERIFIABLE
+    assert set(found.budgets["candidate"]) == set(found.budgets["controls"]) == {4.0}
+    assert set(found.budgets["original"]) == {1.0}
+
+
+def test_an_untouched_model_is_not_erased():
+    untouched = {label: replace(found, candidate=found.original) for label, found in battery().items()}
+    assert rung(untouched) is StyleRung.NOT_ERASED
+
+
+@pytest.mark.parametrize("label", ["textual_inversion", "soft1"])
+def test_an_edit_that_one_attack_undoes_is_suppressed(label):
+    found = verdict_of(battery(**{label: arms([36] * S)}), Gates())
+    assert found.rung is StyleRung.SUPPRESSED
+    assert any(reason.startswith(label.replace("soft", "soft_prompt/")) for reason in found.reasons)
+
+
+@pytest.mark.parametrize("label", ["direct", "reworded"])
+def test_one_way_to_ask_is_enough_not_to_be_erased(label):
+    assert rung(battery(**{label: arms([3] * S)})) is StyleRung.NOT_ERASED
+
+
+def test_prompts_that_were_asked_too_seldom_grant_nothing():
+    few = Counted(pictures=5, agreed=(0,) * S, any=(0,) * S, nowhere=(0,) * S, by_judge={})
+    found = verdict_of(battery(direct=replace(arms(QUIET), candidate=few)), Gates())
+    assert found.rung is StyleRung.NOT_ERASED
+    assert "0 of 80 pictures" in found.reasons[0]
+
+
+def test_one_family_of_judges_that_sees_the_style_is_enough():
+    """A watermark that fools one judge does not make the style disappear: the doubt is on the candidate's side."""
+    assert rung(battery(direct=arms(QUIET, any_=[30] * S))) is StyleRung.NOT_ERASED
+    assert rung(battery(textual_inversion=arms(QUIET, any_=[30] * S))) is StyleRung.SUPPRESSED
+
+
+def test_harm_to_others_is_no_erasure():
+    found = verdict_of(battery(), Gates(), harm=("cyanotype fell by 20 points",))
+    assert found.rung is StyleRung.NOT_ERASED
+    assert found.reasons == ("cyanotype fell by 20 points",)
+
+
+def test_a_style_that_was_never_drawn_is_not_learned_and_a_rare_one_is_not_called_so():
+    assert rung({label: replace(found, original=counted(QUIET)) for label, found in battery().items()}) is (
+        StyleRung.NOT_LEARNED
+    )
+    rare = {label: replace(found, original=counted([3] * S)) for label, found in battery().items()}
+    assert rung(rare) is not StyleRung.NOT_LEARNED
+
+
+def test_silence_of_attacks_that_see_nothing_is_worth_nothing():
+    blind = arms(QUIET, original=QUIET)
+    found = verdict_of(battery(textual_inversion=blind, soft1=blind, soft2=blind), Gates())
+    assert found.rung is StyleRung.SUPPRESSED
+    assert any("0 attacks see" in reason for reason in found.reasons)
+
+
+def test_an_attack_that_wins_one_run_in_eight_is_seen_by_the_battery():
+    lucky = [0] * S
+    lucky[3] = lucky[11] = N
+    found = verdict_of(battery(textual_inversion=arms(lucky), soft1=arms(lucky), soft2=arms(lucky)), Gates())
+    assert found.rung is StyleRung.SUPPRESSED
+    assert found.lottery is None or found.lottery.recovered == 6
+
+
+def test_fewer_vectors_than_controls_need_are_a_reason_of_their_own():
+    """Each size by itself is undecided or blind; that three of four runs need one vector fewer is not."""
+    half = [24] * S
+    found = verdict_of(battery(soft2=arms(half, controls=[19] * S, original=half)), Gates())
+    assert found.rung is StyleRung.SUPPRESSED
+    assert any("fewer learned vectors" in reason for reason in found.reasons)
+
+
+@pytest.mark.parametrize("missing", ["direct", "reworded"])
+def test_a_battery_without_prompts_is_broken(missing):
+    found = battery()
+    del found[missing]
+    with pytest.raises(CheckBroken, match=missing):
+        verdict_of(found, Gates())
+
+
+@pytest.mark.parametrize(
+    "soft",
+    [{"direct": 0.2}, {"reworded": 0.06}, {"margin": 0.5}, {"mistakes": 0.3}, {"assay": 0.0}, {"not_learned": 0.5}],
+)
+def test_soft_gates_are_refused_in_code(soft):
+    with pytest.raises(CheckBroken, match="beyond what any policy may set"):
+        Gates(**soft)
+
+
+def test_only_exact_may_speak_of_weights_and_none_of_proof_of_absence():
+    assert set(SENTENCES) == set(StyleRung)
+    assert "not removed" in SENTENCES[StyleRung.SUPPRESSED]
+    assert "not a proof of absence" in SENTENCES[StyleRung.INDISTINGUISHABLE]
+    assert all("removed" not in words.replace("not removed", "") for words in SENTENCES.values())
+
+
+def plan(**changes):
+    settings = {
+        "target": "neon",
+        "controls": CONTROLS,
+        "objects": ("ship",),
+        "judges": {"cnn": "sha256:0"},
+        "seed": "ab",
+    }
+    return BatteryPlan(**{**settings, **changes})
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"controls": ("a", "b", "c")},
+        {"controls": ("a", "a", "b", "c")},
+        {"controls": ("neon", "a", "b", "c")},
+        {"judges": {}},
+        {"probes": ()},
+        {"probes": (ProbePlan(label="x", probe="direct"), ProbePlan(label="x", probe="reworded"))},
+        {"probes": (ProbePlan(label="x", probe="hypnosis"),)},
+    ],
+)
+def test_plans_that_could_not_decide_are_refused(bad):
+    with pytest.raises(InputProblems):
+        plan(**bad)
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": "cd"}, {"seeds": 8}, {"guidance": "2.5"}, {"judges": {"cnn": "sha256:1"}}, {"budget": 50}]
+)
+def test_everything_that_can_change_an_answer_is_in_the_digest(change):
+    assert plan(**change).digest != plan().digest
+    assert plan().digest == plan().digest
