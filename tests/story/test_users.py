@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import recommending
 from expunge import Workspace
 from expunge.core.errors import InputError
 from expunge.core.finding import Guarantee, Verdict
@@ -67,6 +68,23 @@ def test_a_trained_family_is_certified_by_running_its_recipe_again(family, metho
         assert verdicts(outcome)["weights_only"] is Verdict.INCONCLUSIVE
         assert failed_steps(workspace, outcome) == []
         assert not list(Path(tempfile.gettempdir()).glob("expunge-retraining-*"))
+
+
+@pytest.mark.parametrize("family", ["multvae", "lightgcn"])
+def test_only_the_users_own_shard_is_trained_again(family, tmp_path, monkeypatch):
+    monkeypatch.setitem(recommending.TRAINED, family, {**recommending.TRAINED[family], "shards": 2})
+    with make(tmp_path / "ws", family=family) as workspace:
+        name = a_user(workspace)
+        shards = workspace.adapter.shards(workspace.fit_job(tmp_path / "x", absent=frozenset()))
+        mine = next(k for k, slots in enumerate(shards) if workspace.book.slots_of([name])[0] in slots)
+        found = load_tensors(workspace.root / workspace.served().run / "model.safetensors")[0]
+        before = {key: tensor.clone() for key, tensor in found.items()}  # the file is a map, and will be overwritten
+        outcome = workspace.run(workspace.request(ids=[name]), ["sisa"])
+        assert outcome.guarantee is Guarantee.EXACT
+        after = load_tensors(workspace.root / workspace.served().run / "model.safetensors")[0]
+        changed = {key.partition(".")[0] for key, tensor in after.items() if not tensor.equal(before[key])}
+        assert changed == {f"shard{mine}"}
+        assert failed_steps(workspace, outcome) == []
 
 
 def test_a_training_too_long_to_run_again_is_not_certified(tmp_path, monkeypatch):
