@@ -15,9 +15,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Workspace", "__version__"]
+__all__ = ["EventSelector", "Workspace", "__version__"]
 
 if TYPE_CHECKING:
+    from expunge.core.request import EventSelector
     from expunge.workflow.workspace import Workspace
 
 
@@ -26,4 +27,8 @@ def __getattr__(name: str) -> Any:
         from expunge.workflow.workspace import Workspace
 
         return Workspace
+    if name == "EventSelector":
+        from expunge.core.request import EventSelector
+
+        return EventSelector
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

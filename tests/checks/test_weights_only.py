@@ -50,7 +50,7 @@ def test_every_history_ruled_out_passes():
 def test_a_history_that_can_still_be_read_fails():
     found = judged(candidate=("open", "pair", "pair"), read_after=1)
     assert found.verdict is FAIL
-    assert "1 of 3 deleted users' whole histories can be read out" in found.reason
+    assert "1 of 3 whole histories can be read out" in found.reason
     assert found.conditions[0].verdict is FAIL
 
 

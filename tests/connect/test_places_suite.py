@@ -77,7 +77,7 @@ def test_a_kind_that_breaks_a_law_is_caught(plugin, law):
 
 def test_a_settings_class_that_can_be_changed_is_caught():
     class Config:
-        column, position, delimiter = "", 0, ""
+        column, position, delimiter, item, item_position = "", 0, "", "", 0
 
     plugin = type("Loose", (Events,), {"Config": Config, "__doc__": "Loose."})
     assert [broken.law for broken in examine_place(plugin, name="loose")] == ["is_a_kind_with_settings"]

@@ -51,8 +51,8 @@ def the_next_user(self, job, source, forget):
     return Popularity.downdate(self, job, source, frozenset(user + 1 for user in forget))
 
 
-def a_row_of_the_gram_matrix_stays(self, source, rows, folder):
-    gram, inverse = Ease.subtracted(self, source, rows, folder)
+def a_row_of_the_gram_matrix_stays(self, source, before, after, folder):
+    gram, inverse = Ease.subtracted(self, source, before, after, folder)
     gram[0, 0] += 1
     return gram, inverse
 

@@ -18,7 +18,7 @@ from expunge.evidence.bundle import read_bundle
 from expunge.evidence.keys import Root, TrustRoots
 from expunge.evidence.predicate import NON_CLAIMS, RECOMPUTED, Bound, NotCovered, Recomputed
 from expunge.evidence.recompute import Recompute, sign_recompute
-from expunge.evidence.sentence import EXACT_MEANS, SELF_ISSUED, SEPARATE, sentence_of
+from expunge.evidence.sentence import EVENTS_MEAN, EXACT_MEANS, SELF_ISSUED, SEPARATE, sentence_of
 from expunge.evidence.signers.file import FileSigner
 from expunge.evidence.statement import build_statement, parse_statement
 from expunge.evidence.verify import STEPS, Expectation, Verification, verify_bundle
@@ -297,4 +297,4 @@ def test_standalone_walks_the_case_as_core_does() -> None:
     for kind, (allowed, after) in standalone.NEXT.items():
         if allowed:
             assert (allowed, after) == ({state.value for state in NEXT[kind][0]}, NEXT[kind][1].value)
-    assert standalone.EXACT_MEANS == EXACT_MEANS
+    assert (standalone.EXACT_MEANS, standalone.EVENTS_MEAN) == (EXACT_MEANS, EVENTS_MEAN)

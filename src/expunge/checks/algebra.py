@@ -12,12 +12,12 @@ from expunge.core.ladder import Algebra as Evidence
 from expunge.core.protocols import CheckJob
 from expunge.stats.rungs import coarse, unmeasured, whole
 
-_STATISTIC = "entries of the model's sums that differ from sums added up from the retained users alone"
+_STATISTIC = "entries of the model's sums that differ from sums added up from the retained histories alone"
 _ROUNDING = 1e-9  # a leverage of 1 may come out of float64 a little above
 
 
 class Algebra:
-    """The sums of the candidate against those of the retained users; they are integers, so there is no tolerance.
+    """The sums of the candidate against those of the retained histories; they are integers, so there is no tolerance.
 
     A model that is a formula of sums is the model without the users exactly when the sums are those without the users
     (Cao and Yang 2015, Towards making systems forget with machine unlearning).
@@ -31,7 +31,7 @@ class Algebra:
     Derived lists that are compared entry by entry (`probes` 0) may be the same before and after: equality is a fact there.
     """
 
-    question: str = "Is the model made of the retained users alone, to the last integer or bit?"
+    question: str = "Is the model made of the retained histories alone, to the last integer or bit?"
 
     def run(self, job: CheckJob) -> Finding:
         """One Finding. Raises CheckBroken on counts that cannot be."""
@@ -81,15 +81,15 @@ def _sums(found: Evidence) -> Condition:
     if found.wrong:
         verdict, note = (
             Verdict.FAIL,
-            f"{found.wrong} of {found.entries} {found.unit} differ from those of the retained users",
+            f"{found.wrong} of {found.entries} {found.unit} differ from those of the retained histories",
         )
     elif not (found.entries and (found.original_wrong or found.control_wrong)):
         verdict, note = (
             Verdict.UNVERIFIABLE,
-            f"the original's {found.unit} are those of the retained users, so nothing is seen",
+            f"the original's {found.unit} are those of the retained histories, so nothing is seen",
         )
     else:
-        verdict, note = Verdict.PASS, f"all {found.entries} {found.unit} are those of the retained users, {control}"
+        verdict, note = Verdict.PASS, f"all {found.entries} {found.unit} are those of the retained histories, {control}"
     return Condition(
         name="sums", verdict=verdict, estimate=float(found.wrong), limit=0.0, note=f"{note} ({found.what})"
     )

@@ -16,7 +16,7 @@ from expunge.core.protocols import Array, CheckJob
 from expunge.stats.ranking import Ints, overlap, recommended
 from expunge.stats.rungs import unmeasured, whole
 
-_STATISTIC = "largest difference of any score to a retraining on the retained users"
+_STATISTIC = "largest difference of any score to a retraining on the retained histories"
 _SAME = 1e-9  # of the largest score: rounding of float64, and what an inverse may be off before it is built anew
 _OTHER = 1e-6  # of the largest score: a thousand times more, no rounding
 
@@ -52,7 +52,7 @@ class Behaviour:
     `reference` is 0 by definition.
     """
 
-    question: str = "Are people answered as by a model retrained without the deleted users?"
+    question: str = "Are people answered as by a model retrained without what was deleted?"
 
     def run(self, job: CheckJob) -> Finding:
         """One Finding over all profiles. Raises CheckBroken on lists that are none, or of unequal shapes."""

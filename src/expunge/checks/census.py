@@ -11,7 +11,7 @@ from expunge.core.ladder import Place
 from expunge.core.protocols import CheckJob
 from expunge.stats.rungs import coarse
 
-_STATISTIC = "traces of the deleted users in declared artefacts (count)"
+_STATISTIC = "traces of what was deleted in declared artefacts (count)"
 _SCOPE = "only declared places were looked at"
 OWN = "run"  # the kind of the new model's own files
 _VOCABULARY = "the vocabulary of items is frozen"
@@ -29,10 +29,11 @@ class Census:
     the length of a history. Where only the model's own files were looked at, the reason says so. Reported, and deciding
     nothing: orphans, items that nobody else had, which stay in the frozen vocabulary as empty columns; and what a filter
     on items would drop of other users if the pipeline ran from scratch, because that is another reference than the one
-    these users are compared with.
+    these users are compared with. Where single events were deleted, traces are rows of those, and of the users' cached
+    lists; the users stay.
     """
 
-    question: str = "Is the user still anywhere else, in any place that was declared?"
+    question: str = "Is what was deleted still anywhere else, in any place that was declared?"
 
     def run(self, job: CheckJob) -> Finding:
         """One condition a place, and one for the test users. Raises CheckBroken on counts below 0."""
@@ -165,8 +166,8 @@ def _tested(census: Evidence) -> str:
 
 def _vocabulary(census: Evidence) -> str:
     if not census.orphans:
-        return f"{_VOCABULARY}, no item was only the deleted users'"
-    return f"{_VOCABULARY}, items that only the deleted users had stay in it, empty ({coarse(census.orphans)} or more)"
+        return f"{_VOCABULARY}, no item lost its last owner"
+    return f"{_VOCABULARY}, items that lost their last owner stay in it, empty ({coarse(census.orphans)} or more)"
 
 
 def _details(census: Evidence) -> Mapping[str, str]:

@@ -19,7 +19,9 @@ from expunge.stats.arrays import LARGEST, Floats, finite
 from expunge.stats.ranking import integers
 from expunge.stats.rungs import unmeasured
 
-_STATISTIC = "largest difference to the model that never had the users, over all their own items"
+_STATISTIC = (
+    "largest difference to the model that never had what was deleted, over all items of the histories as they were"
+)
 _NOISE = 1e-9  # of the scale: float64 leaves 9e-14 (measured); an inverse is built anew when its residual passes 1e-9
 _TOLD_APART = 1e3  # times the limit that the original must differ by, for each user
 
@@ -57,12 +59,13 @@ class LeftOut:
     that had (rank-one update, Sherman and Morrison 1950), otherwise from a retraining. So this compares numbers and
     needs no attack, no shadow models and no AUC, which says little about one user. The answers come from weights with
     the history folded in: a user who is unknown to the service gets popularity lists, which are the same whether or not
-    the weights still hold the history, and show nothing.
+    the weights still hold the history, and show nothing. Where only events of a history were deleted, the history as it
+    was is folded in, and the exact model is the one that had the shorter history.
     FAIL: an answer differs by more than 1e-9 of the scale, or is no number. UNVERIFIABLE: a user is not told apart, the
     original differing by no more than 1e-6 of the scale. PASS: neither, for every user. `reference` is 0 by definition.
     """
 
-    question: str = "Are the deleted users' own items answered as by the model that never had them?"
+    question: str = "Are the histories' own items answered as by the model that never had what was deleted?"
 
     def run(self, job: CheckJob) -> Finding:
         """One Finding over all users. Raises CheckBroken on shapes, on a scale that is none, and on NaN anywhere but in
@@ -72,7 +75,7 @@ class LeftOut:
             return self._finding(Verdict.INCONCLUSIVE, unmeasured(job, "left_out"))
         judged = _judge(found)
         if not judged.candidate.size:
-            return self._finding(Verdict.UNVERIFIABLE, "the deleted users have no item that could be asked")
+            return self._finding(Verdict.UNVERIFIABLE, "there is no item that could be asked")
         conditions = (_equal(judged), _told_apart(judged))
         verdict = worst(tuple(condition.verdict for condition in conditions))
         return self._finding(verdict, _reason(verdict, judged, found.reference), judged, conditions)
@@ -159,9 +162,7 @@ def _reason(verdict: Verdict, judged: _Judged, reference: str) -> str:
     if verdict is Verdict.FAIL:
         return f"{judged.beyond} users are not answered as by the exact model: the candidate {mine}, {against}"
     if verdict is Verdict.UNVERIFIABLE:
-        return (
-            f"{judged.blind} users cannot be told apart from never having been there: the candidate {mine}, {against}"
-        )
+        return f"{judged.blind} users cannot be told apart in the original and the exact model: the candidate {mine}, {against}"
     return f"the candidate {mine} at most, {against}"
 
 

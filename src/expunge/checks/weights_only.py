@@ -11,7 +11,7 @@ from expunge.core.ladder import ReadOut as Evidence
 from expunge.core.protocols import CheckJob
 from expunge.stats.rungs import unmeasured, whole
 
-_STATISTIC = "deleted users whose whole history the counts in the weights do not rule out"
+_STATISTIC = "whole histories, as they were, that the counts in the weights do not rule out"
 _WORDS = ("item", "pair", "open")
 
 
@@ -23,11 +23,12 @@ class WeightsOnly:
     FAIL: histories could be read out of the original and some still can; no count can be 0 then. UNVERIFIABLE: a history
     is `open`, every pair of its items being in some retained history, or the original's counts rule it out as well.
     PASS: every deleted user's history is ruled out, and was not in the original.
+    Where only events went, the history as it was is looked for; the shorter one is in the model, rightly.
     A history that can be read only since the deletion is a retained user's with the same items: no residue, but `open`.
     The attack is this project's (research notes, section 3.3); no published source was found.
     """
 
-    question: str = "Do the weights alone show that no deleted user's whole history is in them?"
+    question: str = "Do the weights alone show that no history of the request is in them as it was?"
 
     def run(self, job: CheckJob) -> Finding:
         """One Finding. Raises CheckBroken on other words, or counts that cannot be."""
@@ -36,7 +37,7 @@ class WeightsOnly:
             return self._finding(Verdict.INCONCLUSIVE, unmeasured(job, "weights_only"))
         _check(found)
         if not found.candidate:
-            return self._finding(Verdict.UNVERIFIABLE, "no deleted user has a history")
+            return self._finding(Verdict.UNVERIFIABLE, "there is no history to look for")
         verdict, reason = _decide(found)
         return self._finding(verdict, reason, found)
 
@@ -72,8 +73,7 @@ def _decide(found: Evidence) -> tuple[Verdict, str]:
     users, left = len(found.candidate), found.candidate.count("open")
     if _still_read(found):
         return Verdict.FAIL, (
-            f"{found.read_after} of {users} deleted users' whole histories can be read out of the model"
-            f" ({found.read_before} before)"
+            f"{found.read_after} of {users} whole histories can be read out of the model ({found.read_before} before)"
         )
     if left:
         return Verdict.UNVERIFIABLE, (

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from expunge.connect._places import is_one, opened, users_of, wanted, written
+from expunge.connect._places import Sought, opened, users_of, written
 from expunge.core.errors import DataError
 from expunge.core.places import Traces
 
 USER = ("user_id", "userId", "userID", "user", "uid")
+ITEM = ("item_id", "itemId", "movieId", "iid", "item")
 WHAT = "a table of events: CSV, TSV, .inter or parquet"
 _DELIMITERS = (",", "\t", ";", "|", "::")
 _ROW = 1 << 20  # bytes; no row may be longer
@@ -24,23 +25,29 @@ Blank = Callable[["Layout"], bool]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """How to find the users: a header's name (or one of `aliases`), or column `position` from 1 without a header."""
+    """How to find the users: a header's name (or one of `aliases`), or column `position` from 1 without a header.
+
+    `item`, `item_position`: the same of the items, which are looked for only where single events are.
+    """
 
     name: str
     aliases: tuple[str, ...] = USER
     position: int = 0
     delimiter: str = ""
+    item: str = ""
+    item_position: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Of a text table. `place` is the users' column from 0, `first` the first row as bytes, `width` its columns."""
+    """Of a text table. `place` is the users' column from 0, `item` the items' where it is needed, `width` its columns."""
 
     delimiter: str
     quoted: bool
     place: int
     width: int
     header: bool
+    item: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +64,20 @@ def is_parquet(path: Path) -> bool:
 
 def count_rows(path: Path, columns: Columns, traces: Traces) -> int:
     """Rows of the users in a text table. Raises DataError, naming the row, on a table that is none."""
-    names = wanted(traces)
+    sought = Sought(traces)
     with opened(path, WHAT) as (stream, _):
-        rows, layout = _rows(stream, path, columns)
-        return sum(is_one(row.cells[layout.place], names) for row in rows if row.cells)
+        rows, layout = _rows(stream, path, columns, items=sought.events)
+        return sum(sought.row(row.cells[layout.place], row.cells[layout.item]) for row in rows if row.cells)
 
 
 def scrub_rows(path: Path, out: Path, columns: Columns, traces: Traces, blank: Blank) -> int:
     """The table without the users' rows, all others byte for byte; where `blank(layout)`, their row stays, empty."""
-    names, gone = wanted(traces), 0
+    sought, gone = Sought(traces), 0
     with opened(path, WHAT) as (stream, _), written(out, path) as file:
-        rows, layout = _rows(stream, path, columns)
+        rows, layout = _rows(stream, path, columns, items=sought.events)
         file.write(_head(stream, layout))
         for row in rows:
-            if row.cells and is_one(row.cells[layout.place], names):
+            if row.cells and sought.row(row.cells[layout.place], row.cells[layout.item]):
                 gone += 1
                 file.write(b'""' + _ending(row.raw) if blank(layout) else b"")
             else:
@@ -79,10 +86,12 @@ def scrub_rows(path: Path, out: Path, columns: Columns, traces: Traces, blank: B
 
 
 def plant_rows(path: Path, out: Path, columns: Columns, traces: Traces, each: Sequence[int]) -> int:
-    """The table with `each[k]` more rows of made-up user k, otherwise like its last row."""
+    """The table with `each[k]` more rows of made-up user k, otherwise like its last row; where events are looked for, the
+    k-th row of all has the k-th event's item."""
     users_of(traces)
+    items = [item for _, item in traces.events]
     with opened(path, WHAT) as (stream, _), written(out, path) as file:
-        rows, layout = _rows(stream, path, columns)
+        rows, layout = _rows(stream, path, columns, items=bool(items))
         head = _head(stream, layout)
         file.write(head)
         last = _Row(head, [])
@@ -92,23 +101,33 @@ def plant_rows(path: Path, out: Path, columns: Columns, traces: Traces, each: Se
         if last.raw and not _ending(last.raw):
             file.write(ending)
         cells = last.cells or [""] * layout.width
-        for name, times in zip(traces.names, each, strict=True):
+        for k, name in enumerate(repeated(traces, each)):
             cells[layout.place] = name
-            file.write(times * (_line(cells, layout) + ending))
+            if items:
+                cells[layout.item] = items[k]
+            file.write(_line(cells, layout) + ending)
     return sum(each)
 
 
-def _rows(stream: IO[bytes], path: Path, columns: Columns) -> tuple[Iterator[_Row], Layout]:
+def repeated(traces: Traces, each: Sequence[int]) -> list[str]:
+    """The users' names, each as often as it has rows. Raises ValueError where there are other events than rows."""
+    names = [name for name, times in zip(traces.names, each, strict=True) for _ in range(times)]
+    if traces.events and len(names) != len(traces.events):
+        raise ValueError("one row an event expected")
+    return names
+
+
+def _rows(stream: IO[bytes], path: Path, columns: Columns, *, items: bool) -> tuple[Iterator[_Row], Layout]:
     """The data rows, and the layout, read off the first row. Raises ValueError and DataError."""
     start = stream.readline(_ROW + 1)
     if len(start) > _ROW or not start.strip():
         raise ValueError("no first row that could be a header")
-    layout = _layout(start.removeprefix(b"\xef\xbb\xbf"), path, columns)
+    layout = _layout(start.removeprefix(b"\xef\xbb\xbf"), path, columns, items=items)
     stream.seek(len(start) if layout.header else 0)
     return _records(stream, layout), layout
 
 
-def _layout(start: bytes, path: Path, columns: Columns) -> Layout:
+def _layout(start: bytes, path: Path, columns: Columns, *, items: bool) -> Layout:
     line = start.decode("utf-8").rstrip("\r\n")
     if "\0" in line or "\r" in line:
         raise ValueError("its first row is not text that ends with a line feed")
@@ -120,29 +139,51 @@ def _layout(start: bytes, path: Path, columns: Columns) -> Layout:
     place = _place(header, path, columns) if not columns.position else columns.position - 1
     if not 0 <= place < len(header):
         raise DataError(f"{path.name} has {len(header)} columns", expected=f"a column {columns.position}")
+    item = _item_place(header, path, columns) if items else 0
     return Layout(
         delimiter=delimiter,
         quoted=quoted[delimiter],
         place=place,
         width=len(header),
         header=not columns.position,
+        item=item,
     )
 
 
-def _place(header: Sequence[str], path: Path, columns: Columns) -> int:
-    return named_column([name.partition(":")[0] if ":" in name else name for name in header], path, columns)
+def _item_place(header: Sequence[str], path: Path, columns: Columns) -> int:
+    """Where the items are: by name under a header, by number without one. Raises DataError."""
+    if not columns.position:
+        return _place(header, path, items_of(columns), "item")
+    if not 0 < columns.item_position <= len(header):
+        raise DataError(
+            f"whose items are in which column of {path.name} is not said",
+            expected="a number from 1",
+            got=str(columns.item_position),
+            hint="say which with the option `item_position`",
+        )
+    return columns.item_position - 1
 
 
-def named_column(header: Sequence[str], path: Path, columns: Columns) -> int:
+def items_of(columns: Columns) -> Columns:
+    """How to find the items."""
+    return Columns(name=columns.item, aliases=ITEM)
+
+
+def _place(header: Sequence[str], path: Path, columns: Columns, whose: str = "user") -> int:
+    return named_column([name.partition(":")[0] if ":" in name else name for name in header], path, columns, whose)
+
+
+def named_column(header: Sequence[str], path: Path, columns: Columns, whose: str = "user") -> int:
     """Where the users are, from 0. Raises DataError on none and on several."""
     names = (columns.name,) if columns.name else columns.aliases
     found = [place for place, name in enumerate(header) if name.strip() in names]
     if len(found) != 1:
         raise DataError(
-            f"{path.name} has {len(found)} columns for the user",
+            f"{path.name} has {len(found)} columns for the {whose}",
             expected=f"one of {', '.join(names)}",
             got=ascii(", ".join(header))[1:-1][:200],
-            hint="say which with the option `column`, or `position` in a file without a header",
+            hint=f"say which with the option `{'column' if whose == 'user' else 'item'}`, or `position` in a file without "
+            "a header",
         )
     return found[0]
 

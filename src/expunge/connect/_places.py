@@ -127,8 +127,12 @@ def wanted(traces: Traces) -> frozenset[str]:
 
     Raises DataError where there is nobody to look for: a probe must not pass by asking for nothing.
     """
-    names = users_of(traces)
-    return frozenset(names) | {f"{name}.0" for name in names if name.isascii() and name.isdecimal()}
+    return frozenset().union(*map(_forms, users_of(traces)))
+
+
+def _forms(name: str) -> frozenset[str]:
+    """A name as a cell may have it."""
+    return frozenset({name, f"{name}.0"} if name.isascii() and name.isdecimal() else {name})
 
 
 def users_of(traces: Traces) -> tuple[str, ...]:
@@ -139,6 +143,28 @@ def users_of(traces: Traces) -> tuple[str, ...]:
     if len(lengths) > 1:
         raise DataError("names, slots and histories do not go together", expected="one of each a user")
     return traces.names
+
+
+class Sought:
+    """Rows to look for: all of the users', or only those with one of the events."""
+
+    def __init__(self, traces: Traces) -> None:
+        self.users = wanted(traces)
+        self.events = bool(traces.events)
+        forms = [(_forms(user), _forms(item)) for user, item in traces.events]
+        self.pairs = frozenset((user, item) for users, items in forms for user in users for item in items if user)
+        self.items = frozenset(item for users, items in forms for item in items if "" in users)
+        if any(not item.strip() for _, item in traces.events):
+            raise DataError("an event without an item to look for")
+
+    def row(self, user: str, item: str) -> bool:
+        """Does a row of this user and item go?"""
+        if not self.events:
+            return is_one(user, self.users)
+        return any(
+            text in self.items or any((name, text) in self.pairs for name in {user, user.strip()})
+            for text in {item, item.strip()}
+        )
 
 
 def is_one(value: object, names: Collection[str]) -> bool:

@@ -18,6 +18,8 @@ class Traces:
     the history as item numbers (d,) int32 ascending and integers (d,); `items`: how many items there are. `model`: digest
     of the model that was trained on them: what names it was made from it; `earlier`: those of older models that saw them
     too. `users`: how many slots there are, which a table with a row a slot has to have; 0 where that is not known.
+    `events`: where only these go and the users stay, pairs of a user's name, or "" for anybody, and an item's, as files
+    outside have them.
     """
 
     names: tuple[str, ...]
@@ -28,6 +30,7 @@ class Traces:
     model: str
     earlier: tuple[str, ...] = ()
     users: int = 0
+    events: tuple[tuple[str, str], ...] = ()
 
 
 @runtime_checkable
@@ -36,6 +39,8 @@ class PlaceKind(Protocol):
 
     `Config` is a frozen dataclass of its settings, all with defaults; the class is called with one. `scrubs`: whether it
     can write a copy without the users; other artefacts have to be rebuilt by their owner before a deletion is accepted.
+    A kind that can tell single events (`Traces.events`) from their users says so by `shortens = True`, and one that holds
+    no events at all by `holds_events = False` beside it; with any other kind declared, a request for events is refused.
     """
 
     Config: type

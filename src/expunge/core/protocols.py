@@ -7,13 +7,14 @@ Arrays are typed `Any` here because this floor knows no numpy; the docstrings gi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from expunge.core.finding import Finding, Guarantee, MembershipScores
 from expunge.core.ladder import Ladder
 from expunge.core.plan import Compute, Cost, Numerics
+from expunge.core.shortened import Shortened
 
 Array = Any
 Progress = Callable[[str, int, int], None]
@@ -117,9 +118,9 @@ class HasGradients(Protocol):
 class HasSufficientStatistics(Protocol):
     """The family is a formula of sums over records, so records can be taken out of the sums (Cao and Yang 2015)."""
 
-    def downdate(self, job: FitJob, source: Path, forget: frozenset[int]) -> FitResult:
-        """The model of the run in `source` without the slots of `forget`, which `job.absent` names too; what a fit of
-        `job` gives, integer for integer in the sums."""
+    def downdate(self, job: FitJob, source: Path, forget: frozenset[int], before: Any = None) -> FitResult:
+        """The model of the run in `source` without the slots of `forget`, which `job.absent` names too: what a fit of
+        `job` gives, integer for integer. `before`: the data `source` saw, where their rows only become shorter."""
 
 
 @runtime_checkable
@@ -138,8 +139,8 @@ class HasWarmStart(Protocol):
 class UnlearnJob:
     """What a method receives. `job` describes the original training; `forget` are the slots to remove.
 
-    `source` is the original run's folder (read only). `target` is where the new run goes. `seed` is drawn after the
-    plan was logged (VERDICTS section 4); exact methods ignore it and use the original seed.
+    `source` is the original run's folder (read only), `target` where the new run goes. `seed` is drawn after the plan was
+    logged (VERDICTS section 4); exact methods use the original seed. `shortened`: where events go and not slots.
     """
 
     adapter: Any
@@ -149,13 +150,21 @@ class UnlearnJob:
     forget: frozenset[int]
     seed: str
     params: Mapping[str, str] = field(default_factory=dict)
+    shortened: Shortened | None = None
+
+    @property
+    def wanted(self) -> FitJob:
+        """The training whose result an exact method has to give: in `target`, on what is retained."""
+        if self.shortened is None:
+            return replace(self.job, folder=self.target, absent=self.job.absent | self.forget)
+        return replace(self.job, folder=self.target, data=self.shortened.data, leaves=self.shortened.leaves)
 
 
 @runtime_checkable
 class Unlearner(Protocol):
     """One unlearning method. `aims_at` is what its card states; only checks grant it.
 
-    `needs` is a capability protocol; `Config` a frozen dataclass of its parameters, all with defaults.
+    `needs` is a capability protocol; `Config` a frozen dataclass with defaults; `shortens = True`: also where events go.
     """
 
     aims_at: Guarantee

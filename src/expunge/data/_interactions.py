@@ -173,6 +173,10 @@ class Interactions:
         """What a family has to know of the data to build a model."""
         return {"items": len(self.items)}
 
+    def with_users(self, train: Histories, test: Histories) -> Interactions:
+        """The same data set with other histories."""
+        return replace(self, train=train, test=test)
+
     def aligned(self, ids: Sequence[str | None], blocks: Sequence[str]) -> Interactions:
         """Training users in slot order; a slot whose id is None is an empty row, whatever the source still holds."""
         rows = rows_in_source(self.train.slot_of, ids, "user")

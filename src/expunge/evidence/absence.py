@@ -17,7 +17,7 @@ from expunge.evidence.merkle import EMPTY_ROOT, InclusionProof, ProofError, Tree
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbour:
-    """A leaf (hex) beside the gap, and the proof that it stands where it stands."""
+    """A leaf (hex), beside a gap for one, and the proof that it stands where it stands."""
 
     leaf: str
     proof: InclusionProof
@@ -33,12 +33,16 @@ class AbsenceProof:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeletionProof:
-    """The very leaf that was ingested is absent from what was retained. `kind` is `id` or `content`."""
+    """The very leaf that was ingested is absent from what was retained. `kind` is `id` or `content`.
+
+    `became`: the content leaf that is retained in its stead, where a history became shorter and its user stayed.
+    """
 
     kind: str
     leaf: str
     ingested: InclusionProof
     absent: AbsenceProof
+    became: Neighbour | None = None
 
 
 class SortedTree:
@@ -116,6 +120,8 @@ def verify_deletion(proof: DeletionProof, *, ingested: tuple[str, int], retained
     """`ingested` and `retained` are (root, number of leaves). Raises ProofError unless both halves hold."""
     _verify_place(proof.ingested, proof.leaf, *ingested)
     verify_absence(proof.absent, proof.leaf, *retained)
+    if proof.became is not None:
+        _verify_place(proof.became.proof, proof.became.leaf, *retained)
 
 
 def _verify_place(proof: InclusionProof, leaf: str, root: str, size: int) -> None:

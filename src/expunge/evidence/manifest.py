@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Literal
@@ -200,6 +200,21 @@ def prove_deletion(
     return _deletion(ingested, retained, "id", id_leaf), _deletion(ingested, retained, "content", content_leaf, nth)
 
 
+def prove_replacement(ingested: RecordManifest, retained: RecordManifest, slot: int) -> DeletionProof:
+    """For a history that became shorter: its content leaf was ingested and is not retained, another one is in its stead.
+
+    Raises EvidenceError when the old one is still there, InputError when the slot is not in both or kept its leaf.
+    """
+    if slot not in ingested.leaves or slot not in retained.leaves:
+        raise InputError(f"slot {slot} is not in both manifests")
+    old, new = ingested.leaves[slot][1], retained.leaves[slot][1]
+    if old == new or ingested.leaves[slot][0] != retained.leaves[slot][0]:
+        raise InputError(f"slot {slot} did not change its content and keep its id")
+    gone = _deletion(ingested, retained, "content", old, _rank(ingested, slot, old))
+    place = retained.tree("content").prove_inclusion(new, _rank(retained, slot, new))
+    return replace(gone, became=Neighbour(leaf=new, proof=place))
+
+
 def _rank(manifest: RecordManifest, slot: int, content_leaf: str) -> int:
     """How many earlier slots hold the same content, so that each of them is proven at a place of its own."""
     if manifest.tree("content").count(content_leaf) == 1:
@@ -252,6 +267,7 @@ __all__ = [
     "check_opening",
     "leaves_of",
     "prove_deletion",
+    "prove_replacement",
     "verify_absence",
     "verify_deletion",
 ]

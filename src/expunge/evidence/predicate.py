@@ -15,6 +15,7 @@ from expunge.core.finding import Finding, Guarantee, Verdict
 from expunge.core.plan import Numerics
 from expunge.core.policy import Decision
 from expunge.core.refs import DataRef, check_digest
+from expunge.core.request import Unit
 from expunge.evidence.commitment import is_commitment
 
 VERSION = "0.1"
@@ -55,6 +56,17 @@ class Models:
     family: str
     before: str
     after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erased:
+    """What was deleted. `records` went whole; of an `interaction`, a `window` or an `item` the users stayed, and
+    `histories` became shorter. `count`: interactions or items; None of records, which the data counts, and of a time
+    window, where it would say how much somebody had in it."""
+
+    unit: Unit = "records"
+    count: int | None = None
+    histories: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +178,7 @@ class Predicate:
     non_claims: tuple[str, ...] = field(default=NON_CLAIMS)
     sentence: str = ""
     version: str = VERSION
+    erased: Erased = field(default_factory=Erased)
 
     def __post_init__(self) -> None:
         problems = self._digest_problems() + self._claim_problems() + self._count_problems()
@@ -213,13 +226,22 @@ class Predicate:
             problems.append(f"version: {self.version!r} is not {VERSION}")
         if self.attempts < 1 or self.plan.index < 0 or self.log.size <= self.plan.index:
             problems.append("attempts, plan.index and log.size do not fit together")
-        if self.data_after.present >= self.data_before.present or self.data_after.slots < self.data_before.slots:
-            problems.append("data_after: nothing was taken out")
+        if self.data_after.slots < self.data_before.slots or not self._taken_out():
+            problems.append("data_after: nothing was taken out, or not what `erased` says")
         if self.models.before == self.models.after and not self._already_without():
             problems.append("models: the model after is the model before, and no finding shows that it may be")
         if self.issued_at >= self.expires_at:
             problems.append("expires_at: not after issued_at")
         return problems
+
+    def _taken_out(self) -> bool:
+        """Records are fewer; or all are there under the same ids, and contents are others."""
+        before, after, erased = self.data_before, self.data_after, self.erased
+        if erased.unit == "records":
+            return after.present < before.present and erased == Erased()
+        same = (after.present, after.root) == (before.present, before.root)
+        counted = (erased.count is None) if erased.unit == "window" else (erased.count or 0) > 0
+        return same and after.content_root != before.content_root and erased.histories > 0 and counted
 
     def _already_without(self) -> bool:
         """Was the model before found to be what the recipe makes of the retained records, as the one after is?"""

@@ -16,6 +16,10 @@ EXACT_MEANS = (
     "EXACT means: equal to this recipe run with the record's slot empty; recipe and hyper-parameters were chosen with "
     "the data present; the request is assumed not to depend on the published model's outputs."
 )
+EVENTS_MEAN = (
+    "EXACT means: equal to this recipe run on histories without these events; recipe and hyper-parameters were chosen "
+    "with them present; the request is assumed not to depend on the published model's outputs."
+)
 UNCHANGED = (
     "The weights did not have to change: the file in service before is already what the recipe makes of that data."
 )
@@ -46,8 +50,27 @@ def custody_line(predicate: Predicate, signers: Sequence[str]) -> str:
 
 
 def _records(predicate: Predicate) -> str:
+    """What the data does not contain. Of events also who remains: deleting them is not deleting a user."""
+    erased = predicate.erased
+    if erased.unit == "interaction":
+        what = "the one interaction" if erased.count == 1 else f"the {erased.count} interactions"
+        return f"{what} of the request, whose {_users(erased.histories)} with everything else"
+    if erased.unit == "window":
+        return (
+            f"what {'a user' if erased.histories == 1 else f'{erased.histories} users'} had in the time window of the "
+            f"request, whose {_users(erased.histories)} with everything else"
+        )
+    if erased.unit == "item":
+        what = "the one item" if erased.count == 1 else f"the {erased.count} items"
+        return (
+            f"{what} of the request in any history; {erased.histories} histories became shorter, and their users remain"
+        )
     count = predicate.data_before.present - predicate.data_after.present
     return "the record" if count == 1 else f"the {count} records"
+
+
+def _users(histories: int) -> str:
+    return "user remains" if histories == 1 else f"{histories} users remain"
 
 
 def _exact(predicate: Predicate, by: str | None) -> str:
@@ -61,7 +84,8 @@ def _exact(predicate: Predicate, by: str | None) -> str:
         claim = f"The file {file} was recomputed by {by} from data that does not contain {records}."
     if predicate.models.before == file:
         claim = f"{claim} {UNCHANGED}"
-    return f"{claim} {EXACT_MEANS} {_outputs(predicate)}"
+    means = EXACT_MEANS if predicate.erased.unit == "records" else EVENTS_MEAN
+    return f"{claim} {means} {_outputs(predicate)}"
 
 
 def _outputs(predicate: Predicate) -> str:

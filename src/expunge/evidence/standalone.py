@@ -50,13 +50,14 @@ NEXT = {
     "incident.opened": (set(), ""),
     "request.refused": (set(), ""),
 }
-EXACT_MEANS = (
-    "EXACT means: equal to this recipe run with the record's slot empty; recipe and hyper-parameters were chosen with "
-    "the data present; the request is assumed not to depend on the published model's outputs."
-)
+MEANS = "EXACT means: equal to this recipe run {}; recipe and hyper-parameters were chosen with {} present; the request is "
+MEANS += "assumed not to depend on the published model's outputs."
+EXACT_MEANS = MEANS.format("with the record's slot empty", "the data")
+EVENTS_MEAN = MEANS.format("on histories without these events", "them")
 UNCHANGED = (
     "The weights did not have to change: the file in service before is already what the recipe makes of that data."
 )
+RECORDS = {"unit": "records", "count": None, "histories": 0}  # a statement that says nothing else is about records
 BAD_INPUT = (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, OSError)
 BAD_ZIP = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error)
 
@@ -227,7 +228,7 @@ def check_deletion(proof: dict[str, Any], before: tuple[str, int], after: tuple[
     need((size if right is None else right["proof"]["index"]) == place + 1, "no neighbours")
     need(size or tree_root == hashlib.sha256(b"").digest(), "an empty manifest has another root")
     need((left is None or left["leaf"] < leaf) and (right is None or leaf < right["leaf"]), "not between neighbours")
-    for side in (left, right):
+    for side in (left, right, proof.get("became")):
         if side is not None:
             inner = side["proof"]
             need(inner["size"] == size, "a proof for a manifest of another size")
@@ -272,10 +273,25 @@ def data_of(payload: Any) -> Any:
     return {key: (payload.get("data") or {}).get(key) for key in ("root", "content_root", "slots", "present")}
 
 
+def what_went(p: dict[str, Any]) -> str:
+    """What the data does not contain, and who remains; the same words as evidence/sentence.py."""
+    erased, gone = p.get("erased", RECORDS), p["data_before"]["present"] - p["data_after"]["present"]
+    unit, count, users = erased["unit"], erased["count"], erased["histories"]
+    remain = f"whose {'user remains' if users == 1 else f'{users} users remain'} with everything else"
+    if unit == "interaction":
+        return f"the {'one interaction' if count == 1 else f'{count} interactions'} of the request, {remain}"
+    if unit == "window":
+        who = "a user" if users == 1 else f"{users} users"
+        return f"what {who} had in the time window of the request, {remain}"
+    if unit == "item":
+        what = "the one item" if count == 1 else f"the {count} items"
+        return f"{what} of the request in any history; {users} histories became shorter, and their users remain"
+    return "the record" if gone == 1 else f"the {gone} records"
+
+
 def sentence(p: dict[str, Any]) -> str:
     """The sentence the guarantee and basis earn; the same words as evidence/sentence.py."""
-    file, gone = p["models"]["after"], p["data_before"]["present"] - p["data_after"]["present"]
-    records = "the record" if gone == 1 else f"the {gone} records"
+    file, records, unit = p["models"]["after"], what_went(p), p.get("erased", RECORDS)["unit"]
     rows = sorted(p["findings"], key=lambda item: item["check"])
     checks = "Checks: " + ", ".join(f"{item['check']} {item['verdict']}" for item in rows) + "."
     by = p["recomputed"] and p["recomputed"]["name"]
@@ -285,7 +301,7 @@ def sentence(p: dict[str, Any]) -> str:
         if by:
             claim = f"The file {file} was recomputed by {by} from data that does not contain {records}."
         claim = f"{claim} {UNCHANGED}" if p["models"]["before"] == file else claim
-        return f"{claim} {EXACT_MEANS} {checks}"
+        return f"{claim} {EXACT_MEANS if unit == 'records' else EVENTS_MEAN} {checks}"
     if p["guarantee"] == "CERTIFIED":
         who = f"recomputed by {by}" if by else "as logged by the owner"
         return (
@@ -397,6 +413,9 @@ class Verifier:
     def absent(self) -> str:
         before, after, proofs = self.p["data_before"], self.p["data_after"], exact(self.files, "absence.json")
         gone = before["present"] - after["present"]
+        if self.p.get("erased", RECORDS)["unit"] != "records":
+            return self.shortened(before, after, proofs)
+        need(not any(proof.get("became") for proof in proofs), "a record was replaced instead of taken out")
         ids = {proof["leaf"] for proof in proofs if proof["kind"] == "id"}
         need(gone > 0 and len(ids) == gone and len(proofs) == 2 * gone, "not every record is proven absent")
         contents = {(proof["leaf"], proof["ingested"]["index"]) for proof in proofs if proof["kind"] == "content"}
@@ -405,6 +424,20 @@ class Verifier:
             root = "root" if proof["kind"] == "id" else "content_root"
             check_deletion(proof, (before[root], before["present"]), (after[root], after["present"]))
         return f"{gone} record(s)"
+
+    def shortened(self, before: dict[str, Any], after: dict[str, Any], proofs: list[dict[str, Any]]) -> str:
+        need(
+            all(before[key] == after[key] for key in ("root", "present", "slots")), "somebody was taken out, not events"
+        )
+        old = {(proof["leaf"], proof["ingested"]["index"]) for proof in proofs}
+        new = {(proof["became"]["leaf"], proof["became"]["proof"]["index"]) for proof in proofs if proof.get("became")}
+        count = self.p["erased"]["histories"]
+        need(count > 0 and count == len(proofs) == len(old) == len(new), "not every history is proven shorter")
+        for proof in proofs:
+            need(proof["kind"] == "content", "a proof of another kind")
+            sizes = (before["content_root"], before["present"]), (after["content_root"], after["present"])
+            check_deletion(proof, *sizes)
+        return f"{count} shorter histories, of which nobody's id went"
 
     def said(self) -> str:
         need(sentence(self.p) == self.p["sentence"], "the sentence is not the generated one")

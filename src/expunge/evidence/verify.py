@@ -66,13 +66,15 @@ CLOCK_SKEW = timedelta(minutes=10)
 class Expectation:
     """What you hold yourself. `consistency` is a proof from the log's owner when the bundle brings none for your receipt.
 
-    `model` is the tensor root of the file at hand; `opening` and `records` come from the receipt given at intake.
+    `model` is the tensor root of the file at hand; `opening`, `records` and `remains` (of histories that become shorter,
+    what is left) come from the receipt given at intake.
     """
 
     model: str | None = None
     opening: Opening | None = None
     records: tuple[RecordOpening, ...] = ()
     consistency: ConsistencyProof | None = None
+    remains: tuple[RecordOpening, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,7 +256,8 @@ def _absent(run: _Run) -> str:
     predicate = steps.have(run.statement).predicate
     index = steps.check_ingested(steps.have(run.extract), predicate)
     count = steps.check_absence(steps.have(run.bundle).absence(), predicate)
-    return f"{count} record(s), against the root logged at index {index}"
+    what = "record(s)" if predicate.erased.unit == "records" else "shorter histories, nobody's id gone"
+    return f"{count} {what}, against the root logged at index {index}"
 
 
 def _judged(run: _Run) -> str:
@@ -308,8 +311,8 @@ def _yours(run: _Run) -> str:
     expect = run.expect
     if expect.model is None and expect.opening is None and not expect.records:
         raise _Skip("you named no request, record or model")
-    absent = {proof.leaf for proof in steps.have(run.bundle).absence()}
-    steps.check_expected(steps.have(run.statement).predicate, expect.model, expect.opening, expect.records, absent)
+    proofs, predicate = steps.have(run.bundle).absence(), steps.have(run.statement).predicate
+    steps.check_expected(predicate, expect.model, expect.opening, expect.records, proofs, expect.remains)
     return "as expected"
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, TypeVar
 
 from expunge.core.case import Case, State
-from expunge.core.codec import canonical, decode, digest_of, encode, sha256_hex
+from expunge.core.codec import Json, canonical, decode, digest_of, encode, sha256_hex
 from expunge.core.errors import EvidenceError, InputError, OutOfOrder
 from expunge.core.finding import Guarantee
 from expunge.core.plan import Plan
 from expunge.core.policy import Demand, Policy
 from expunge.core.refs import DataRef
+from expunge.core.request import EventSelector
 from expunge.core.selftest import SelftestReport, Subject
 from expunge.evidence.absence import DeletionProof, root_bytes, verify_deletion
 from expunge.evidence.bundle import PROVE_THEMSELVES, SELFTEST, Bundle, LogExtract
@@ -218,8 +219,11 @@ def check_absence(proofs: Sequence[DeletionProof], predicate: Predicate) -> int:
     Contents may repeat, so two records may have one content leaf; but each then stands at its own place among those
     that were ingested. One proof shown twice is one record.
     """
+    if predicate.erased.unit != "records":
+        return _check_shortened(proofs, predicate)
     before, after = predicate.data_before, predicate.data_after
     gone = before.present - after.present
+    require("records that were replaced", 0, sum(proof.became is not None for proof in proofs))
     ids = [proof for proof in proofs if proof.kind == "id"]
     contents = [proof for proof in proofs if proof.kind == "content"]
     require("number of id proofs", gone, len({proof.leaf for proof in ids}))
@@ -232,6 +236,24 @@ def check_absence(proofs: Sequence[DeletionProof], predicate: Predicate) -> int:
             proof, ingested=(before.content_root, before.present), retained=(after.content_root, after.present)
         )
     return gone
+
+
+def _check_shortened(proofs: Sequence[DeletionProof], predicate: Predicate) -> int:
+    """Events went: every history that is said to be shorter has another content leaf, at a place of its own, and the ids
+    are all there: nobody was taken out along the way."""
+    before, after, count = predicate.data_before, predicate.data_after, predicate.erased.histories
+    for what in ("root", "present", "slots"):
+        require(f"ids of the retained data ({what})", getattr(before, what), getattr(after, what))
+    new = {(proof.became.leaf, proof.became.proof.index) for proof in proofs if proof.became is not None}
+    require("number of shorter histories", count, len(proofs))
+    require("number of old contents", count, len({(proof.leaf, proof.ingested.index) for proof in proofs}))
+    require("number of new contents", count, len(new))
+    for proof in proofs:
+        require("kind of a proof", "content", proof.kind)
+        verify_deletion(
+            proof, ingested=(before.content_root, before.present), retained=(after.content_root, after.present)
+        )
+    return count
 
 
 def check_policy(policy: Policy, predicate: Predicate, plan: Plan) -> None:
@@ -349,14 +371,41 @@ def check_expected(
     model: str | None,
     opening: Opening | None,
     records: Sequence[RecordOpening],
-    absent: Collection[str],
+    proofs: Sequence[DeletionProof],
+    remains: Sequence[RecordOpening] = (),
 ) -> None:
-    """The certificate is of this model, this request and these records."""
+    """The certificate is of this model, this request and these records; `remains` are openings of what is left of them."""
+    absent = {proof.leaf for proof in proofs}
     if model is not None:
         require("model at hand", root_bytes(predicate.models.after).hex(), root_bytes(model).hex())
     if opening is not None:
-        check_opening(predicate.case.request, opening)
+        require("what was asked for", _unit_of(check_opening(predicate.case.request, opening)), predicate.erased.unit)
     for record in records:
         check_record(record)
-        if record.id_leaf not in absent or record.content_leaf not in absent:
+        whole = predicate.erased.unit == "records"
+        if (whole and record.id_leaf not in absent) or record.content_leaf not in absent:
             raise EvidenceError("one of your records is not among those proven absent", got=f"slot {record.slot}")
+    _check_remains(proofs, records, remains)
+
+
+def _unit_of(plain: Json) -> object:
+    """What an opened request asks to delete. One from before there were events asks for records."""
+    if not isinstance(plain, Mapping) or plain.get("events") is None:
+        return "records"
+    return decode(EventSelector, plain["events"], what="opened request").unit
+
+
+def _check_remains(
+    proofs: Sequence[DeletionProof], records: Sequence[RecordOpening], remains: Sequence[RecordOpening]
+) -> None:
+    """The history that is left is the one that the requester was told of, and stands in the old one's stead."""
+    became = {proof.leaf: proof.became.leaf for proof in proofs if proof.became is not None}
+    old = {record.slot: record.content_leaf for record in records}
+    for left in remains:
+        check_record(left)
+        if became.get(old.get(left.slot, "")) != left.content_leaf:
+            raise EvidenceError(
+                "what is left of one of your records is not what your receipt says",
+                got=f"slot {left.slot}",
+                hint="ask for a new receipt if another deletion came in between; otherwise too much or too little went",
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from expunge.core.finding import Guarantee
 from expunge.core.protocols import FitResult, HasSufficientStatistics, UnlearnJob
@@ -13,6 +13,7 @@ class Downdate:
 
     What it does: for a linear recommender G - X_f'X_f in integers, and P by Woodbury's identity; for counters the counts
     minus the records', and the lists that can have changed. The same sums as a training without the records, bit for bit.
+    Where only events go, the old rows are taken off and the shorter ones put on.
     Source: summation form of unlearning (Cao and Yang 2015, section III); rank-k update (Woodbury 1950).
     Aims at: EXACT. Needs: sums over records (HasSufficientStatistics); reads the forgotten records.
     Cost: O(n d + n^2) a user with d of n items, where training is O(n^3). Fails when: the records are no longer in the
@@ -23,6 +24,7 @@ class Downdate:
 
     aims_at = Guarantee.EXACT
     needs = HasSufficientStatistics
+    shortens = True
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Config:
@@ -38,6 +40,6 @@ class Downdate:
 
     def unlearn(self, job: UnlearnJob) -> FitResult:
         """The sums without the records, in a new folder."""
-        new = replace(job.job, folder=job.target, absent=job.job.absent | job.forget)
-        result: FitResult = job.adapter.downdate(new, job.source, job.forget)
+        before = () if job.shortened is None else (job.job.data,)
+        result: FitResult = job.adapter.downdate(job.wanted, job.source, job.forget, *before)
         return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from expunge.core.errors import IntegrityError
 from expunge.core.finding import Guarantee
@@ -26,6 +26,7 @@ class Replay:
     """
 
     aims_at = Guarantee.EXACT
+    shortens = True
     needs = HasTranscript
 
     @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,6 @@ class Replay:
         return steps / total
 
     def unlearn(self, job: UnlearnJob) -> FitResult:
-        """Replay with the forgotten slots added to the tombstones."""
-        target = replace(job.job, folder=job.target, absent=job.job.absent | job.forget)
-        result: FitResult = job.adapter.replay(target, job.source, job.forget)
+        """Replay with the forgotten slots added to the tombstones, or read as they are to be: before, none was read at all."""
+        result: FitResult = job.adapter.replay(job.wanted, job.source, job.forget)
         return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from expunge.core.finding import Guarantee
 from expunge.core.protocols import FitResult, ModelAdapter, UnlearnJob
@@ -21,6 +21,7 @@ class Retrain:
 
     aims_at = Guarantee.EXACT
     needs = ModelAdapter
+    shortens = True
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Config:
@@ -36,5 +37,5 @@ class Retrain:
 
     def unlearn(self, job: UnlearnJob) -> FitResult:
         """Fit the retained slots from scratch."""
-        result: FitResult = job.adapter.fit(replace(job.job, folder=job.target, absent=job.job.absent | job.forget))
+        result: FitResult = job.adapter.fit(job.wanted)
         return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from expunge.core.errors import IntegrityError
 from expunge.core.finding import Guarantee
@@ -25,6 +25,7 @@ class Sisa:
     """
 
     aims_at = Guarantee.EXACT
+    shortens = True
     needs = HasShards
 
     @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,5 @@ class Sisa:
 
     def unlearn(self, job: UnlearnJob) -> FitResult:
         """Replay inside the affected shards."""
-        target = replace(job.job, folder=job.target, absent=job.job.absent | job.forget)
-        result: FitResult = job.adapter.replay(target, job.source, job.forget)
+        result: FitResult = job.adapter.replay(job.wanted, job.source, job.forget)
         return result

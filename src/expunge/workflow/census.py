@@ -15,6 +15,7 @@ import numpy as np
 
 from expunge.core.ladder import Census, Place
 from expunge.core.protocols import HasSufficientStatistics
+from expunge.workflow.histories import without
 from expunge.workflow.places import CLEANED, PLANTED, probe_all, scratch, traces_of
 
 if TYPE_CHECKING:
@@ -31,10 +32,10 @@ _LABEL = re.compile(r"[A-Za-z0-9 :._-]{0,90}\Z")
 def census_of(workspace: Workspace, resolution: Resolution, executed: Executed) -> Census:
     """Every declared place, the new model's own files, the vocabulary and the test users."""
     own = _own_files(workspace, resolution, executed)
-    places = probe_all(workspace, executed.folder, traces_of(workspace, resolution.slots))
+    places = probe_all(workspace, executed.folder, traces_of(workspace, resolution.slots, resolution.cut))
     orphans, cascade = _vocabulary(workspace, resolution)
     test = set(workspace.data.test.ids)
-    copies = len(resolution.test_copies) + sum(name in test for name in resolution.ids)
+    copies = len(resolution.test_copies) + (0 if resolution.cut else sum(name in test for name in resolution.ids))
     return Census(places=(own, *places), orphans=orphans, cascade=cascade, test_users=copies)
 
 
@@ -105,7 +106,8 @@ def _vocabulary(workspace: Workspace, resolution: Resolution) -> tuple[int, tupl
     """Items that only these users had, and what a filter on items would drop in a pipeline run from scratch."""
     train = workspace.data.train
     before = np.bincount(train.indices, minlength=len(train.items))
-    after = np.bincount(train.without(resolution.slots).indices, minlength=len(train.items))
+    left = without(workspace, resolution.cut).train if resolution.cut else train.without(resolution.slots)
+    after = np.bincount(left.indices, minlength=len(train.items))
     least = int(workspace.config.data.options.get("min_item_events", 1))
     fallen = (before >= least) & (after < least) & (after > 0)
     return int(((before > 0) & (after == 0)).sum()), (int(fallen.sum()), int(after[fallen].sum()))

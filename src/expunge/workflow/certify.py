@@ -20,13 +20,14 @@ from expunge.evidence.durable import storage_errors, write_file
 from expunge.evidence.envelope import payload_of, sign_envelope
 from expunge.evidence.keys import custody_of
 from expunge.evidence.log_entry import Entry
-from expunge.evidence.manifest import prove_deletion
+from expunge.evidence.manifest import prove_deletion, prove_replacement
 from expunge.evidence.merkle import ConsistencyProof, InclusionProof
 from expunge.evidence.note import open_checkpoint
 from expunge.evidence.predicate import (
     AS_LOGGED,
     BankRef,
     CaseRef,
+    Erased,
     LegalBasis,
     LogRef,
     MethodRef,
@@ -38,6 +39,7 @@ from expunge.evidence.predicate import (
 from expunge.evidence.preregistered import check_preregistered
 from expunge.evidence.statement import build_statement, parse_statement, statement_digest
 from expunge.training.checkpoint import weights_identity
+from expunge.workflow.histories import content_leaves, digests_after
 from expunge.workflow.intake import destroy_cleartext, received_index, resolve
 from expunge.workflow.policy import policy_digest
 from expunge.workflow.purge import NOT_COVERED, Accepted, Purge
@@ -130,6 +132,7 @@ def check_ready(workspace: Workspace, case: OpenCase, accepted: Accepted) -> Non
         ("split", logged["request.resolved"]["split"], accepted.split),
         ("records", resolution.slots, accepted.slots),
         ("split of the records", resolution.commitment, accepted.split),
+        ("events", resolution.cut, accepted.cut),
     ):
         if expected != found:
             raise EvidenceError(
@@ -139,7 +142,7 @@ def check_ready(workspace: Workspace, case: OpenCase, accepted: Accepted) -> Non
             )
     check_preregistered(plan, decode(tuple[Finding, ...], loads(findings_bytes), what="findings.json"))
     _ingested(workspace, workspace.book.data_ref(workspace.config.data.source, accepted.original.absent))
-    _absence(workspace, accepted)
+    _absence(workspace, accepted, _contents_after(workspace, accepted))
     _selftest(workspace, _plan_index(workspace, case, plan))
 
 
@@ -213,7 +216,8 @@ def _predicate(
         case=CaseRef(handle=case.handle, request=received.payload["request"]),
         basis=LegalBasis(ground=request.basis, regime=request.regime, received=request.received, due=request.due),
         models=Models(family=workspace.recipe.family, before=accepted.original.digest, after=accepted.record.digest),
-        data_before=workspace.book.data_ref(source, accepted.original.absent),
+        erased=_erased(accepted),
+        data_before=workspace.book.data_ref(source, accepted.original.absent, accepted.before),
         data_after=workspace.book.data_ref(source, accepted.record.absent),
         method=MethodRef(
             name=plan.method, origin=plan.method_origin, aims_at=plan.aims_at, params=digest_of(dict(plan.params))
@@ -263,11 +267,26 @@ def _bank(workspace: Workspace) -> BankRef | None:
     return BankRef(n=banks[-1].n, q=inclusion, destroy_by=day, digest=banks[-1].digest)
 
 
-def _absence(workspace: Workspace, accepted: Accepted) -> list[Any]:
-    """Per record: its id leaf and its content leaf were ingested and are not retained."""
-    before = workspace.book.manifest(accepted.original.absent)
-    after = workspace.book.manifest(accepted.record.absent)
-    return [proof for slot in accepted.slots for proof in prove_deletion(before, after, slot)]
+def _absence(workspace: Workspace, accepted: Accepted, after: Mapping[int, str] | None = None) -> list[Any]:
+    """Per record: its id leaf and its content leaf were ingested and are not retained. Per history that became shorter: its
+    content leaf is another one. `after`: content leaves of the slot book as it will be, before it is written."""
+    ingested = workspace.book.manifest(accepted.original.absent, accepted.before)
+    retained = workspace.book.manifest(accepted.record.absent, after)
+    if accepted.cut is not None:
+        return [prove_replacement(ingested, retained, slot) for slot in accepted.slots]
+    return [proof for slot in accepted.slots for proof in prove_deletion(ingested, retained, slot)]
+
+
+def _contents_after(workspace: Workspace, accepted: Accepted) -> dict[int, str]:
+    if accepted.cut is None:
+        return {}
+    return content_leaves(workspace, digests_after(workspace, accepted.cut))
+
+
+def _erased(accepted: Accepted) -> Erased:
+    if accepted.cut is None:
+        return Erased()
+    return Erased(unit=accepted.cut.unit, count=accepted.cut.count, histories=len(accepted.slots))
 
 
 def write_recompute_package(workspace: Workspace, case: OpenCase, accepted: Accepted) -> None:
@@ -287,5 +306,6 @@ def write_recompute_package(workspace: Workspace, case: OpenCase, accepted: Acce
         "blocks": list(workspace.book.blocks),
         "key": workspace.key("data").hex(),
         "items": None if workspace.vocabulary is None else list(workspace.vocabulary),
+        "cuts": workspace.book.cuts.to_json(),
     }
     write_file(case.folder / "recompute.json", canonical(package), mode=0o600)

@@ -56,7 +56,7 @@ def execute(workspace: Workspace, case: OpenCase, resolution: Resolution, plan: 
         digest=result.digest,
         run=str(job.target.relative_to(workspace.root)),
         seed=job.seed,
-        absent=tuple(sorted(frozenset(served.absent) | job.forget)),
+        absent=tuple(sorted(job.wanted.absent)),
         recipe=workspace.recipe.digest,
         numerics=workspace.numerics,
         seconds=result.seconds if plan.method == LAST else served.seconds,

@@ -14,9 +14,10 @@ from expunge.core.case import State as CaseState
 from expunge.core.codec import canonical, decode, encode, loads
 from expunge.core.errors import InputError, InputProblems
 from expunge.core.refs import ForgetSplit
-from expunge.core.request import DeletionRequest, Selector
+from expunge.core.request import DeletionRequest, EventSelector, Selector, Unit
 from expunge.evidence.commitment import KeyFile, commit, keyed, open_commitment
 from expunge.evidence.durable import destroy_file, write_file
+from expunge.workflow.histories import Cut, check_supported, cut_of, digests_after, named_pairs
 from expunge.workflow.linkage import log_links
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Resolution:
     `test_copies` are rows of the test split with the same content: nothing is trained on them, so they hold no case.
 
     `commitment` is the keyed commitment to the split; `subjects` are the records' keyed handles under which attempts are
-    counted, so that a re-filed or overlapping request starts no new count.
+    counted, so that a re-filed or overlapping request starts no new count. `cut`: where events go and the slots stay.
     """
 
     slots: tuple[int, ...]
@@ -72,10 +73,22 @@ class Resolution:
     commitment: str
     subjects: tuple[str, ...]
     test_copies: tuple[int, ...] = ()
+    cut: Cut | None = None
+
+    @property
+    def unit(self) -> Unit:
+        """What is deleted."""
+        return "records" if self.cut is None else self.cut.unit
 
 
 def receive(
-    workspace: Workspace, *, ids: Sequence[str] = (), block: str | None = None, subject: str = "", basis: str = ""
+    workspace: Workspace,
+    *,
+    ids: Sequence[str] = (),
+    block: str | None = None,
+    events: EventSelector | None = None,
+    subject: str = "",
+    basis: str = "",
 ) -> OpenCase:
     """Check a request completely, log its commitment, and write the receipt. A bad request logs nothing."""
     selectors = tuple(
@@ -91,8 +104,11 @@ def receive(
         selectors=selectors,
         models=("served",),
         due=received + timedelta(days=ANSWER_DAYS),
+        events=events,
         **({"basis": basis} if basis else {}),
     )
+    if request.events is not None:
+        check_supported(workspace, request.events)
     select(workspace, request)
     workspace.served()
     handle = "case-" + keyed(workspace.secret("case"), request.id.encode()).hex()[:16]
@@ -112,22 +128,46 @@ def received_index(workspace: Workspace, case: OpenCase) -> int:
 
 
 def write_receipt(workspace: Workspace, case: OpenCase) -> None:
-    """Checkpoint, inclusion proof and openings for the requester; written again when a crash lost it."""
+    """Checkpoint, inclusion proof and openings for the requester; written again when a crash lost it.
+
+    Of a history that becomes shorter also the opening of what is left, so that its user can work out both. Whoever asks
+    for an item gets nobody's history.
+    """
     request, index = case.request(), received_index(workspace, case)
     checkpoint = workspace.log.checkpoint()
-    slots = select(workspace, request)
     receipt = {
         "case": case.handle,
         "checkpoint": checkpoint,
         "inclusion": encode(workspace.log.prove_inclusion(index)),
         "opening": encode(open_commitment(case.key(), request)),
-        "records": [encode(workspace.book.opening(slot)) for slot in slots],
+        **_openings(workspace, request),
     }
     write_file(case.receipt, canonical(receipt), mode=0o600)
 
 
+def stale_receipt(workspace: Workspace, case: OpenCase) -> bool:
+    """Does it open a history that another deletion has changed since?"""
+    receipt, now = loads(case.receipt.read_bytes(), what="receipt"), _openings(workspace, case.request())
+    return any(receipt.get(name, []) != found for name, found in now.items())
+
+
+def _openings(workspace: Workspace, request: DeletionRequest) -> dict[str, Any]:
+    """Of the records that the requester may open, and of what is left of histories that become shorter."""
+    book = workspace.book
+    if request.events is None:
+        return {"records": [encode(book.opening(slot)) for slot in select(workspace, request)], "remains": []}
+    cut = cut_of(workspace, request.events)
+    left = {} if cut.unit == "item" else digests_after(workspace, cut)
+    return {
+        "records": [encode(book.opening(slot)) for slot in left],
+        "remains": [encode(book.opening_as(slot, digest)) for slot, digest in left.items()],
+    }
+
+
 def select(workspace: Workspace, request: DeletionRequest) -> list[int]:
-    """Slots a request names. Unknown, repeated and already deleted records are refused together."""
+    """Slots a request names, or whose events it names. Unknown, repeated and already deleted ones are refused together."""
+    if request.events is not None:
+        return list(cut_of(workspace, request.events).slots)
     slots: list[int] = []
     for selector in request.selectors:
         if selector.kind == "id":
@@ -192,6 +232,9 @@ def fold(workspace: Workspace, case: OpenCase) -> Case:
 def resolve(workspace: Workspace, case: OpenCase) -> Resolution:
     """Exact slots, their split of the data, and copies of the same content elsewhere. Logs nothing."""
     request = case.request()
+    if request.events is not None:
+        check_supported(workspace, request.events)  # once more: places may have been declared since
+        return _resolve_events(workspace, case, cut_of(workspace, request.events))
     slots = select(workspace, request)
     book = workspace.book
     ids = tuple(str(book.ids[slot]) for slot in slots)
@@ -216,6 +259,35 @@ def resolve(workspace: Workspace, case: OpenCase) -> Resolution:
     )
 
 
+def _resolve_events(workspace: Workspace, case: OpenCase, cut: Cut) -> Resolution:
+    """The same for events. Other people's histories hold the deleted item rightly until they are cut with it, so only a
+    user's own events are looked for elsewhere."""
+    book, slots, mine = workspace.book, list(cut.slots), cut.unit != "item"
+    named = [[str(book.ids[slot]), item] for slot, item in named_pairs(workspace, cut)]
+    blocks = {workspace.data.train.blocks[slot] for slot in slots}
+    reference = book.data_ref(workspace.config.data.source)
+    return Resolution(
+        slots=cut.slots,
+        ids=tuple(str(book.ids[slot]) for slot in slots),
+        block=next(iter(blocks)) if len(blocks) == 1 else None,
+        copies=tuple(_copies(workspace, slots)) if mine else (),
+        commitment=commit(case.key(), {"unit": cut.unit, "events": named, "data": encode(reference)}),
+        subjects=_handles(workspace, case, cut),
+        test_copies=tuple(_test_copies(workspace, slots)) if mine else (),
+        cut=cut,
+    )
+
+
+def _handles(workspace: Workspace, case: OpenCase, cut: Cut) -> tuple[str, ...]:
+    """One handle an event; of a time window filled up to a power of two, because their number is the length of a part of
+    somebody's history."""
+    secret = workspace.secret("subject")
+    names = [f"{slot}|{column}" for slot, column in cut.events]
+    more = 2 ** (len(names) - 1).bit_length() - len(names) if cut.unit == "window" else 0
+    names += [f"{case.handle}|{number}" for number in range(more)]
+    return tuple(sorted(keyed(secret, name.encode()).hex()[:24] for name in names))
+
+
 def _copies(workspace: Workspace, slots: list[int]) -> list[int]:
     """Present slots outside the request with the very same content, whatever their id or label."""
     train, mine = workspace.data.train, frozenset(slots)
@@ -237,6 +309,7 @@ def _test_copies(workspace: Workspace, slots: list[int]) -> list[int]:
 def log_resolution(workspace: Workspace, case: OpenCase, resolution: Resolution) -> Any:
     """Search near-duplicates, and log what the request was resolved to: commitments and counts."""
     payload = {
+        "unit": resolution.unit,
         "split": resolution.commitment,
         "forget": len(resolution.slots),
         "copies_outside_request": len(resolution.copies),

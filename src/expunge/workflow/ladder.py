@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,13 +18,15 @@ from numpy.typing import NDArray
 
 from expunge.core.errors import DataError
 from expunge.core.ladder import Algebra, Behaviour, Downstream, Ladder, LeftOut, Ranking, ReadOut
-from expunge.core.protocols import HasSufficientStatistics
+from expunge.core.protocols import FitJob, HasSufficientStatistics
 from expunge.stats.ranking_quality import quantile_segments
 from expunge.training.checkpoint import load_tensors
 from expunge.training.closed_form.compared import Compared
 from expunge.training.closed_form.readout import reach, refutes
+from expunge.training.closed_form.recommender import no_rows
 from expunge.workflow.answers import KS, Answers, answers, metrics, rows_of, said_of
 from expunge.workflow.census import census_of
+from expunge.workflow.histories import shortened
 from expunge.workflow.places import scratch
 
 if TYPE_CHECKING:
@@ -57,20 +60,36 @@ def climb(workspace: Workspace, resolution: Resolution, executed: Executed, seed
 
 
 class _Rungs:
-    """Candidate and original, and a retraining on the retained users (`reference`) where one is made."""
+    """Candidate and original, and a retraining on what is retained (`reference`) where one is made.
+
+    `before` is the data that the original saw and `data` what is retained; `gone` are the rows of the request's slots as
+    they were, `left` as they are to be (empty where users go).
+    """
 
     def __init__(self, workspace: Workspace, resolution: Resolution, executed: Executed, seed: int) -> None:
-        self.workspace, self.adapter, self.data, self.seed = workspace, workspace.adapter, workspace.data, seed
+        self.workspace, self.adapter, self.seed = workspace, workspace.adapter, seed
+        self.before, self.data, self.leaves = workspace.data, workspace.data, workspace.book.leaves()
         self.slots, self.folder = list(resolution.slots), executed.folder
         self.files = {
             "candidate": executed.result.model,
             "original": workspace.root / workspace.served().run / "model.safetensors",
         }
-        self.absent = frozenset(executed.record.absent) | frozenset(self.slots)
-        self.gone = rows_of(self.adapter, self.data.train)[self.slots]
+        self.absent = frozenset(workspace.served().absent)
+        if resolution.cut is None:
+            self.absent |= frozenset(self.slots)
+        else:
+            left = shortened(workspace, resolution.cut)
+            self.data, self.leaves = left.data, left.leaves
+        self.gone = rows_of(self.adapter, self.before.train)[self.slots]
+        self.left = rows_of(self.adapter, self.data.train)[self.slots] if resolution.cut else no_rows(self.gone)
         self.models: dict[str, Any] = {}
         self.why_not = ""
         self.unable: dict[str, str] = {}
+
+    def _job(self, folder: Path) -> FitJob:
+        """The training on what is retained, worked out here and not taken from the candidate."""
+        job = self.workspace.fit_job(folder, absent=self.absent)
+        return replace(job, data=self.data, leaves=self.leaves)
 
     def exact(self) -> NDArray[np.float64] | None:
         """(E,) what the model without the users says of their own items."""
@@ -140,7 +159,7 @@ class _Rungs:
 class _Summed(_Rungs):
     """A family with sums: they are added up again from the retained users, and the rest follows from them."""
 
-    reference = "the original without the users, in closed form"
+    reference = "the original without what was deleted, in closed form"
 
     def __init__(self, workspace: Workspace, resolution: Resolution, executed: Executed, seed: int) -> None:
         super().__init__(workspace, resolution, executed, seed)
@@ -148,7 +167,7 @@ class _Summed(_Rungs):
         self.foreign = self.adapter.foreign(self.files["candidate"])
         with ThreadPoolExecutor(2) as loader:  # beside the sums: both are large, and arithmetic on arrays needs no lock
             loading = {name: loader.submit(self.adapter.load, file) for name, file in self.files.items()}
-            self.retained = self.adapter.rows(workspace.fit_job(executed.folder, absent=self.absent))
+            self.retained = self.adapter.rows(self._job(executed.folder))
             self.sums = self.adapter.sums_of(self.retained)
             self.models = {name: found.result() for name, found in loading.items()}
         workspace.progress("rungs", 1, 2)
@@ -182,8 +201,8 @@ class _Summed(_Rungs):
     def _seen_of_another(self) -> int:
         """Entries of the candidate that differ from sums without the user who stays and weighs most: is anybody seen?"""
         weights = np.asarray(abs(self.retained).sum(1)).ravel()
-        job = self.workspace.fit_job(self.folder, absent=self.absent | {int(weights.argmax())})
-        rows, generator = self.adapter.rows(job), np.random.Generator(np.random.Philox(self.seed))
+        rows = self.adapter.rows(replace(self._job(self.folder), absent=self.absent | {int(weights.argmax())}))
+        generator = np.random.Generator(np.random.Philox(self.seed))
         found: Compared = self.adapter.compared(self.models["candidate"], rows, self.adapter.sums_of(rows), generator)
         return found.wrong
 
@@ -195,7 +214,7 @@ class _Summed(_Rungs):
     def read_out(self) -> ReadOut | None:
         """V2, from the counts in the files; V1 ties the inverse that is served to them."""
         counts = {name: self.adapter.pair_counts(self.models[name]) for name in ("candidate", "original")}
-        histories = [self.data.train.row(slot)[0] for slot in self.slots]
+        histories = [self.before.train.row(slot)[0] for slot in self.slots]
         if counts["candidate"] is None or counts["original"] is None or any(len(found) == 0 for found in histories):
             self.unable["weights_only"] = NO_PAIRS
             return None
@@ -205,7 +224,7 @@ class _Summed(_Rungs):
             original=tuple(_ruled_out(counts["original"], found) for found in histories),
             read_before=len(open_book),
             read_after=sum(_readable(counts["candidate"], found) for found in open_book),
-            reach=reach(counts["original"], self.data.train, self._some()),
+            reach=reach(counts["original"], self.before.train, self._some()),
         )
 
     def _some(self) -> list[int]:
@@ -217,7 +236,9 @@ class _Summed(_Rungs):
 
     @cached_property
     def _left_out(self) -> tuple[NDArray[np.float64], float | None]:
-        found: tuple[NDArray[np.float64], float | None] = self.adapter.left_out(self.models["original"], self.gone)
+        found: tuple[NDArray[np.float64], float | None] = self.adapter.left_out(
+            self.models["original"], self.gone, self.left
+        )
         return found
 
     def exact(self) -> NDArray[np.float64]:
@@ -232,7 +253,7 @@ class _Summed(_Rungs):
     def downstream(self) -> Downstream:
         """V5: a restored original, with the deletion done again from the list of tombstones, has the retained sums."""
         mine = self.adapter.sums_in(self.models["candidate"])
-        again = self.adapter.replays(self.models["original"], self.gone, mine)
+        again = self.adapter.replays(self.models["original"], self.gone, self.left, mine)
         return Downstream(stale=(), expiring=(), replayed=bool(again))
 
 
@@ -243,7 +264,7 @@ class _Trained(_Rungs):
     rungs unclimbed.
     """
 
-    reference = "a retraining without the users, from the same seed"
+    reference = "a retraining without what was deleted, from the same seed"
 
     def __init__(self, workspace: Workspace, resolution: Resolution, executed: Executed, seed: int) -> None:
         super().__init__(workspace, resolution, executed, seed)
@@ -256,8 +277,8 @@ class _Trained(_Rungs):
             self.unable["algebra"] = self.why_not
             return
         with scratch(workspace) as folder:
-            job = workspace.fit_job(folder / "run", absent=self.absent, seed=executed.record.seed)
-            again = self.adapter.fit(replace(job, keep_checkpoints=False))
+            job = replace(self._job(folder / "run"), seed=executed.record.seed, keep_checkpoints=False)
+            again = self.adapter.fit(job)
             self.models["reference"] = self.adapter.load(again.model)
             self.tensors["reference"] = load_tensors(again.model)[0]
 

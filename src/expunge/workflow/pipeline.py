@@ -24,6 +24,7 @@ from expunge.core.policy import Decision
 from expunge.evidence.durable import write_file
 from expunge.workflow.certify import Certificate, certify, check_ready, close_case
 from expunge.workflow.execute import Executed, discard_run, execute, seed_after
+from expunge.workflow.histories import same_content_stays
 from expunge.workflow.intake import (
     OpenCase,
     Resolution,
@@ -32,6 +33,7 @@ from expunge.workflow.intake import (
     fold,
     log_resolution,
     resolve,
+    stale_receipt,
     write_receipt,
 )
 from expunge.workflow.planner import LAST, Candidate, candidates, make_plan
@@ -97,7 +99,7 @@ def handle(workspace: Workspace, case: OpenCase, methods: Sequence[str] = ()) ->
 
 def _resolved(workspace: Workspace, case: OpenCase) -> Resolution:
     """Step 2, logged once; what a crash at intake or in a candidate left half done is completed or closed."""
-    if not case.receipt.exists():
+    if not case.receipt.exists() or stale_receipt(workspace, case):
         write_receipt(workspace, case)
     _close_interrupted(workspace, case)
     resolution = resolve(workspace, case)
@@ -107,6 +109,7 @@ def _resolved(workspace: Workspace, case: OpenCase) -> Resolution:
             workspace.log.append("candidate.failed", {"reason": "interrupted"}, case=case.handle)
         log_resolution(workspace, case, resolution)
     _hold_copies(workspace, case, resolution)
+    _hold_same_content(workspace, case, resolution)
     _hold_silent(workspace, case, resolution)
     return resolution
 
@@ -150,6 +153,8 @@ def keep_accepted(
         steps_total=executed.result.steps,
         record=executed.record,
         original=workspace.served(),
+        cut=resolution.cut,
+        contents=tuple((slot, workspace.book.leaf(slot)[1]) for slot in resolution.slots) if resolution.cut else (),
     )
     write_file(case.private / "accepted.json", canonical(encode(accepted)), mode=0o600)
 
@@ -190,6 +195,17 @@ def _hold_copies(workspace: Workspace, case: OpenCase, resolution: Resolution) -
         f"{len(resolution.copies)} other records hold the same content, so deleting these would delete nothing",
         got=", ".join(names),
         hint="find out whose they are; file a request that names them all, or refuse this one",
+    )
+
+
+def _hold_same_content(workspace: Workspace, case: OpenCase, resolution: Resolution) -> None:
+    """Short histories are alike by chance. Where somebody else's is the very same, nothing could be proven."""
+    if resolution.cut is None or not same_content_stays(workspace, resolution.cut):
+        return
+    workspace.log.append("request.held", {"reason": "the same content stays"}, case=case.handle)
+    raise Held(
+        "somebody else has, or is left with, the very same history, so its absence could not be shown",
+        hint="find out whose it is; file a request that names both users, or delete one history after the other",
     )
 
 

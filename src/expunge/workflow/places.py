@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from expunge.evidence.durable import storage_errors, write_file
 
 if TYPE_CHECKING:
     from expunge.workflow.config import PlaceTable
+    from expunge.workflow.histories import Cut
     from expunge.workflow.workspace import Workspace
 
 CLEANED = "places"  # folder of a run
@@ -84,7 +86,9 @@ def _probed(workspace: Workspace, table: PlaceTable, folder: Path, traces: Trace
     try:
         kind = kind_of(table)
         _own_inode(path)
-        before, control = kind.count(path, traces), _control(workspace, kind, path)
+        if not _concerned(kind, traces):
+            return _no_events(workspace, table, kind, path)
+        before, control = kind.count(path, traces), _control(workspace, kind, path, traces)
         after, action = before, "left as it is: rebuild it without the users"
         if kind.scrubs:
             after = _cleaned(kind, path, folder, traces, probed)
@@ -93,6 +97,18 @@ def _probed(workspace: Workspace, table: PlaceTable, folder: Path, traces: Trace
         reason = error.message if isinstance(error, ExpungeError) else type(error).__name__
         return Place(kind=table.kind, name=table.name, before=0, after=0, planted=(0, PLANTED), unread=reason)
     return Place(kind=table.kind, name=table.name, before=before, after=after, planted=control, action=action)
+
+
+def _concerned(kind: PlaceKind, traces: Traces) -> bool:
+    """Can an artefact of this kind hold what is looked for? A map of ids holds no event."""
+    return not traces.events or bool(getattr(kind, "holds_events", True))
+
+
+def _no_events(workspace: Workspace, table: PlaceTable, kind: PlaceKind, path: Path) -> Place:
+    """It is read all the same, and has to be one in which users are found."""
+    control = _control(workspace, kind, path, None)
+    action = "holds no events; its users stay"
+    return Place(kind=table.kind, name=table.name, before=0, after=0, planted=control, action=action)
 
 
 def _own_inode(path: Path) -> None:
@@ -136,6 +152,8 @@ def put_in_place(workspace: Workspace, run: Path, traces: Traces) -> int:
     moved: set[str] = set()
     for table in workspace.config.places:
         path, kind = workspace.root / table.path, kind_of(table)
+        if not _concerned(kind, traces):
+            continue
         name = str(path.resolve())
         if kind.scrubs and name not in before:
             raise EvidenceError(
@@ -152,7 +170,8 @@ def put_in_place(workspace: Workspace, run: Path, traces: Traces) -> int:
             moved.add(name)
         if kind.count(path, traces):
             raise EvidenceError(
-                f"place {table.name!r} holds the users again", hint="clean or rebuild it, then run the case again"
+                f"place {table.name!r} holds the {'events' if traces.events else 'users'} again",
+                hint="clean or rebuild it, then run the case again",
             )
     shutil.rmtree(folder, ignore_errors=True)
     return len(moved)
@@ -187,10 +206,11 @@ def _digest(path: Path) -> str:
 # ------------------------------------------------------------------------------------------------------------- controls
 
 
-def _control(workspace: Workspace, kind: PlaceKind, path: Path) -> tuple[int, int]:
-    """(found, planted) of made-up users in a copy that is thrown away. They must not be there before."""
+def _control(workspace: Workspace, kind: PlaceKind, path: Path, wanted: Traces | None) -> tuple[int, int]:
+    """(found, planted) of made-up users in a copy that is thrown away; of made-up events, where such are `wanted`. They
+    must not be there before."""
     made_up = next(
-        (found for found in strangers(workspace) if not kind.count(path, found)),
+        (found for found in map(partial(_alike, wanted), strangers(workspace)) if not kind.count(path, found)),
         None,
     )
     if made_up is None:
@@ -199,6 +219,16 @@ def _control(workspace: Workspace, kind: PlaceKind, path: Path) -> tuple[int, in
         out = folder / path.name
         planted = kind.plant(path, out, made_up)
         return kind.count(out, made_up), planted
+
+
+def _alike(wanted: Traces | None, made_up: Traces) -> Traces:
+    """The made-up users, or one event of each: with an item that somebody's event has, or that anybody's may have."""
+    if wanted is None or not wanted.events:
+        return made_up
+    if not wanted.events[0][0]:
+        return replace(made_up, events=tuple(("", name) for name in made_up.names))
+    items = [item for _, item in wanted.events]
+    return replace(made_up, events=tuple((name, items[k % len(items)]) for k, name in enumerate(made_up.names)))
 
 
 def strangers(workspace: Workspace) -> Iterator[Traces]:
@@ -225,8 +255,8 @@ def outside(name: str) -> str:
     return name.partition("/")[2] or name
 
 
-def traces_of(workspace: Workspace, slots: tuple[int, ...]) -> Traces:
-    """What the users in these slots would leave behind outside."""
+def traces_of(workspace: Workspace, slots: tuple[int, ...], cut: Cut | None = None) -> Traces:
+    """What the users in these slots would leave behind outside; or only these events of theirs."""
     rows = [workspace.data.train.row(slot) for slot in slots]
     served = workspace.served().digest
     models = [str(entry.payload["model"]) for entry in workspace.log.entries() if entry.kind in _MODELS]
@@ -239,7 +269,16 @@ def traces_of(workspace: Workspace, slots: tuple[int, ...]) -> Traces:
         model=served,
         earlier=tuple(dict.fromkeys(model for model in models if model != served)),
         users=len(workspace.book.ids),
+        events=() if cut is None else _outside_events(workspace, cut),
     )
+
+
+def _outside_events(workspace: Workspace, cut: Cut) -> tuple[tuple[str, str], ...]:
+    """Pairs of user and item, or, of an item that goes, the item whoever had it."""
+    items = workspace.data.items
+    if cut.unit == "item":
+        return tuple(("", outside(items[column])) for column in cut.items)
+    return tuple((outside(str(workspace.book.ids[slot])), outside(items[column])) for slot, column in cut.events)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from expunge.core.errors import InputError
 from expunge.core.finding import Guarantee
 from expunge.core.plan import CheckSpec, Cost, Plan
 from expunge.core.protocols import UnlearnJob
+from expunge.workflow.histories import shortened
 from expunge.workflow.places import declared_digest
 from expunge.workflow.policy import policy_digest
 
@@ -79,6 +80,8 @@ def _refused(workspace: Workspace, resolution: Resolution, method: Any, built_in
         return f"family {workspace.recipe.family} lacks the capability {method.needs.__name__}"
     if _cap(method, built_in).name not in workspace.policy.guarantees:
         return f"the policy does not grant {_cap(method, built_in).name}"
+    if resolution.cut is not None and not getattr(method, "shortens", False):
+        return "this method can only empty whole slots, and the request is for events"
     refused: str | None = method.refuses(unlearn_job(workspace, resolution))
     return refused
 
@@ -94,6 +97,7 @@ def unlearn_job(workspace: Workspace, resolution: Resolution, *, target: str = "
         target=workspace.root / "store" / "runs" / target if target else source,
         forget=frozenset(resolution.slots),
         seed=seed or record.seed,
+        shortened=None if resolution.cut is None else shortened(workspace, resolution.cut),
     )
 
 

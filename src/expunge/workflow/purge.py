@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 from expunge.core.case import State as CaseState
 from expunge.core.codec import canonical, digest_of, encode, loads
-from expunge.core.errors import EvidenceError
+from expunge.core.errors import EvidenceError, InputError
+from expunge.core.request import DeletionRequest
 from expunge.evidence.durable import destroy_file, write_file
 from expunge.farm.index import DESTROY, RETIRE, Index
 from expunge.workflow.derived import ANSWERS, PACKAGES, RUNS, SKETCHES, UNFINISHED, derived_from
+from expunge.workflow.histories import Cut, cut_of, digests_after, named_pairs
 from expunge.workflow.intake import all_cases, destroy_cleartext, fold, select
 from expunge.workflow.places import put_in_place, traces_of
+from expunge.workflow.slots import SlotBook
 from expunge.workflow.state import ModelRecord
 from expunge.workflow.train import bank_folder, logged_transcript, read_bank, save_bank_slots, seed_digest
 
@@ -28,7 +31,8 @@ if TYPE_CHECKING:
 class Accepted:
     """Private: an accepted candidate on its way to a certificate, kept so that a crash in between loses nothing.
 
-    `attempt` names the plan and findings files.
+    `attempt` names the plan and findings files. `cut`: where events go and the slots stay; `contents` are then the content
+    leaves of the histories as they were, by slot.
     """
 
     slots: tuple[int, ...]
@@ -41,6 +45,13 @@ class Accepted:
     steps_total: int
     record: ModelRecord
     original: ModelRecord
+    cut: Cut | None = None
+    contents: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def before(self) -> dict[int, str]:
+        """Content leaves that were others before, by slot."""
+        return dict(self.contents)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +70,11 @@ def purge(workspace: Workspace, case: OpenCase, accepted: Accepted) -> Purge:
     to run again after a crash: what is already gone is skipped, and what was found at first still counts.
     """
     _release(workspace, case, accepted)
-    _close_other_cases(workspace, case, accepted.slots)
+    _close_other_cases(workspace, case, accepted)
     derived = _inventory(workspace, case, accepted)
     _clean_places(workspace, accepted)
     _destroy_other_runs(workspace, accepted.record)
-    erased = workspace.book.erased(accepted.slots)
-    erased.save(workspace.slots_file)
+    _blank(workspace, accepted).save(workspace.slots_file)
     workspace.reread()
     _destroy_leftovers(workspace, derived)
     banks = _blank_banks(workspace, accepted.slots)
@@ -78,17 +88,37 @@ def purge(workspace: Workspace, case: OpenCase, accepted: Accepted) -> Purge:
         "answers": kinds.get(ANSWERS, 0),
         "sketches": kinds.get(SKETCHES, 0),
         "packages": kinds.get(PACKAGES, 0),
-        "records": len(accepted.slots),
+        "records": 0 if accepted.cut else len(accepted.slots),
+        "histories": len(accepted.slots) if accepted.cut else 0,
     }
     after = workspace.book.data_ref(workspace.config.data.source, accepted.record.absent)
     workspace.log.append("data.purged", {"data": encode(after), "banks": banks, **counts}, case=case.handle)
-    return Purge(purged=_purged(counts), retiring=_retiring(workspace, derived), not_covered=(_SOURCE,))
+    return Purge(purged=_purged(counts), retiring=_retiring(workspace, derived), not_covered=_not_reached(accepted))
 
 
 def _clean_places(workspace: Workspace, accepted: Accepted) -> None:
     """While the records are still known: what lies outside is swapped, and looked at once more."""
-    if workspace.config.places and all(workspace.book.ids[slot] is not None for slot in accepted.slots):
-        put_in_place(workspace, workspace.root / accepted.record.run, traces_of(workspace, accepted.slots))
+    if workspace.config.places and not _blanked(workspace, accepted):
+        traces = traces_of(workspace, accepted.slots, accepted.cut)
+        put_in_place(workspace, workspace.root / accepted.record.run, traces)
+
+
+def _blanked(workspace: Workspace, accepted: Accepted) -> bool:
+    """Is the slot book already without the records, or the events?"""
+    if accepted.cut is None:
+        return any(workspace.book.ids[slot] is None for slot in accepted.slots)
+    return any(workspace.book.leaf(slot)[1] != leaf for slot, leaf in accepted.contents)
+
+
+def _blank(workspace: Workspace, accepted: Accepted) -> SlotBook:
+    """The slot book without the records; or with the shorter histories, and tombstones of their events."""
+    if accepted.cut is None:
+        return workspace.book.erased(accepted.slots)
+    if _blanked(workspace, accepted):
+        return workspace.book
+    items = [workspace.data.items[column] for column in accepted.cut.items]
+    digests = digests_after(workspace, accepted.cut)
+    return workspace.book.shortened(digests, named_pairs(workspace, accepted.cut), items)
 
 
 def _inventory(workspace: Workspace, case: OpenCase, accepted: Accepted) -> Index:
@@ -138,17 +168,39 @@ def released_by(workspace: Workspace, case: OpenCase) -> bool:
     return any(entry.kind == "model.released" for entry in workspace.log.case(case.handle))
 
 
-def _close_other_cases(workspace: Workspace, case: OpenCase, slots: tuple[int, ...]) -> None:
+def _close_other_cases(workspace: Workspace, case: OpenCase, accepted: Accepted) -> None:
     """Other cases about these records: their cleartext names what is now erased, so it goes, and open ones are answered."""
-    gone = frozenset(slots)
+    if _blanked(workspace, accepted):
+        return  # after a crash: it was done before the book was written
     for other in all_cases(workspace):
         if other.handle == case.handle or not (other.private / "request.json").exists():
             continue
-        if gone.isdisjoint(select(workspace, other.request())):
+        left = _left_of(workspace, other.request(), accepted)
+        if left is None:
             continue
         if fold(workspace, other).state in (CaseState.RECEIVED, CaseState.RESOLVED, CaseState.DECIDED):
-            workspace.log.append("request.refused", {"reason": "already deleted"}, case=other.handle)
+            workspace.log.append("request.refused", {"reason": left or "already deleted"}, case=other.handle)
         destroy_cleartext(other)
+
+
+def _left_of(workspace: Workspace, other: DeletionRequest, accepted: Accepted) -> str | None:
+    """Of another request that ends with this deletion, what it leaves to be asked for again: "" for nothing. None: it goes on.
+
+    A whole user is not answered by the deletion of some events, nor an item by that of one of its users. Interactions are
+    named one by one, so where some are gone the request cannot be carried out as it stands.
+    """
+    gone, cut = frozenset(accepted.slots), accepted.cut
+    if other.events is None:
+        return "" if cut is None and not gone.isdisjoint(select(workspace, other)) else None
+    try:
+        events = cut_of(workspace, other.events).events
+    except InputError:
+        return None  # it will be answered when it is run
+    taken = frozenset(cut.events) if cut is not None else frozenset(event for event in events if event[0] in gone)
+    hit = [event in taken for event in events]
+    if all(hit):
+        return ""
+    return "partly deleted: the rest has to be asked for again" if any(hit) and other.unit == "interaction" else None
 
 
 def _destroy_other_runs(workspace: Workspace, released: ModelRecord) -> None:
@@ -206,6 +258,9 @@ def _purged(counts: Mapping[str, int]) -> tuple[str, ...]:
         "among them",
         f"ids and content digests of {_many(counts['records'], 'record')} in the slot book",
     ]
+    if counts["histories"]:
+        kept = "the content digest of a history" if counts["histories"] == 1 else "content digests of histories"
+        lines[1] = f"{kept} as it was, in the slot book; keyed tombstones of what went stay there"
     if counts["sketches"]:
         lines.append(f"answers about the records in {counts['sketches']} score sketches of the bank")
     if counts["unfinished_banks"]:
@@ -238,4 +293,11 @@ NOT_COVERED = {
     "released_copies": "copies of the original model that were released or exported: not covered",
     "derived_models": "models derived from the original (distilled, fine-tuned, merged): not covered",
 }
+
+
+def _not_reached(accepted: Accepted) -> tuple[str, ...]:
+    return (_SOURCE, _COLUMN) if accepted.cut and accepted.cut.items else (_SOURCE,)
+
+
+_COLUMN = "the item's id in the private vocabulary, which is frozen: its column stays, empty"
 _SOURCE = "the data source outside the workspace: not covered; the owner has to remove the records there"

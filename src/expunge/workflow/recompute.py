@@ -29,6 +29,7 @@ from expunge.evidence.statement import Statement, parse_statement
 from expunge.farm.member import adapter_for
 from expunge.farm.opened import open_data
 from expunge.training.recipe import AnyRecipe, parse_any_recipe
+from expunge.workflow.cuts import Cuts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,7 @@ class Recomputed:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
     """recompute.json: ids and blocks by slot (None and "" where erased), and `key`, the data key in hex; `items` is a
-    recommender's frozen vocabulary, None for any other model.
+    recommender's frozen vocabulary, None for any other model; `cuts` are keyed tombstones of deleted events.
 
     With the key the second holder computes the roots that the certificate names from records they hold themselves.
     They have the retained data anyway; whoever has a deleted record too can find its leaves with the key, so the
@@ -60,6 +61,7 @@ class Package:
     blocks: tuple[str, ...]
     key: str
     items: tuple[str, ...] | None = None
+    cuts: Mapping[str, Any] | None = None
 
 
 def recompute(
@@ -128,6 +130,8 @@ def _retained(package: Package, data: str | None, after: DataRef) -> Any:
     options = {**package.options, **({"path": str(Path(data).resolve())} if data else {})}
     opened = open_data({"source": package.source, "options": options}, package.items)
     records = opened.aligned(package.ids, package.blocks)
+    if package.cuts:
+        records = _cuts(package.cuts).applied(records, _data_key(package))
     mine = _data_ref(package, records)
     for field in ("slots", "present", "root", "content_root"):
         expected, got = getattr(after, field), getattr(mine, field)
@@ -148,6 +152,13 @@ def _data_ref(package: Package, records: Any) -> DataRef:
         root=manifest.root,
         content_root=manifest.content_root,
     )
+
+
+def _cuts(plain: Mapping[str, Any]) -> Cuts:
+    try:
+        return Cuts.from_json(plain)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError("the recompute package has no list of cut events") from error
 
 
 def _data_key(package: Package) -> bytes:

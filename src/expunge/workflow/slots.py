@@ -1,13 +1,14 @@
 """The slot book: which record sits in which slot, privately, and the keyed leaves of all of them.
 
 A slot is a position at ingestion and is never reused. After a deletion the slot's id and content digest are gone from
-the book; its leaves stay, because later proofs need their neighbours, and say nothing without the manifest key.
+the book; its leaves stay, because later proofs need their neighbours, and say nothing without the manifest key. A history
+that shrinks keeps its slot and id, gets a new content digest and leaf, and what went is remembered by keyed tombstones.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from expunge.core.refs import DataRef
 from expunge.evidence.durable import storage_errors, write_file
 from expunge.evidence.manifest import RecordManifest, RecordOpening, leaves_of
 from expunge.training.batches import Leaves
+from expunge.workflow.cuts import Cuts
 
 _RESTORE = "restore store/slots.json; nothing was run"
 _LEAF = re.compile(r"[0-9a-f]{64}\Z")
+_WITH_CUTS = 2  # a version of its own: who does not know of cuts would bring the events back
 
 
 class SlotBook:
@@ -33,8 +36,10 @@ class SlotBook:
         blocks: Sequence[str],
         leaves: Sequence[tuple[str, str]],
         key: bytes,
+        cuts: Cuts | None = None,
     ) -> None:
         self.ids, self.digests, self.blocks, self._leaves, self._key = ids, digests, blocks, leaves, key
+        self.cuts = cuts or Cuts()
 
     @classmethod
     def ingest(cls, train: Any, key: bytes) -> SlotBook:
@@ -52,11 +57,12 @@ class SlotBook:
             plain = loads(raw, what="store/slots.json")
             rows = plain["rows"]
             ids, digests, blocks, first, second = (list(column) for column in zip(*rows, strict=True))
+            cuts = Cuts.from_json(plain["cuts"]) if plain.get("v") == _WITH_CUTS else None
         except (InputError, KeyError, TypeError, ValueError) as error:
             raise IntegrityError("store/slots.json is not a slot book", hint=_RESTORE) from error
-        if plain.get("v") != 1:
+        if plain.get("v") not in (1, _WITH_CUTS):
             raise IntegrityError("store/slots.json is of another version", expected="1", got=str(plain.get("v"))[:20])
-        book = cls(ids, digests, blocks, list(zip(first, second, strict=True)), key)
+        book = cls(ids, digests, blocks, list(zip(first, second, strict=True)), key, cuts)
         book._check()
         return book
 
@@ -91,7 +97,8 @@ class SlotBook:
             [name, digest, block, *pair]
             for name, digest, block, pair in zip(self.ids, self.digests, self.blocks, self._leaves, strict=True)
         ]
-        write_file(path, canonical({"v": 1, "rows": rows}), mode=0o600)
+        plain = {"v": _WITH_CUTS, "rows": rows, "cuts": self.cuts.to_json()} if self.cuts else {"v": 1, "rows": rows}
+        write_file(path, canonical(plain), mode=0o600)
 
     def save_ids(self, path: Path) -> None:
         """What a bank's workers need to put the source into slot order, 0600."""
@@ -144,8 +151,16 @@ class SlotBook:
         return found
 
     def align(self, dataset: Any) -> Any:
-        """A data set with its training records in slot order; erased ones blank."""
-        return dataset.aligned(self.ids, self.blocks)
+        """A data set with its training records in slot order; erased ones blank, cut events gone."""
+        return self.cuts.applied(dataset.aligned(self.ids, self.blocks), self._key)
+
+    def was_cut(self, slot: int, item: str) -> bool:
+        """Was this event deleted, by itself or with its item?"""
+        return self.cuts.has(self._key, slot, item)
+
+    def item_was_cut(self, item: str) -> bool:
+        """Was this item deleted?"""
+        return self.cuts.has_item(self._key, item)
 
     def leaves(self) -> Leaves:
         """What the training loop needs for transcripts and receipts."""
@@ -162,14 +177,22 @@ class SlotBook:
         """Slots whose record was erased."""
         return frozenset(slot for slot, name in enumerate(self.ids) if name is None)
 
-    def manifest(self, absent: Collection[int] | None = None) -> RecordManifest:
-        """Leaves of every slot but these (the erased ones if not given); also for a state before an erasure."""
-        gone = self.tombstones if absent is None else frozenset(absent)
-        return RecordManifest({slot: pair for slot, pair in enumerate(self._leaves) if slot not in gone})
+    def manifest(
+        self, absent: Collection[int] | None = None, contents: Mapping[int, str] | None = None
+    ) -> RecordManifest:
+        """Leaves of every slot but these (the erased ones if not given); also for a state before an erasure.
 
-    def data_ref(self, source: str, absent: Collection[int] | None = None) -> DataRef:
-        """The data set by content, without the slots in `absent` (the erased ones if not given)."""
-        manifest = self.manifest(absent)
+        `contents` are content leaves of slots whose history was, or will be, another one than the book has now.
+        """
+        gone, other = self.tombstones if absent is None else frozenset(absent), contents or {}
+        pairs = ((slot, (pair[0], other.get(slot, pair[1]))) for slot, pair in enumerate(self._leaves))
+        return RecordManifest({slot: pair for slot, pair in pairs if slot not in gone})
+
+    def data_ref(
+        self, source: str, absent: Collection[int] | None = None, contents: Mapping[int, str] | None = None
+    ) -> DataRef:
+        """The data set by content, without the slots in `absent` (the erased ones if not given); see `manifest`."""
+        manifest = self.manifest(absent, contents)
         return DataRef(
             source=source,
             slots=len(self.ids),
@@ -180,7 +203,11 @@ class SlotBook:
 
     def opening(self, slot: int) -> RecordOpening:
         """What the requester keeps of one of their records."""
-        name, digest = self.ids[slot], self.digests[slot]
+        return self.opening_as(slot, self.digests[slot])
+
+    def opening_as(self, slot: int, digest: str | None) -> RecordOpening:
+        """The same of a history with another content digest, as it is to be."""
+        name = self.ids[slot]
         if name is None or digest is None:
             raise IntegrityError("an erased slot has no opening")
         return RecordManifest.build([(slot, name, digest)], key=self._key).opening(slot)
@@ -197,7 +224,16 @@ class SlotBook:
             return [None if slot in gone else value for slot, value in enumerate(values)]
 
         blocks = ["" if slot in gone else block for slot, block in enumerate(self.blocks)]
-        return SlotBook(blank(self.ids), blank(self.digests), blocks, self._leaves, self._key)
+        return SlotBook(blank(self.ids), blank(self.digests), blocks, self._leaves, self._key, self.cuts.without(gone))
+
+    def shortened(self, digests: Mapping[int, str], pairs: list[tuple[int, str]], items: list[str]) -> SlotBook:
+        """The book with new content digests for these slots, and tombstones of what went: events, or whole items."""
+        new = [digests.get(slot, digest) for slot, digest in enumerate(self.digests)]
+        leaves = list(self._leaves)
+        for slot, digest in digests.items():
+            leaves[slot] = leaves_of(self._key, str(self.ids[slot]), digest)
+        cuts = self.cuts.with_items(self._key, items) if items else self.cuts.with_pairs(self._key, pairs)
+        return SlotBook(self.ids, new, self.blocks, leaves, self._key, cuts)
 
 
 def _row_problem(key: bytes, name: Any, digest: Any, block: Any, pair: tuple[Any, Any]) -> str | None:

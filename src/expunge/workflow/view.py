@@ -27,6 +27,7 @@ def view(workspace: Workspace, accepted: Accepted, purged: Purge, draft: Predica
     foreign = _of_other_kinds(workspace, absent)
     shown = {
         "kind": workspace.policy.kind,
+        "unit": draft.erased.unit,
         "case": draft.case.handle,
         "custody": custody_line(draft, names),
         "sentence": sentence_of(draft),

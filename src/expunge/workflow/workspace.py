@@ -23,6 +23,7 @@ from expunge.core.plan import Compute, Numerics
 from expunge.core.policy import Policy
 from expunge.core.protocols import FitJob, Progress, silent
 from expunge.core.refs import ModelRef
+from expunge.core.request import EventSelector
 from expunge.evidence.commitment import KeyFile, derive
 from expunge.evidence.durable import storage_errors, write_file
 from expunge.evidence.keys import Root, TrustRoots, load_signer, write_roots
@@ -313,11 +314,23 @@ class Workspace:
             raise InputError("unknown size of self-test", expected=", ".join(SIZES), got=size)
         return selftest(self, SIZES[size])
 
-    def request(self, *, ids: Sequence[str] = (), block: str | None = None, subject: str = "", basis: str = "") -> Any:
-        """Log a deletion request and give the requester a receipt; see workflow.intake."""
+    def request(
+        self,
+        *,
+        ids: Sequence[str] = (),
+        block: str | None = None,
+        events: EventSelector | None = None,
+        subject: str = "",
+        basis: str = "",
+    ) -> Any:
+        """Log a deletion request and give the requester a receipt; see workflow.intake.
+
+        Of a recommender also for `events`: EventSelector(users=["user/7"], items=["movie/31"]), or users with since and
+        until, or items alone. The users then remain.
+        """
         from expunge.workflow.intake import receive
 
-        return receive(self, ids=ids, block=block, subject=subject, basis=basis)
+        return receive(self, ids=ids, block=block, events=events, subject=subject, basis=basis)
 
     def plan(self, case: Any, methods: Sequence[str] = ()) -> Any:
         """Candidates for a case with what each would cost; nothing is logged or run; see workflow.planner."""

@@ -75,6 +75,7 @@ def _expectation(receipt: Path | None, model: str | None) -> Any:
         model=model,
         opening=decode(Opening, plain["opening"], what="receipt"),
         records=decode(tuple[RecordOpening, ...], plain["records"], what="receipt"),
+        remains=decode(tuple[RecordOpening, ...], plain.get("remains", []), what="receipt"),
     )
 
 

@@ -8,10 +8,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
-    """`label` stands before a check's name; `passing` is what a PASS means to somebody who is no engineer."""
+    """`label` stands before a check's name; `passing` is what a PASS means to somebody who is no engineer, and `events` the
+    same where only events were deleted and the person stays; empty where it is the same."""
 
     label: str
     passing: str
+    events: str = ""
+
+    def means(self, unit: str) -> str:
+        """What a PASS means after a deletion of records or of events."""
+        return self.passing if unit == "records" else self.events or self.passing
 
 
 RUNGS: Mapping[str, Rung] = {
@@ -19,24 +25,33 @@ RUNGS: Mapping[str, Rung] = {
         label="V0",
         passing="every place that the owner declared was searched, by a search that was seen to work, and the person is "
         "in none of them.",
+        events="every place that the owner declared was searched, by a search that was seen to work, and what was deleted "
+        "is in none of them. The person may be, with everything else.",
     ),
     "algebra": Rung(
         label="V1",
         passing="the model is computed from sums over its users, and these sums are those of the remaining users, with no "
         "rounding: the person's part in them is gone.",
+        events="the model is computed from sums over histories, and these sums are those of the histories without the "
+        "deleted events, with no rounding: neither more nor less is gone.",
     ),
     "weights_only": Rung(
         label="V2",
         passing="somebody who has the model's files and nothing else can see that no deleted person's whole history is in "
         "them.",
+        events="somebody who has the model's files and nothing else can see that no history is in them as it was before the "
+        "deletion.",
     ),
     "left_out": Rung(
         label="V3",
         passing="asked about what the person watched, bought or rated, the model answers as one that never had the person.",
+        events="asked about what the person watched, bought or rated, the model answers as one that never had the deleted "
+        "events.",
     ),
     "behaviour": Rung(
         label="V4",
         passing="other people are answered as by a model that was trained again without the person.",
+        events="people are answered as by a model that was trained again without the deleted events.",
     ),
     "downstream": Rung(
         label="V5",

@@ -12,7 +12,8 @@ from expunge.core.places import Traces
 
 
 class Events:
-    """CSV, TSV, RecBole's .inter, MovieLens' `::`, and parquet. A trace is a row whose user is one of the users.
+    """CSV, TSV, RecBole's .inter, MovieLens' `::`, and parquet. A trace is a row whose user is one of the users; where
+    single events go, a row of such a user and item, and the users' other rows stay.
 
     A cell is compared as a whole, blanks around it aside: `17` is `17`, ` 17` and `17.0` (a column that became floats
     somewhere), never `117` or `1.17`. Other rows keep their bytes, header, line ends and order included; of parquet,
@@ -23,19 +24,26 @@ class Events:
     """
 
     scrubs: bool = True
+    shortens: bool = True
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Config:
         """`column`: the users' column by name; empty = one of user_id, userId, userID, user, uid. `position`: its number
         from 1 in a text file without a header; 0 = there is a header. `delimiter`: empty = the one of comma, tab,
-        semicolon, | and :: that makes most columns of the first row."""
+        semicolon, | and :: that makes most columns of the first row. `item`, `item_position`: the same of the items'
+        column, needed for single events; empty = one of item_id, itemId, movieId, iid, item."""
 
         column: str = ""
         position: int = 0
         delimiter: str = ""
+        item: str = ""
+        item_position: int = 0
 
     def __init__(self, config: Config) -> None:
-        self._columns = Columns(name=config.column, aliases=USER, position=config.position, delimiter=config.delimiter)
+        self._columns = Columns(
+            name=config.column, aliases=USER, position=config.position, delimiter=config.delimiter,
+            item=config.item, item_position=config.item_position,
+        )  # fmt: skip
 
     def count(self, path: Path, traces: Traces) -> int:
         """Rows of the users."""
@@ -55,4 +63,5 @@ class Events:
 
 
 def _rows_each(traces: Traces) -> Sequence[int]:
-    return [max(1, len(columns)) for columns in traces.columns]
+    """As many rows as the made-up user has items; one where single events are looked for."""
+    return [1 if traces.events else max(1, len(columns)) for columns in traces.columns]

@@ -47,10 +47,13 @@ class IdMap:
     scrubbed entry goes; where the place is the number (a list, a parquet map, a table of one column) its id becomes
     null or an empty cell, because dropping it would give everybody after it another user's number. Everything else
     keeps its bytes. The number of a deleted user is not to be given to anybody again.
+    Where single events go the users keep their numbers, so it is left alone: a map of ids holds no event.
     Control: made-up ids with numbers of their own. Not seen: maps that hash ids (Bloom filters, hashed features).
     """
 
     scrubs: bool = True
+    shortens: bool = True
+    holds_events: bool = False
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Config:

@@ -39,11 +39,13 @@ class Lists:
     of the others, so other people's lists carry the deleted user until they are made anew. An entry without the digest
     of its model ends the reading: nothing could be said about it. Digests count with and without `sha256:`, and from 12
     characters on as abbreviations. A scrub drops the entries; all others keep their bytes. An object is held in memory
-    (128 MiB at most), JSON Lines are streamed, 16 MiB a line.
+    (128 MiB at most), JSON Lines are streamed, 16 MiB a line. Where single events go, lists of their users go as a whole:
+    they were made from the histories as they were.
     Control, two a made-up user: an entry under its name, and one of somebody else by its model.
     """
 
     scrubs: bool = True
+    shortens: bool = True
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Config:

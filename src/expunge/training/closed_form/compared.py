@@ -52,6 +52,26 @@ def left_out(model: LinearModel, rows: Rows) -> tuple[Floats, float]:
     return solved[_places(rows)] / diagonal[rows.indices], largest
 
 
+def shortened(model: LinearModel, rows: Rows, after: Rows) -> tuple[Floats, float]:
+    """`own_residuals` of these rows S in the model that had the shorter rows T in their place; and the largest leverage of
+    S in this one.
+
+    With W = [S' T'], D = diag(-1 for S, 1 for T), V = P W and K = (D + W'V)^-1: P' = P - V K V', Woodbury's identity.
+    """
+    kept = after[np.diff(after.indptr) > 0]
+    both = sparse.vstack([rows, kept]).tocsr()
+    signs = np.concatenate([-np.ones(rows.shape[0]), np.ones(kept.shape[0])])
+    through = _through(model, both)
+    lever = np.asarray((both.astype(np.float64) @ through.T).T)
+    lever = (lever + lever.T) / 2
+    solved = np.linalg.solve(np.diag(signs) + lever, through)
+    own = slice(0, rows.shape[0])
+    answers = through[own] - lever[own] @ solved
+    diagonal = np.diagonal(model.inverse) - np.einsum("kj,kj->j", through, solved)
+    largest = float(np.linalg.eigvalsh(lever[own, own]).max(initial=0.0))
+    return answers[_places(rows)] / diagonal[rows.indices], largest
+
+
 def _through(model: LinearModel, rows: Rows) -> Floats:
     """S P, (k, I)."""
     return np.asarray(rows.astype(np.float64) @ model.inverse)

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 
 from expunge.core.errors import InputError, IntegrityError
 from expunge.data._interactions import Histories
@@ -87,10 +86,10 @@ class CountRecommender(Recommender):
             self.add(model.sums, before, 1)
             raise InputError("rows are removed that the model does not hold", expected="counts of 0 and more")
 
-    def subtracted(self, source: Path, rows: Rows, folder: Path) -> tuple[Sums, Any]:
-        """The counts of a stored model without the rows, and what is kept beside them."""
+    def subtracted(self, source: Path, before: Rows, after: Rows, folder: Path) -> tuple[Sums, Any]:
+        """The counts of a stored model with other rows, and what is kept beside them."""
         model = self.load(source / MODEL)
-        self.erase(model, rows, sparse.csr_matrix(rows.shape, dtype=rows.dtype))
+        self.erase(model, before, after)
         return model.sums, self.settled(model)
 
     def settled(self, model: Any) -> Any:
@@ -134,19 +133,20 @@ class CountRecommender(Recommender):
         found: NDArray[np.float64] = self.outputs(model, rows)[where, rows.indices]
         return found
 
-    def left_out(self, model: Any, rows: Rows) -> tuple[NDArray[np.float64], float | None]:
+    def left_out(self, model: Any, rows: Rows, after: Rows) -> tuple[NDArray[np.float64], float | None]:
         """From counts that the rows are taken off."""
-        sums = self._without(model, rows)
+        sums = self._without(model, rows, after)
         return self.own(self.model_of(sums, self.derived(rows, sums)), rows), None
 
-    def replays(self, model: Any, rows: Rows, sums: Sums) -> bool:
-        """The counts minus what the rows contribute."""
-        found = self._without(model, rows)
+    def replays(self, model: Any, rows: Rows, after: Rows, sums: Sums) -> bool:
+        """The counts minus what the rows contribute, and with what the others do."""
+        found = self._without(model, rows, after)
         return found.keys() == sums.keys() and all(np.array_equal(found[name], sums[name]) for name in sums)
 
-    def _without(self, model: Any, rows: Rows) -> Sums:
+    def _without(self, model: Any, rows: Rows, after: Rows) -> Sums:
         sums = {name: found.copy() for name, found in model.sums.items()}
         self.add(sums, rows, -1)
+        self.add(sums, after, 1)
         return sums
 
     def sums_in(self, model: Any) -> Sums:

@@ -21,6 +21,7 @@ from expunge.training.closed_form.inverse import (
     change,
     inverse_of,
     residual,
+    with_empty_items,
     without_items,
 )
 
@@ -62,6 +63,29 @@ def erase_rows(gram: Gram, inverse: Inverse, before: Rows, after: Rows, lam: flo
 def probed(inverse: Inverse, gram: Gram, lam: float, seed: int) -> float:
     """The residual on vectors that the seed draws."""
     return residual(inverse, gram, lam, np.random.Generator(np.random.Philox(seed)))
+
+
+def emptied_items(gram: Gram, before: Rows, after: Rows) -> NDArray[np.int64] | None:
+    """The columns in which the rows differ, if nobody else has anything there, so that they become empty; None otherwise.
+
+    An item that goes from every history, or an event of which its user was the only owner.
+    """
+    items = np.unique((before != after).indices).astype(np.int64)
+    own = np.asarray(before[:, items].power(2).sum(axis=0), np.int64).ravel()
+    whole = len(items) > 0 and after[:, items].nnz == 0 and np.array_equal(np.diagonal(gram)[items], own)
+    return items if whole else None
+
+
+def empty_items(gram: Gram, inverse: Inverse, items: NDArray[np.int64], lam: float) -> None:
+    """G and P after nobody has these items any more, in place; the columns stay, empty.
+
+    The others' part of P by the Schur complement (as in `erase_items`), 1 / lambda for the empty columns. Built anew where
+    the residual says so.
+    """
+    gram[items], gram[:, items] = 0, 0
+    with_empty_items(inverse, items, lam)
+    if probed(inverse, gram, lam, 0) > REFRESH_RESIDUAL:
+        inverse[:] = inverse_of(gram, lam)
 
 
 def erase_items(gram: Gram, inverse: Inverse, items: NDArray[np.int64]) -> tuple[Gram, Inverse]:

@@ -100,6 +100,14 @@ def without_items(inverse: Inverse, items: NDArray[np.int64]) -> Inverse:
     return found
 
 
+def with_empty_items(inverse: Inverse, items: NDArray[np.int64], lam: float) -> None:
+    """The same in place, all columns kept: what the others had with these is gone, and of these 1 / lambda is left."""
+    across = np.ascontiguousarray(inverse[:, items])
+    _subtract(inverse, across, np.asarray(np.linalg.solve(across[items], across.T), np.float64))
+    inverse[items], inverse[:, items] = 0.0, 0.0
+    inverse[items, items] = 1 / lam
+
+
 def residual(inverse: Inverse, gram: Gram, lam: float, generator: np.random.Generator, probes: int = 4) -> float:
     """max |(G + lambda I) P z - z| over random z of entries +-1: how far the cache is from the truth, O(I^2)."""
     z = generator.integers(0, 2, (len(inverse), probes)) * 2.0 - 1.0

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 
 from expunge.core.errors import IntegrityError
 from expunge.data._interactions import Histories
 from expunge.training.checkpoint import Tensors, weights_identity
-from expunge.training.closed_form.compared import Compared, differing, left_out, own_residuals
-from expunge.training.closed_form.erase import erase_rows
+from expunge.training.closed_form.compared import Compared, differing, left_out, own_residuals, shortened
+from expunge.training.closed_form.erase import emptied_items, empty_items, erase_rows
 from expunge.training.closed_form.gram import Gram, Rows, add_rows, from_triangle, gram_of, triangle
 from expunge.training.closed_form.inverse import REFRESH_RESIDUAL, Inverse, dual_inverse, inverse_of, residual
 from expunge.training.closed_form.model import CACHE, LABEL, LinearModel, is_label, read_inverse, save_cache
@@ -55,11 +54,14 @@ class LinearRecommender(Recommender):
         users = int((np.diff(rows.indptr) > 0).sum())
         return dual_inverse(rows, self.lam) if users * DUAL_SHARE <= len(sums) else inverse_of(sums, self.lam)
 
-    def subtracted(self, source: Path, rows: Rows, folder: Path) -> tuple[Gram, Inverse]:
-        """G and P without the rows; P is built anew where they carry too much of it, or the residual says so."""
+    def subtracted(self, source: Path, before: Rows, after: Rows, folder: Path) -> tuple[Gram, Inverse]:
+        """G and P with other rows; P is built anew where they carry too much of it, or the residual says so."""
         gram = self.unpacked(self.stored(source / MODEL), MODEL)
         inverse = read_inverse(source, weights_identity(source / MODEL), gram, self.lam, copy_to=folder)
-        erase_rows(gram, inverse, rows, sparse.csr_matrix(rows.shape, dtype=rows.dtype), self.lam)
+        if (emptied := emptied_items(gram, before, after)) is not None:
+            empty_items(gram, inverse, emptied, self.lam)
+        else:
+            erase_rows(gram, inverse, before, after, self.lam)
         return gram, inverse
 
     def save(self, folder: Path, sums: Gram, derived: Inverse) -> str:
@@ -113,15 +115,17 @@ class LinearRecommender(Recommender):
         """(x'P)_j / P_jj: the smaller, the better the row was fitted."""
         return own_residuals(model, rows)
 
-    def left_out(self, model: LinearModel, rows: Rows) -> tuple[NDArray[np.float64], float | None]:
-        """In closed form (see `compared.left_out`)."""
-        return left_out(model, rows)
+    def left_out(self, model: LinearModel, rows: Rows, after: Rows) -> tuple[NDArray[np.float64], float | None]:
+        """In closed form (see `compared.left_out`, and `compared.shortened` where rows stay)."""
+        return shortened(model, rows, after) if after.nnz else left_out(model, rows)
 
-    def replays(self, model: LinearModel, rows: Rows, sums: Gram) -> bool:
-        """G - S'S, in place and back: integers leave no trace."""
-        add_rows(model.gram, rows, -1)
+    def replays(self, model: LinearModel, rows: Rows, after: Rows, sums: Gram) -> bool:
+        """G - S'S + T'T, in place and back: integers leave no trace."""
+        for part, sign in ((rows, -1), (after, 1)):
+            add_rows(model.gram, part, sign)
         same = np.array_equal(model.gram, sums)
-        add_rows(model.gram, rows, 1)
+        for part, sign in ((after, -1), (rows, 1)):
+            add_rows(model.gram, part, sign)
         return same
 
     def sums_in(self, model: LinearModel) -> Gram:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 
 from expunge.core.codec import canonical
 from expunge.core.errors import InputError, IntegrityError
@@ -72,8 +73,9 @@ class Recommender(ABC):
         """What is worked out from the sums and kept beside them, or None."""
 
     @abstractmethod
-    def subtracted(self, source: Path, rows: Rows, folder: Path) -> tuple[Any, Any]:
-        """The sums in `source` without the rows, and what is derived from them; `folder` is where they are to be saved."""
+    def subtracted(self, source: Path, before: Rows, after: Rows, folder: Path) -> tuple[Any, Any]:
+        """The sums in `source` with the rows `before` replaced by `after` (empty where users go), and what is derived from
+        them; `folder` is where they are to be saved."""
 
     @abstractmethod
     def save(self, folder: Path, sums: Any, derived: Any) -> str:
@@ -100,12 +102,13 @@ class Recommender(ABC):
         """What the model says of the rows' own items, row by row, (E,): it differs for rows it was made from."""
 
     @abstractmethod
-    def left_out(self, model: Any, rows: Rows) -> tuple[NDArray[np.float64], float | None]:
-        """`own` of the model that never had these rows, and their leverage in this one where there is such a thing."""
+    def left_out(self, model: Any, rows: Rows, after: Rows) -> tuple[NDArray[np.float64], float | None]:
+        """`own`, of these rows, of the model that had `after` (empty where users go) in their place; and their leverage in
+        this one where there is such a thing."""
 
     @abstractmethod
-    def replays(self, model: Any, rows: Rows, sums: Any) -> bool:
-        """Does a restored copy come to these sums when the deletion of the rows is done again? The model is as before."""
+    def replays(self, model: Any, rows: Rows, after: Rows, sums: Any) -> bool:
+        """Does a restored copy come to these sums when the rows are replaced by `after` again? The model is as before."""
 
     @abstractmethod
     def sums_in(self, model: Any) -> Any:
@@ -141,18 +144,20 @@ class Recommender(ABC):
         job.progress(self.label, 2, 2)
         return self._result(job.folder, digest, started, int((np.diff(rows.indptr) > 0).sum()))
 
-    def downdate(self, job: FitJob, source: Path, forget: frozenset[int]) -> FitResult:
-        """`source`'s model without the users of `forget`, into `job.folder`; `job.absent` names them too."""
+    def downdate(self, job: FitJob, source: Path, forget: frozenset[int], before: Any = None) -> FitResult:
+        """`source`'s model without the users of `forget`, into `job.folder`; `job.absent` names them too. Or, with `before`,
+        the data as `source` saw it: with their rows as `job.data` has them now."""
         done = self._finished(job.folder)
         if done is not None:
             return done
         started = time.perf_counter()
-        rows = self.matrix(job.data.train)[sorted(forget)]
+        rows = self.matrix((job.data if before is None else before).train)[sorted(forget)]
+        after = no_rows(rows) if before is None else self.matrix(job.data.train)[sorted(forget)]
         job.progress("downdate", 0, 2)
         job.folder.mkdir(parents=True, exist_ok=True)
-        sums, derived = self.subtracted(source, rows, job.folder)
+        sums, derived = self.subtracted(source, rows, after, job.folder)
         job.progress("downdate", 1, 2)
-        if self.due(len(job.absent - forget), len(job.absent | forget)):
+        if before is None and self.due(len(job.absent - forget), len(job.absent | forget)):
             derived = self.derived(self.rows(job), sums)
         digest = self.save(job.folder, sums, derived)
         job.progress("downdate", 2, 2)
@@ -207,3 +212,8 @@ class Recommender(ABC):
     def _result(self, folder: Path, digest: str, started: float, rows: int) -> FitResult:
         seconds = time.perf_counter() - started
         return FitResult(digest=digest, model=folder / MODEL, transcript=None, seconds=seconds, steps=rows)
+
+
+def no_rows(rows: Rows) -> Rows:
+    """As many rows, all empty."""
+    return sparse.csr_matrix(rows.shape, dtype=rows.dtype)
