@@ -50,8 +50,8 @@ NEXT = {
     "incident.opened": (set(), ""),
     "request.refused": (set(), ""),
 }
-MEANS = "EXACT means: equal to this recipe run {}; recipe and hyper-parameters were chosen with {} present; the request is "
-MEANS += "assumed not to depend on the published model's outputs."
+MEANS = "EXACT means: equal to this recipe run {}; recipe and hyper-parameters were chosen with {} present; the request"
+MEANS += " is assumed not to depend on the published model's outputs."
 EXACT_MEANS = MEANS.format("with the record's slot empty", "the data")
 EVENTS_MEAN = MEANS.format("on histories without these events", "them")
 UNCHANGED = (
