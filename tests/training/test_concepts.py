@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from expunge.core.errors import InputError, IntegrityError
 from expunge.training.concepts.files import changed_tensors, edit_file, kv_tensors, patch_file
-from expunge.training.concepts.uce import edit_of
+from expunge.training.concepts.uce import Scales, edit_of
 
 D = 12
 KV = [f"down_blocks.{k}.attentions.0.transformer_blocks.0.attn2.to_{part}.weight" for k in range(3) for part in "kv"]
@@ -42,7 +42,7 @@ def published(weight, erase, guide, preserve, a, b, lam):
 @pytest.mark.parametrize(("a", "b", "lam", "kept"), [(1, 1, 0.5, 4), (0.1, 1, 0.1, 0), (3, 0, 2, 2), (1, 2, 0.01, 20)])
 def test_one_matrix_for_all_layers_is_the_published_formula_layer_by_layer(a, b, lam, kept):
     erase, guide, preserve = embeddings(2, 1), embeddings(2, 2), embeddings(kept, 3)
-    edit = edit_of(erase, guide, preserve if kept else None, erase_scale=a, preserve_scale=b, lam=lam)
+    edit = edit_of(erase, guide, preserve if kept else None, Scales(erase=a, preserve=b, lam=lam))
     for rows in (3, 17):
         weight = np.random.Generator(np.random.Philox(rows)).normal(size=(rows, D))
         assert np.abs(weight @ edit.factor - published(weight, erase, guide, preserve, a, b, lam)).max() < 1e-9
@@ -50,7 +50,7 @@ def test_one_matrix_for_all_layers_is_the_published_formula_layer_by_layer(a, b,
 
 def test_with_a_small_lam_the_concept_leads_to_its_guide_and_what_is_kept_stays():
     erase, guide, preserve = embeddings(1, 1), embeddings(1, 2), embeddings(5, 3)
-    edit = edit_of(erase, guide, preserve, lam=1e-6)
+    edit = edit_of(erase, guide, preserve, Scales(lam=1e-6))
     assert np.abs(edit.factor @ erase[0] - guide[0]).max() < 1e-4
     assert edit.shift(preserve).max() < 1e-4 < 0.5 < edit.shift(erase).min()
 
@@ -64,7 +64,7 @@ def test_a_concept_that_already_leads_to_its_guide_changes_nothing():
 
 def test_condition_and_distance_are_what_they_say():
     erase, guide = embeddings(2, 1), embeddings(2, 2)
-    edit = edit_of(erase, guide, lam=0.5)
+    edit = edit_of(erase, guide, scales=Scales(lam=0.5))
     square = 0.5 * np.eye(D) + erase.T @ erase
     assert edit.condition == pytest.approx(np.linalg.cond(square), rel=1e-9)
     assert edit.distance == pytest.approx(np.sqrt(((edit.factor - np.eye(D)) ** 2).sum()), rel=1e-12)
@@ -130,13 +130,13 @@ def test_editing_twice_is_the_product_and_the_identity_changes_no_byte(tmp_path)
         (np.zeros((0, D)), np.zeros((0, D)), {}, "erase are rows"),
         (embeddings(1), embeddings(1), {"lam": 0.0}, "singular"),
         (embeddings(1), embeddings(1), {"lam": -1.0}, "scales out of range"),
-        (embeddings(1), embeddings(1), {"erase_scale": 0.0}, "scales out of range"),
-        (embeddings(1), embeddings(1), {"preserve_scale": np.inf}, "scales out of range"),
+        (embeddings(1), embeddings(1), {"erase": 0.0}, "scales out of range"),
+        (embeddings(1), embeddings(1), {"preserve": np.inf}, "scales out of range"),
     ],
 )
 def test_bad_concepts_are_refused(erase, guide, settings, said):
     with pytest.raises(InputError, match=said):
-        edit_of(erase, guide, **settings)
+        edit_of(erase, guide, scales=Scales(**settings))
 
 
 def refused(tmp_path, source, factor, error, said):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from expunge.core.errors import InputError
-from expunge.training.concepts.rece import erased_in_rounds, spectrum, strongest
-from expunge.training.concepts.uce import edit_of
+from expunge.training.concepts.rece import Search, erased_in_rounds, spectrum, strongest
+from expunge.training.concepts.uce import Scales, edit_of
 
 D, LAYERS = 10, 6
 
@@ -54,18 +54,18 @@ def test_an_unedited_model_leads_back_by_the_concept_itself():
 
 def test_after_a_weak_edit_another_embedding_brings_nearly_all_of_it_back():
     """Why an edit is not a removal: R is invertible, so some embedding leads wherever the concept led."""
-    factor = edit_of(CONCEPTS, GUIDES, KEPT, lam=0.5).factor
+    factor = edit_of(CONCEPTS, GUIDES, KEPT, Scales(lam=0.5)).factor
     _, share = strongest(GRAM, factor, CONCEPTS, 1e-9)
     assert share.min() > 0.999
 
 
 def test_a_round_leads_what_was_found_to_the_guide_too():
-    scales = {"lam": 1e-4, "search": 1e-2}
-    done = erased_in_rounds(GRAM, CONCEPTS, GUIDES, rounds=2, **scales)
+    scales, search = Scales(lam=1e-4), Search(rounds=2, lam=1e-2)
+    done = erased_in_rounds(GRAM, CONCEPTS, GUIDES, scales=scales, search=search)
     assert done.found.shape == (2, 2, D)
     for concept, guide in zip(CONCEPTS, GUIDES, strict=True):
         assert done.edit.factor @ concept == pytest.approx(guide, abs=0.05)
-    before = edit_of(CONCEPTS, GUIDES, lam=1e-4)
+    before = edit_of(CONCEPTS, GUIDES, scales=scales)
     back = done.found[0]
     away = np.linalg.norm(back @ before.factor.T - GUIDES, axis=1)
     now = np.linalg.norm(back @ done.edit.factor.T - GUIDES, axis=1)
@@ -90,7 +90,7 @@ def test_bad_matrices_are_refused(weights, said):
         spectrum(weights)
 
 
-@pytest.mark.parametrize("settings", [{"rounds": 0}, {"search": 0.0}])
+@pytest.mark.parametrize("settings", [{"rounds": 0}, {"lam": 0.0}])
 def test_settings_out_of_range_are_refused(settings):
     with pytest.raises(InputError, match="out of range"):
-        erased_in_rounds(GRAM, CONCEPTS, GUIDES, **settings)
+        Search(**settings)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from expunge.training.concepts.uce import edit_of
+from expunge.training.concepts.files import KEYS_AND_VALUES
+from expunge.training.concepts.uce import Scales, edit_of
 from expunge.training.text_to_image.cross_attention import multiplied, rows_of
 from expunge.training.text_to_image.erasing import Erased, EraseJob
 
@@ -21,22 +22,16 @@ class Uce:
 
     name = "uce"
     needs: frozenset[str] = frozenset()
+    changes = KEYS_AND_VALUES.pattern
 
     def __init__(self, *, erase_scale: float = 1.0, preserve_scale: float = 1.0, lam: float = 0.5) -> None:
-        self.erase_scale, self.preserve_scale, self.lam = erase_scale, preserve_scale, lam
+        self.scales = Scales(erase=erase_scale, preserve=preserve_scale, lam=lam)
 
     def erase(self, job: EraseJob) -> Erased:
         """Edit all keys and values of a copy; says how far each neighbour's embeddings move."""
         model = job.model
         kept = rows_of(model.encode(job.preserve)) if job.preserve else None
-        edit = edit_of(
-            rows_of(model.encode(job.erase)),
-            rows_of(model.encode(job.guide)),
-            kept,
-            erase_scale=self.erase_scale,
-            preserve_scale=self.preserve_scale,
-            lam=self.lam,
-        )
+        edit = edit_of(rows_of(model.encode(job.erase)), rows_of(model.encode(job.guide)), kept, self.scales)
         figures = {"condition": edit.condition, "distance_of_r_from_identity": edit.distance}
         if kept is not None:
             shifts = edit.shift(kept)

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import linalg
 
 from expunge.core.errors import InputError
-from expunge.training.concepts.uce import Edit, edit_of
+from expunge.training.concepts.uce import Edit, Scales, edit_of
 
 Floats = NDArray[np.float64]
 
@@ -61,33 +61,42 @@ def strongest(gram: Floats, factor: Floats, concepts: ArrayLike, lam: float) -> 
     return np.asarray(found, np.float64), np.clip(share, 0.0, 1.0)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """How often to look for what still leads there, and the lam of the search: small for artists (1e-3 in the paper)."""
+
+    rounds: int = 1
+    lam: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.rounds <= 1000 and self.lam > 0):
+            got = f"{self.rounds}, {self.lam}"
+            raise InputError("rounds and search out of range", expected="rounds 1..1000, lam > 0", got=got)
+
+
+PUBLISHED = Scales(lam=0.1)
+"""Of the official code for artists."""
+ONE_ROUND = Search()
+"""Of the paper for artists."""
+
+
 def erased_in_rounds(
     gram: Floats,
     erase: ArrayLike,
     guide: ArrayLike,
     preserve: ArrayLike | None = None,
-    *,
-    rounds: int = 1,
-    lam: float = 0.1,
-    erase_scale: float = 1.0,
-    preserve_scale: float = 1.0,
-    search: float = 1e-3,
+    scales: Scales = PUBLISHED,
+    search: Search = ONE_ROUND,
 ) -> Rounds:
-    """Erase, look for what still leads there, erase that too, `rounds` times. `search` is the lam of the search: small for
-    artists (1e-3 in the paper). Raises InputError as `edit_of`, and on rounds or search out of range."""
-    if not (rounds >= 1 and search > 0):
-        raise InputError(
-            "rounds and search out of range", expected="rounds >= 1, search > 0", got=f"{rounds}, {search}"
-        )
-    concepts = np.asarray(erase, np.float64)
-    away, towards = concepts, np.asarray(guide, np.float64)
-    scales = {"lam": lam, "erase_scale": erase_scale, "preserve_scale": preserve_scale}
-    edit = edit_of(away, towards, preserve, **scales)
+    """Erase, look for what still leads there, erase that too, round after round. Raises InputError as `edit_of`."""
+    concepts, targets = np.asarray(erase, np.float64), np.asarray(guide, np.float64)
+    away, towards = concepts, targets
+    edit = edit_of(away, towards, preserve, scales)
     found, residue = [], []
-    for _ in range(rounds):
-        back, share = strongest(gram, edit.factor, concepts, search)
+    for _ in range(search.rounds):
+        back, share = strongest(gram, edit.factor, concepts, search.lam)
         found.append(back)
         residue.append(share)
-        away, towards = np.concatenate([away, back]), np.concatenate([towards, np.asarray(guide, np.float64)])
-        edit = edit_of(away, towards, preserve, **scales)
+        away, towards = np.concatenate([away, back]), np.concatenate([towards, targets])
+        edit = edit_of(away, towards, preserve, scales)
     return Rounds(edit=edit, found=np.stack(found), residue=np.stack(residue))

@@ -27,6 +27,24 @@ WORST_CONDITION = 1e10
 """Beyond it the solve has no digits left in single precision weights."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scales:
+    """Weights of the three terms: `erase` a, `preserve` b, and `lam`, of staying as it was. Raises InputError out of range."""
+
+    erase: float = 1.0
+    preserve: float = 1.0
+    lam: float = 0.5
+
+    def __post_init__(self) -> None:
+        values = [self.erase, self.preserve, self.lam]
+        if not (self.erase > 0 and self.preserve >= 0 and self.lam >= 0 and np.isfinite(values).all()):
+            raise InputError("scales out of range", expected="erase > 0, preserve >= 0, lam >= 0", got=str(values))
+
+
+PLAIN = Scales()
+"""As in the official code."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Edit:
     """`factor` R (d, d). `condition` of C in the 2-norm; `distance` |R - I| in the Frobenius norm."""
@@ -44,19 +62,11 @@ class Edit:
         return found
 
 
-def edit_of(
-    erase: ArrayLike,
-    guide: ArrayLike,
-    preserve: ArrayLike | None = None,
-    *,
-    erase_scale: float = 1.0,
-    preserve_scale: float = 1.0,
-    lam: float = 0.5,
-) -> Edit:
+def edit_of(erase: ArrayLike, guide: ArrayLike, preserve: ArrayLike | None = None, scales: Scales = PLAIN) -> Edit:
     """R for embeddings to erase (n, d), what they should lead to (n, d), and embeddings to keep (m, d).
 
-    Raises InputError on shapes that do not fit, numbers that are not finite, scales out of range, and a C that cannot be
-    solved with (lam = 0 with fewer embeddings than dimensions).
+    Raises InputError on shapes that do not fit, numbers that are not finite, and a C that cannot be solved with
+    (lam = 0 with fewer embeddings than dimensions).
     """
     away = _rows("erase", erase, None)
     width = away.shape[1]
@@ -64,12 +74,8 @@ def edit_of(
     kept = np.zeros((0, width)) if preserve is None or not np.size(preserve) else _rows("preserve", preserve, width)
     if len(towards) != len(away):
         raise InputError("a guide for every concept to erase", expected=str(len(away)), got=str(len(towards)))
-    if not (
-        erase_scale > 0 and preserve_scale >= 0 and lam >= 0 and np.isfinite([erase_scale, preserve_scale, lam]).all()
-    ):
-        raise InputError("scales out of range", expected="erase_scale > 0, preserve_scale >= 0, lam >= 0")
-    common = lam * np.eye(width) + preserve_scale * kept.T @ kept
-    square = common + erase_scale * away.T @ away
+    common = scales.lam * np.eye(width) + scales.preserve * kept.T @ kept
+    square = common + scales.erase * away.T @ away
     values = linalg.eigvalsh(square)
     if not values[0] > values[-1] / WORST_CONDITION:
         raise InputError(
@@ -78,7 +84,7 @@ def edit_of(
             got=f"eigenvalues {values[0]:.3g} to {values[-1]:.3g}",
             hint="a larger lam",
         )
-    target = common + erase_scale * towards.T @ away
+    target = common + scales.erase * towards.T @ away
     factor = linalg.cho_solve(linalg.cho_factor(square), target.T).T
     return Edit(
         factor=np.asarray(factor, np.float64),

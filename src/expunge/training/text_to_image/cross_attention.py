@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from expunge.core.errors import InputError
 from expunge.training.concepts.files import KEYS_AND_VALUES
-from expunge.training.text_to_image.erasing import copy_of
+from expunge.training.text_to_image.erasing import copy_of, finished
 from expunge.training.text_to_image.sampler import TextToImage
 
 
@@ -30,7 +30,7 @@ def multiplied(model: TextToImage, factor: NDArray[np.float64]) -> TextToImage:
     unet, right = copy_of(model), torch.from_numpy(factor)
     for weight in keys_and_values(unet, len(factor)).values():
         weight.copy_((weight.double() @ right).to(weight.dtype))
-    return model.with_unet(unet.eval().requires_grad_(False))
+    return finished(model, unet)
 
 
 def rows_of(words: Tensor) -> NDArray[np.float64]:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
-from expunge.core.errors import InputError
+import torch
+
+from expunge.core.errors import InputError, IntegrityError
 from expunge.core.protocols import Progress, silent
 from expunge.data._pictures import Pictures
 from expunge.training.text_to_image.sampler import TextToImage
@@ -53,6 +55,8 @@ class Eraser(Protocol):
     name: str
     needs: frozenset[str]
     """Of `works` and `retained`, those without which it cannot work."""
+    changes: str
+    """A regular expression for the names of the denoiser's tensors that may differ afterwards; no other network may."""
 
     def erase(self, job: EraseJob) -> Erased:
         """Change a copy of the model's networks. Raises InputError on what cannot be solved or is not there, IntegrityError
@@ -65,3 +69,19 @@ def copy_of(model: TextToImage, part: str = "unet") -> Any:
 
     network: Any = copy.deepcopy(getattr(model, part))
     return network.requires_grad_(True)
+
+
+def finished(model: TextToImage, unet: Any) -> TextToImage:
+    """The model with a changed denoiser, ready to answer. Raises IntegrityError on weights that are not finite."""
+    bad = [name for name, tensor in unet.named_parameters() if not bool(torch.isfinite(tensor).all())]
+    if bad:
+        raise IntegrityError(f"{bad[0]} is not finite after the edit", hint="a smaller lr or scale, or another file")
+    return model.with_unet(unet.eval().requires_grad_(False))
+
+
+def pictures_in(job: EraseJob, name: str) -> Pictures:
+    """The job's `works` or `retained`; raises InputError where a method that cannot do without them was not given any."""
+    found: Pictures | None = getattr(job, name)
+    if found is None or not len(found):
+        raise InputError(f"this method needs pictures: {name}", expected="at least one", code="needs")
+    return found
