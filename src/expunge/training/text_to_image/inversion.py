@@ -1,0 +1,84 @@
+"""Searching for embeddings that bring a concept back: a name is left open, and vectors are learned in its place."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from expunge.training.text_to_image.conversion import asked_of, noised_by, steps_of
+from expunge.training.text_to_image.sampler import TextToImage
+from expunge.training.text_to_image.tuning import Tuning, noise_like, picked
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Found:
+    """`words` (L, d): embeddings after the text encoder; the loss of the first and of the last tenth of the search."""
+
+    words: Tensor
+    first_loss: float
+    final_loss: float
+
+
+def named_at(model: TextToImage, prompt: str, other: str) -> slice:
+    """The tokens in which a prompt differs from another, between their common beginning and their common end.
+
+    Where nothing of the prompt is left, all its words are open.
+    """
+    ends = int(model.tokenizer.eos_token_id)
+    mine, theirs = (_said(row.tolist(), ends) for row in model.tokens([prompt, other]))
+    shorter = min(len(mine), len(theirs))
+    start = next((at for at in range(shorter) if mine[at] != theirs[at]), shorter)
+    same = next((at for at in range(shorter - start) if mine[-1 - at] != theirs[-1 - at]), shorter - start)
+    return slice(start + 1, len(mine) - same + 1) if start < len(mine) - same else slice(1, max(2, len(mine) + 1))
+
+
+def _said(tokens: list[int], ends: int) -> list[int]:
+    """The words' own tokens, without begin and end."""
+    inner = tokens[1:]
+    return inner[: inner.index(ends)] if ends in inner else inner
+
+
+def spoken(encoder: Any, tokens: Tensor, at: slice, vectors: Tensor) -> Tensor:
+    """(L, d) embeddings of one sentence (L,) with vectors (k, d) in place of its words `at`; gradients reach the vectors."""
+
+    def put(_module: Any, _inputs: Any, found: Tensor) -> Tensor:
+        return torch.cat([found[:, : at.start], vectors[None], found[:, at.stop :]], dim=1)
+
+    handle = encoder.get_input_embeddings().register_forward_hook(put)
+    try:
+        words: Tensor = encoder(input_ids=tokens[None]).last_hidden_state[0]
+    finally:
+        handle.remove()
+    return words
+
+
+def brought_back(model: TextToImage, prompt: tuple[str, str], clean: Tensor, how: Tuning, seed: str) -> Found:
+    """Vectors in place of the name in which `prompt` differs from its guide, learned until pictures (N, C, h, h) of the
+    concept are denoised best (textual inversion, Gal et al. 2022, arXiv 2208.01618, equation 2, several tokens).
+
+    They start at the name's own embeddings: what is nearest is found first.
+    """
+    encoder: Any = copy.deepcopy(model.text_encoder)  # the search hooks into it
+    tokens, at = model.tokens([prompt[0]])[0], named_at(model, *prompt)
+    vectors = encoder.get_input_embeddings().weight[tokens[at]].detach().clone().requires_grad_(True)
+    optimiser = torch.optim.Adam([vectors], lr=how.lr, foreach=False)
+    losses = []
+    for step in range(how.steps):
+        optimiser.zero_grad(set_to_none=True)
+        rows, times = picked(seed, step, how.batch, len(clean), steps_of(model))
+        noise = noise_like(clean[rows], seed, step)
+        words = spoken(encoder, tokens, at, vectors).expand(how.batch, -1, -1)
+        found = model.predict(noised_by(model, clean[rows], noise, times), times, words)
+        value = F.mse_loss(found, asked_of(model, clean[rows], noise, times))
+        value.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        losses.append(float(value.detach()))
+    part = max(1, len(losses) // 10)
+    with torch.no_grad():
+        words = spoken(encoder, tokens, at, vectors)
+    return Found(words=words, first_loss=sum(losses[:part]) / part, final_loss=sum(losses[-part:]) / part)
