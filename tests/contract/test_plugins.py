@@ -13,6 +13,7 @@ from expunge.testing import (
     check_adapter,
     check_attack,
     check_check,
+    check_eraser,
     check_generator,
     check_place,
     check_recommender,
@@ -26,6 +27,7 @@ SUITES = {
     "models": check_adapter,
     "recommenders": check_recommender,
     "generators": check_generator,
+    "erasers": check_eraser,
     "places": check_place,
 }
 HELD = [(kind, name) for kind in SUITES for name in registry.names(kind)]

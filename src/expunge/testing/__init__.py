@@ -9,6 +9,7 @@ Each suite is a tuple of small named laws; the plug-in is found through the regi
 from expunge.testing.adapters import ADAPTER_LAWS, check_adapter, examine_adapter
 from expunge.testing.attacks import ATTACK_LAWS, check_attack, examine_attack
 from expunge.testing.checks import CHECK_LAWS, check_check, examine_check
+from expunge.testing.erasers import ERASER_LAWS, check_eraser, examine_eraser
 from expunge.testing.generators import GENERATOR_LAWS, check_generator, examine_generator
 from expunge.testing.laws import Broken, Nonconforming
 from expunge.testing.places import PLACE_LAWS, check_place, examine_place
@@ -20,6 +21,7 @@ __all__ = [
     "ADAPTER_LAWS",
     "ATTACK_LAWS",
     "CHECK_LAWS",
+    "ERASER_LAWS",
     "GENERATOR_LAWS",
     "PLACE_LAWS",
     "RECOMMENDER_LAWS",
@@ -30,6 +32,7 @@ __all__ = [
     "check_adapter",
     "check_attack",
     "check_check",
+    "check_eraser",
     "check_generator",
     "check_place",
     "check_recommender",
@@ -37,6 +40,7 @@ __all__ = [
     "examine_adapter",
     "examine_attack",
     "examine_check",
+    "examine_eraser",
     "examine_generator",
     "examine_place",
     "examine_recommender",
