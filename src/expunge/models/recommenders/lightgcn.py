@@ -22,20 +22,23 @@ class Lightgcn(UserModel):
 
     e_u^(k+1) = sum_i e_i^(k) / sqrt(|N_u| |N_i|) over u's items, and the like for e_i (He et al. 2020, arXiv 2002.02126,
     equations 3 to 8, every alpha_k = 1 / (K + 1)); trained by BPR (equation 15), whose penalty is the recipe's weight
-    decay, by Nesterov momentum instead of Adam. Deviations: e_u^(0) is no free row but what equation 3 makes of the
-    items, e_u^(1) (as Wu et al. 2022, INMO, arXiv 2107.05247, with other weights): a row a user would have to be
-    found and deleted, and nobody new could be answered. So nobody has a row, and a history is folded in by the formula that
-    trained its own user. Pairs are drawn a user, not an event. Where a recipe has slices, the graph grows with them.
+    decay; measured with Nesterov momentum where theirs is Adam. Deviations: e_u^(0) is no free row but e_u^(1), what
+    equation 3 makes of the items (as Wu et al. 2022, INMO, arXiv 2107.05247, with other weights): a row a user would have
+    to be found and deleted, and nobody new could be answered. So nobody has a row, and a history is folded in by the
+    formula that trained its own user. Pairs are drawn a user, not an event. Where a recipe has slices, the graph grows
+    with them.
     Settings: factors (64), layers (K, 2), pairs (a user and epoch, 16), scale (of the first embeddings, 0.1).
 
     Exact deletion: retraining; replay; retraining of the user's shard, which has a graph of its own. Every step reads the
     whole graph, so a user changes every other one's gradient, from the first step of the epoch in which they come in.
     Replay keeps what was before that epoch, and no more: without slices nothing, and it is a retraining. The transcript's
-    start line says that every step reads the epoch's receipt. Taking a user out of the final graph deletes nothing.
+    start line says that every step reads the epoch's receipt. Taking a user out of the last graph alone deletes nothing.
     Cost: 3 x 2 x steps x (K events + B I + B pairs) x F operations; rows of a batch are dense. A deletion keeps no step
     after the user's slice.
     Fails on catalogues so large that a batch of dense rows does not fit; without a high lr (embeddings are averaged over
     neighbours, gradients are small). It diverges at too high a one, and is then refused.
+    Measured: NDCG@100 .405 (SD .018, n = 3 splits) on ml-latest-small where BPR has .407 and EASE .431, a training 20 to 21
+    CPU seconds (1 thread, settings swept on training users; benchmarks/recommender/seeds.json).
     """
 
     family = "lightgcn"
