@@ -169,7 +169,8 @@ def test_every_family_with_sums_forgets_events(family, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("family", "method"), [("ials", "retrain"), ("multvae", "retrain"), ("multvae", "replay"), ("multvae", "sisa")]
+    ("family", "method"),
+    [("ials", "retrain"), ("multvae", "retrain"), ("multvae", "replay"), ("multvae", "sisa"), ("lightgcn", "replay")],
 )
 def test_trained_families_forget_events_by_running_the_recipe_again(family, method, tmp_path, monkeypatch):
     if method == "sisa":

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import recommending
-from expunge import Workspace
+from expunge import EventSelector, Workspace
 from expunge.core import registry
 from expunge.core.errors import InputError, NotErased
 from expunge.core.finding import Guarantee, Verdict
@@ -117,6 +117,22 @@ def test_other_deletions_come_after_it_and_the_same_user_is_gone(workspace):
     assert failed_steps(workspace, second) == []
     with pytest.raises(InputError, match="already deleted"):
         workspace.request(ids=[old])
+
+
+def test_events_that_have_decayed_go_out_of_a_history_that_has_not(tmp_path, monkeypatch):
+    """A time window long past of a user who is there to this day."""
+    settings = {"half_life_days": "1", "now": str(NOW)}
+    monkeypatch.setitem(recommending.TRAINED, "popularity", {"solver": "closed-form", "model": settings})
+    rows = [(*row[:3], row[3] - (OLD if row[1] < "m005" else 0)) for row in rows_of()]
+    with recommending.make(tmp_path / "ws", family="popularity", rows=rows) as made:
+        name, before = recommending.a_user(made, 0.9), made.served().digest
+        outcome = made.run(made.request(events=EventSelector(users=(name,), since=0, until=10**9 - DAY)))
+        assert outcome.guarantee is Guarantee.EXACT
+        assert made.served().digest == before
+        assert "time window" in outcome.certificate.sentence
+        assert SAID in outcome.certificate.sentence
+        assert made.book.slots_of([name])[0] not in made.book.tombstones
+        assert failed_steps(made, outcome) == []
 
 
 def test_unchanged_weights_fail_where_the_user_weighs_anything(workspace, monkeypatch):
