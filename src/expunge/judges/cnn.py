@@ -1,0 +1,80 @@
+"""The trained classifier: a small convolutional network for the styles and objects of the artist-styles testbed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor, nn
+
+from expunge.core.errors import IntegrityError
+from expunge.training.recipe import parse_recipe
+from expunge.training.text_to_image.judge_files import Made, read_judge
+from expunge.training.text_to_image.judge_net import JudgeModel
+from expunge.training.text_to_image.judging import Judged, Pixels, check_pixels
+
+_WEIGHTS = Path(__file__).parent / "weights"
+
+
+class Cnn:
+    """Six convolutions, two heads: 18 styles and "none of these"; 5 objects. 290,704 weights in half precision.
+
+    A style classifier as in UnlearnCanvas (Zhang et al. 2024, arXiv 2402.11846), at 32x32 and trained by the house's loop on
+    softened photos, some with a stamp of another style, and on noise, plain colours, blur and mixtures, which are none of
+    these: without them a classifier has a sink, an innocent style that all garbage is called by.
+
+    Needs: 32x32 pictures of the artist-styles testbed. Cost: .36 ms of CPU a picture (n = 2,048).
+    Fails on pieces of several styles side by side (83 of 100 such jigsaws are called by some style), on grey photos (13 of 300
+    are called sketch), and as a judge of what it was never shown: it learned from the same painters as the models it judges.
+    Measured: style right in 5,360 of 5,400 pictures of CIFAR-10's test photos (99.3 %, 95 % interval 99.0 to 99.5), 98.7 %
+    when softened; object right in 54 %, from 43 % (woodcut) to 70 % (photo); 2 cores of an AMD EPYC, 120 CPU s of training.
+    """
+
+    name = "cnn"
+    family = "trained classifier"
+
+    def __init__(self, *, weights: Path | None = None) -> None:
+        self.folder = _WEIGHTS if weights is None else weights
+
+    @cached_property
+    def _read(self) -> tuple[Made, dict[str, Tensor]]:
+        return read_judge(self.folder, self.name)
+
+    @property
+    def made(self) -> Made:
+        """How it was made and what it was measured to see."""
+        return self._read[0]
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        """18 styles and "none of these"."""
+        return self.made.styles
+
+    @property
+    def digest(self) -> str:
+        """Of weights, settings and names."""
+        return self.made.digest
+
+    @cached_property
+    def _model(self) -> tuple[JudgeModel, nn.Module]:
+        made, tensors = self._read
+        recipe = parse_recipe(made.recipe, what="the judge's recipe")
+        if recipe.digest != made.recipe_digest:
+            raise IntegrityError("the judge's recipe was changed", expected=made.recipe_digest, got=recipe.digest)
+        model = JudgeModel(recipe, styles=made.styles, objects=made.objects)
+        return model, model.filled(tensors)
+
+    def judge(self, pictures: Pixels) -> Judged:
+        """Style and object of each picture, with probabilities."""
+        model, module = self._model
+        shares, things = model.answers(module, check_pixels(pictures))
+        return Judged(
+            judge=self.name,
+            family=self.family,
+            styles=self.styles,
+            style=shares.argmax(axis=1).astype(np.int64),
+            shares=shares,
+            objects=self.made.objects,
+            things=things,
+        )
