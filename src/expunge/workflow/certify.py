@@ -14,12 +14,10 @@ from expunge.core.codec import canonical, decode, digest_of, encode, loads, sha2
 from expunge.core.errors import EvidenceError
 from expunge.core.finding import Finding, Guarantee
 from expunge.core.plan import Plan
-from expunge.core.refs import DataRef
 from expunge.evidence.bundle import file_digests, read_bundle, write_bundle
 from expunge.evidence.durable import storage_errors, write_file
 from expunge.evidence.envelope import payload_of, sign_envelope
 from expunge.evidence.keys import custody_of
-from expunge.evidence.log_entry import Entry
 from expunge.evidence.manifest import prove_deletion, prove_replacement
 from expunge.evidence.merkle import ConsistencyProof, InclusionProof
 from expunge.evidence.note import open_checkpoint
@@ -41,9 +39,11 @@ from expunge.evidence.statement import build_statement, parse_statement, stateme
 from expunge.training.checkpoint import weights_identity
 from expunge.workflow.histories import content_leaves, digests_after
 from expunge.workflow.intake import destroy_cleartext, received_index, resolve
+from expunge.workflow.logged import check_book, ingested
 from expunge.workflow.policy import policy_digest
 from expunge.workflow.purge import NOT_COVERED, Accepted, Purge
 from expunge.workflow.selftest.gate import Vouched, latest
+from expunge.workflow.slots import RESTORE
 from expunge.workflow.view import view
 
 if TYPE_CHECKING:
@@ -141,9 +141,20 @@ def check_ready(workspace: Workspace, case: OpenCase, accepted: Accepted) -> Non
                 got=str(found)[:90],
             )
     check_preregistered(plan, decode(tuple[Finding, ...], loads(findings_bytes), what="findings.json"))
-    _ingested(workspace, workspace.book.data_ref(workspace.config.data.source, accepted.original.absent))
+    check_book(workspace)
+    check_before(workspace, case, accepted)
     _absence(workspace, accepted, _contents_after(workspace, accepted))
     _selftest(workspace, _plan_index(workspace, case, plan))
+
+
+def check_before(workspace: Workspace, case: OpenCase, accepted: Accepted) -> None:
+    """The slot book, with or without the records, follows from the data that was logged last. Also after a crash."""
+    book, absent = workspace.book, (accepted.original.absent, accepted.record.absent)
+    if book.tombstones not in map(frozenset, absent):
+        raise EvidenceError("the slot book is neither the one before the deletion nor the one after", hint=RESTORE)
+    ingested(
+        workspace, book.data_ref(workspace.config.data.source, accepted.original.absent, accepted.before), case.handle
+    )
 
 
 def _recorded(case: OpenCase, accepted: Accepted) -> tuple[bytes, bytes]:
@@ -175,7 +186,7 @@ def _write_bundle(workspace: Workspace, case: OpenCase, staged: dict[str, bytes]
     predicate = parse_statement(payload_of(envelope)).predicate
     checkpoint, size = workspace.log.checkpoint(), workspace.log.size
     vouching = [entry for entry in workspace.log.entries() if entry.payload.get("report") == predicate.selftest]
-    entries = [_ingested(workspace, predicate.data_before), *vouching[:1], *workspace.log.case(case.handle)]
+    entries = [ingested(workspace, predicate.data_before, case.handle), *vouching[:1], *workspace.log.case(case.handle)]
     proofs: list[InclusionProof | ConsistencyProof] = [
         workspace.log.prove_inclusion(entry.index, size) for entry in entries
     ]
@@ -189,15 +200,6 @@ def _size_at_intake(workspace: Workspace, case: OpenCase) -> int:
         return received_index(workspace, case) + 1
     receipt = loads(case.receipt.read_bytes(), what="receipt")
     return open_checkpoint(receipt["checkpoint"], workspace.roots()).size
-
-
-def _ingested(workspace: Workspace, before: DataRef) -> Entry:
-    """The entry that logged the data before the deletion: its ingestion, or the purge of an earlier case."""
-    wanted = encode(before)
-    for entry in workspace.log.entries():
-        if entry.kind in ("data.ingested", "data.purged") and entry.payload.get("data") == wanted:
-            return entry
-    raise EvidenceError("the log does not hold the data as it was before this deletion", expected=before.root)
 
 
 def _predicate(

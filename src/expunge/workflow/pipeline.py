@@ -22,7 +22,7 @@ from expunge.core.finding import Finding, Guarantee, Verdict
 from expunge.core.plan import Plan
 from expunge.core.policy import Decision
 from expunge.evidence.durable import write_file
-from expunge.workflow.certify import Certificate, certify, check_ready, close_case
+from expunge.workflow.certify import Certificate, certify, check_before, check_ready, close_case
 from expunge.workflow.execute import Executed, discard_run, execute, seed_after
 from expunge.workflow.histories import same_content_stays
 from expunge.workflow.intake import (
@@ -36,6 +36,7 @@ from expunge.workflow.intake import (
     stale_receipt,
     write_receipt,
 )
+from expunge.workflow.logged import check_book
 from expunge.workflow.planner import LAST, Candidate, candidates, make_plan
 from expunge.workflow.purge import Accepted, purge, released_by
 from expunge.workflow.selftest.gate import check_surrogates, latest
@@ -80,6 +81,7 @@ def handle(workspace: Workspace, case: OpenCase, methods: Sequence[str] = ()) ->
         return _outcome(case, [], close_case(workspace, case))
     if fold(workspace, case).accepted:
         return _finish(workspace, case, [])
+    check_book(workspace)
     vouched = workspace.vouched()
     resolution = _resolved(workspace, case)
     check_surrogates(workspace, vouched, resolution.block)
@@ -165,6 +167,8 @@ def _finish(workspace: Workspace, case: OpenCase, trials: list[Trial]) -> Outcom
     serving = workspace.state().model == accepted.original.digest and not released_by(workspace, case)
     if fold(workspace, case).state is State.DECIDED and serving:
         check_ready(workspace, case, accepted)
+    else:
+        check_before(workspace, case, accepted)
     purged = purge(workspace, case, accepted)
     return _outcome(case, trials, certify(workspace, case, accepted, purged))
 

@@ -21,7 +21,7 @@ from expunge.evidence.manifest import RecordManifest, RecordOpening, leaves_of
 from expunge.training.batches import Leaves
 from expunge.workflow.cuts import Cuts
 
-_RESTORE = "restore store/slots.json; nothing was run"
+RESTORE = "restore store/slots.json; nothing was run"
 _LEAF = re.compile(r"[0-9a-f]{64}\Z")
 _WITH_CUTS = 2  # a version of its own: who does not know of cuts would bring the events back
 
@@ -59,7 +59,7 @@ class SlotBook:
             ids, digests, blocks, first, second = (list(column) for column in zip(*rows, strict=True))
             cuts = Cuts.from_json(plain["cuts"]) if plain.get("v") == _WITH_CUTS else None
         except (InputError, KeyError, TypeError, ValueError) as error:
-            raise IntegrityError("store/slots.json is not a slot book", hint=_RESTORE) from error
+            raise IntegrityError("store/slots.json is not a slot book", hint=RESTORE) from error
         if plain.get("v") not in (1, _WITH_CUTS):
             raise IntegrityError("store/slots.json is of another version", expected="1", got=str(plain.get("v"))[:20])
         book = cls(ids, digests, blocks, list(zip(first, second, strict=True)), key, cuts)
@@ -75,7 +75,7 @@ class SlotBook:
             if problem is None and pair[0] in seen:
                 problem = "the same id as an earlier slot"
             if problem is not None:
-                raise IntegrityError(f"store/slots.json, slot {slot}: {problem}", hint=_RESTORE)
+                raise IntegrityError(f"store/slots.json, slot {slot}: {problem}", hint=RESTORE)
             seen.add(pair[0])
 
     def check_root(self, reference: DataRef) -> None:
@@ -88,7 +88,7 @@ class SlotBook:
                 f"the slot book is not the data that was logged: {', '.join(wrong)}",
                 expected=str(getattr(reference, wrong[0])),
                 got=str(getattr(mine, wrong[0])),
-                hint=_RESTORE,
+                hint=RESTORE,
             )
 
     def save(self, path: Path) -> None:

@@ -20,6 +20,7 @@ from expunge.evidence.durable import destroy_file, write_file
 from expunge.farm.bank import Bank, BankSpec
 from expunge.training.rng import derive_seed
 from expunge.training.transcript import transcript_digest
+from expunge.workflow.logged import check_book
 from expunge.workflow.state import ModelRecord
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def train(workspace: Workspace) -> tuple[ModelRecord, FitResult]:
         raise InputError(
             "this workspace already serves a model", got=state.model, hint="start a new workspace to retrain"
         )
+    check_book(workspace)
     run = workspace.root / "store" / "runs" / "original"
     result: FitResult = workspace.adapter.fit(workspace.fit_job(run, absent=frozenset()))
     record = ModelRecord(
