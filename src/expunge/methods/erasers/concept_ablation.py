@@ -10,7 +10,7 @@ from expunge.training.text_to_image.tuning import Tuning, figures_of, tuned
 
 class ConceptAblation:
     """Tunes keys and values of the cross-attention until an erased prompt is answered like its guide, on pictures that the
-    model drew of the guide (Kumari et al. 2023, arXiv 2303.13516, equation 6, model-based variant).
+    model drew of the guide (Kumari et al. 2023, arXiv 2303.13516, the model-based variant).
 
     Deviations: the answer is the original's, which does not drift, and not the student's own without gradient; what is kept
     is held to the original's answers (the preserved prompts and the bare one), where the paper denoises the guide's
@@ -18,7 +18,7 @@ class ConceptAblation:
     batch (8), pictures (64), preserve_scale (1).
 
     EMPIRICAL at best. Needs no pictures: it draws them. Cost: the pictures, then two forward passes and a backward pass of
-    two batches a step. Fails by pictures to start from (img2img): in the pilot 55 of 100 kept the style.
+    two batches a step. Fails on pictures to start from (img2img), which no prompt of the tuning was asked at.
     """
 
     name = "concept_ablation"

@@ -9,7 +9,7 @@ from expunge.training.text_to_image.tuning import ATTENTION, Tuning
 
 class EsdU:
     """Tunes everything but attn2 until the student predicts eps*(0) - eta (eps*(c) - eps*(0)), of the original, at x_t on
-    trajectories of the prompt c (Gandikota et al. 2023, arXiv 2303.07345, equations 7 and 8).
+    trajectories of the prompt c (Gandikota et al. 2023, arXiv 2303.07345, the loss of its section on erasing).
 
     Guides play no part. Deviations: trajectories are drawn side by side and every place on them is an example, instead of
     one partial trajectory a step; they are the original's, or with `renew` the student's own, drawn anew every so many steps;

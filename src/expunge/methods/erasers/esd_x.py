@@ -9,7 +9,7 @@ from expunge.training.text_to_image.tuning import ATTENTION, Tuning
 
 class EsdX:
     """Tunes all of attn2 until the student predicts eps*(0) - eta (eps*(c) - eps*(0)), of the original, at x_t on
-    trajectories of the prompt c (Gandikota et al. 2023, arXiv 2303.07345, equations 7 and 8).
+    trajectories of the prompt c (Gandikota et al. 2023, arXiv 2303.07345, the loss of its section on erasing).
 
     Guides play no part. Deviations: trajectories are drawn side by side and every place on them is an example, instead of
     one partial trajectory a step; they are the original's, or with `renew` the student's own, drawn anew every so many steps;
@@ -17,7 +17,7 @@ class EsdX:
     paper has 1e-5 for Stable Diffusion), batch (8), eta (1), walks (64), moves (20), guidance (3), renew (0),
     preserve_scale (0 as published; above it, preserved prompts are answered as before).
 
-    EMPIRICAL at best, and by itself suppression: in the pilot one learned token brought the style back in 98 of 100.
+    EMPIRICAL at best, and by itself suppression: what the rest of the network draws stays, for a learned token to reach.
     Needs no pictures. Cost: two predictions a place, then three forward passes and a backward one a step.
     Fails on neighbours of the concept, which move with it, and on pictures to start from (img2img).
     """

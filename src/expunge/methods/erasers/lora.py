@@ -12,7 +12,7 @@ from expunge.training.text_to_image.tuning import ATTENTION, Tuning, figures_of,
 class Lora:
     """Low-rank additions to the linear layers of attn2 (Hu et al. 2022, arXiv 2106.09685, equation 3), trained until the
     erased prompts are answered as the frozen model answers their guides; what is published as removable "eraser" adapters
-    (SPM, Lyu et al. 2024, arXiv 2312.16145, equation 5) without its gate.
+    (SPM, Lyu et al. 2024, arXiv 2312.16145) without its gate.
 
     The objective is that of `concept_ablation`. The weights underneath are the original's, byte for byte: the edit is as
     deep as a file that somebody may leave out. Settings: rank (4), scale (1), steps (200), lr (.003, for small models),

@@ -14,10 +14,10 @@ class Rece:
     those the concept had (equation 9) is led to the guide as well, and so on.
 
     All rounds' embeddings stay in one solve, and every token of a prompt is an embedding of its own, as in `uce`; the
-    official code edits the last weights again and takes the whole prompt. The paper's bound on the weights (equation 12)
+    official code edits the last weights again and takes the whole prompt. The paper's bound on the weights
     is left to lam. Settings: rounds (1), search (lam of the search, .001), erase_scale (1), preserve_scale (1), lam (.1).
 
-    EMPIRICAL at best, and by itself suppression: in the pilot one learned token brought the style back in 100 of 100.
+    EMPIRICAL at best, and by itself suppression: R can be inverted, so some embedding leads wherever the concept led.
     Needs no pictures. Cost: a solve a round, milliseconds. Fails like UCE, and sooner: each round moves the neighbours more.
     """
 

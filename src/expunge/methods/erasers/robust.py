@@ -32,7 +32,7 @@ class Robust:
     """First alternate: erase, and search the erased model for an embedding that brings the concept back (textual inversion in
     place of the name). Then erase the prompts and all embeddings found from the original at once, away from what is asked and
     towards the guide as an anchor: eps(0) + a (eps(guide) - eps(0)) - n (eps(asked) - eps(0)) (Srivatsan et al. 2025,
-    STEREO, arXiv 2408.16807, sections 4.1 and 4.2; a search during erasing also in Receler, arXiv 2311.17717).
+    STEREO, arXiv 2408.16807, its two stages; a search during erasing also in Receler, arXiv 2311.17717).
 
     Deviations: the search opens all tokens of the name and starts there; only the embedding asked for is subtracted, not all
     at once, and without adaptive projection; preserved prompts are held to the original's answers. Settings: rounds (2),

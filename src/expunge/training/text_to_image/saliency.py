@@ -14,7 +14,7 @@ from expunge.training.text_to_image.tuning import Loss
 def salient(model: TextToImage, loss: Loss, share: float, steps: int) -> dict[str, Tensor]:
     """name -> 1 where |gradient of the loss, summed over `steps` draws| is among the largest `share` of all weights, else 0.
 
-    Fan et al. 2024 (arXiv 2310.12508, equation 3); ties at the limit are all taken.
+    Fan et al. 2024 (arXiv 2310.12508), the saliency map; ties at the limit are all taken.
     """
     if not (0 < share <= 1 and 1 <= steps <= 10_000):
         raise InputError("share or steps out of range", expected="share in 0..1, steps 1..10000")
