@@ -13,8 +13,8 @@ class Rece:
     """UCE in rounds (Gong et al. 2024, arXiv 2407.12383): after an edit, the embedding whose keys and values come closest to
     those the concept had (equation 9) is led to the guide as well, and so on.
 
-    All rounds' embeddings stay in one solve, and every token of a prompt is an embedding of its own, as in `uce`; the
-    official code edits the last weights again and takes the whole prompt. The paper's bound on the weights
+    Deviations: the embeddings of all rounds stay in one solve from the original weights; every token of a prompt is an
+    embedding of its own, as in `uce`; the paper's bound on the change of the weights
     is left to lam. Settings: rounds (1), search (lam of the search, .001), erase_scale (1), preserve_scale (1), lam (.1).
 
     EMPIRICAL at best, and by itself suppression: R can be inverted, so some embedding leads wherever the concept led.

@@ -11,8 +11,9 @@ from expunge.training.text_to_image.tuning import Loss, Tuning, figures_of, summ
 
 
 class SalUn:
-    """Tunes the weights with the largest gradients of the works' loss (Fan et al. 2024, arXiv 2310.12508, the saliency map), until
-    the works, noised, are answered under an erased prompt as under its guide, and the retained pictures as in training.
+    """Tunes the weights with the largest gradients of the works' loss (Fan et al. 2024, arXiv 2310.12508, its saliency
+    map), until the works, noised, are answered under an erased prompt as under its guide, and the
+    retained pictures as in training.
 
     Deviations: the guide takes the place of a random other label, and the answer under it is the original's. All other
     weights stay, bit for bit. Settings: steps (200), lr (.001, for small models), batch (8), share of the weights (.5),
