@@ -1,0 +1,176 @@
+"""The whole protocol at pilot counts on the small model: every eraser, the battery on original and candidate, the ladder.
+
+    python benchmarks/artist_style/pilot.py --photos CIFAR10 --work FOLDER [--only uce] [--target neon]
+
+Resumable: each probe of a model and style is kept under the digest of all that can change it. Writes pilot.json, one entry
+an eraser. At pilot counts (8 seeds of 12 pictures) prompts cannot be shown to be below 1 %: the numbers say where they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from expunge.core import registry
+from expunge.core.codec import digest_of
+from expunge.data._pictures import Pictures
+from expunge.data._styles import CONTROLS, STYLES, TRAINED
+from expunge.data.artist_styles import OBJECTS, ArtistStyles, cifar10_photos
+from expunge.training.rng import derive_seed
+from expunge.training.text_to_image.directory import read_directory
+from expunge.training.text_to_image.erasing import EraseJob
+from expunge.training.text_to_image.sampler import Sampling, TextToImage
+from expunge.training.text_to_image.testbed import suspect, wording_of
+from expunge.workflow.styles.battery import Arms, BatteryPlan, ProbePlan, Subjects, run_battery
+from expunge.workflow.styles.collateral import Asking, Limits, ask_for, collateral_of
+from expunge.workflow.styles.verdict import Gates, verdict_of
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from recorded import record_parts
+
+HERE = Path(__file__).parent
+PROBES = (
+    ProbePlan(label="direct", probe="direct"),
+    ProbePlan(label="reworded", probe="reworded"),
+    ProbePlan(label="described", probe="described"),
+    ProbePlan(label="textual_inversion", probe="textual_inversion"),
+    *(ProbePlan(label=f"soft_prompt/{k}", probe="soft_prompt", settings={"vectors": k}) for k in (1, 2, 4)),
+)
+SEEDS, PICTURES, STEPS = 8, 12, 10
+
+
+class Pilot:
+    """One target artist of one original; `work` keeps what was counted."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.target, self.work = args.target, args.work
+        self.folder = HERE / "models" / args.original
+        self.original = TextToImage.from_dir(self.folder)
+        self.digest = read_directory(self.folder).digest
+        self.photos = cifar10_photos(args.photos)
+        self.judges = [registry.load("judges", name)() for name in ("cnn", "adain")]
+        self.suspects = {style: suspect(style, self.photos["attack"]) for style in (self.target, *CONTROLS)}
+        self.data = ArtistStyles(path=str(args.photos), works=40).open().train
+        self.seed = derive_seed("artist-styles pilot", args.original, self.target)
+
+    def rows(self, keep: Sequence[bool]) -> Pictures:
+        """Some of the works that trained."""
+        at = [row for row, chosen in enumerate(keep) if chosen]
+        texts = {name: tuple(getattr(self.data, name)[row] for row in at) for name in _COLUMNS}
+        return replace(self.data, images=self.data.images[at], **texts)
+
+    def job(self) -> EraseJob:
+        """The artist by name and alias, led to photos; all other trained styles are to stay."""
+        mine = wording_of(self.target)
+        ways = [mine.direct, mine.other["alias"]]
+        pairs = [(way(name, form), mine.neutral(name)) for way in ways for name in OBJECTS for form in range(3)]
+        others = [style for style in TRAINED if STYLES[style].artist and style != self.target]
+        kept = [wording_of(style).direct(name, 0) for style in others for name in OBJECTS]
+        return EraseJob(
+            model=self.original,
+            erase=tuple(prompt for prompt, _ in pairs),
+            guide=tuple(guide for _, guide in pairs),
+            preserve=(*kept, *(mine.neutral(name) for name in OBJECTS), ""),
+            seed=derive_seed(self.seed, "erase"),
+            works=self.rows([style == self.target for style in self.data.styles]),
+            retained=self.rows([style != self.target for style in self.data.styles]),
+        )
+
+    def candidate(self, eraser: str | None) -> tuple[str, TextToImage, dict[str, Any]]:
+        """The edited copy with its digest, or the original itself: the negative control."""
+        if eraser is None:
+            return self.digest, self.original, {"seconds": 0.0}
+        started, cpu = time.perf_counter(), time.process_time()
+        erased = registry.load("erasers", eraser)().erase(self.job())
+        costs = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
+        digest = digest_of({"original": self.digest, "eraser": eraser, "weights": _weights(erased.model)})
+        return digest, erased.model, {**costs, "figures": dict(erased.figures), "removable": erased.removable}
+
+    def measure(self, eraser: str | None) -> Mapping[str, Any]:
+        """Edit, ask, judge."""
+        digest, model, made = self.candidate(eraser)
+        started = time.perf_counter()
+        plan = BatteryPlan(
+            target=self.target,
+            controls=CONTROLS,
+            objects=OBJECTS,
+            judges={judge.name: judge.digest for judge in self.judges},
+            seed=self.seed,
+            probes=PROBES,
+            seeds=SEEDS,
+            pictures=PICTURES,
+            steps=STEPS,
+        )
+        subjects = Subjects(
+            models={"original": (self.digest, self.original), "candidate": (digest, model)},
+            suspects=self.suspects,
+            photos=self.photos["attack"],
+        )
+        arms = run_battery(plan, subjects, self.judges, self.work / "units", _progress)
+        asking = Asking(objects=OBJECTS, pictures=40, how=Sampling(seed=self.seed, steps=STEPS))
+        others = [style for style in TRAINED if STYLES[style].artist and style != self.target]
+        kept = [ask_for(one, wording_of(one), (self.original, model), self.judges, asking) for one in others]
+        harm = collateral_of(kept, Limits())
+        verdict = verdict_of(arms, Gates(), harm.reasons)
+        return {
+            "plan": plan.digest,
+            "made": made,
+            "rung": verdict.rung.value,
+            "reasons": list(verdict.reasons),
+            "rates": {label: _rates(found) for label, found in arms.items()},
+            "collateral": asdict(harm),
+            "seconds": time.perf_counter() - started,
+            "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        }
+
+
+_COLUMNS = ("ids", "captions", "styles", "objects", "blocks")
+
+
+def _rates(arms: Arms) -> dict[str, Any]:
+    """Shares of pictures in the style, by run: of the candidate where any family sees it, elsewhere where two agree."""
+    shown = {arm: arms.runs(arm).rates[0].round(3).tolist() for arm in ("original", "candidate")}
+    controls = arms.runs("controls").rates.mean(1).round(3)
+    return {**shown, "controls": dict(zip(arms.controls, controls.tolist(), strict=True))}
+
+
+def _weights(model: TextToImage) -> str:
+    import hashlib
+
+    found = hashlib.sha256()
+    for part in (model.unet, model.text_encoder):
+        for name, tensor in sorted(part.state_dict().items()):
+            found.update(name.encode() + np.ascontiguousarray(tensor.numpy()).tobytes())
+    return found.hexdigest()
+
+
+def _progress(what: str, done: int, total: int) -> None:
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {what} {done}/{total}\n")
+
+
+def main() -> None:
+    """Measure one eraser, or all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--original", default="original-0")
+    parser.add_argument("--target", default="neon")
+    parser.add_argument("--only")
+    args = parser.parse_args()
+    pilot = Pilot(args)
+    parts = {"none": lambda: pilot.measure(None)}
+    parts |= {name: (lambda name=name: pilot.measure(name)) for name in registry.names("erasers")}
+    command = "python benchmarks/artist_style/pilot.py --photos CIFAR10 --work FOLDER"
+    record_parts(HERE / f"pilot-{args.original}-{args.target.replace(' ', '-')}.json", command, parts, args.only)
+
+
+if __name__ == "__main__":
+    main()
