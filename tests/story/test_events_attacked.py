@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import importlib
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from expunge import EventSelector, Workspace
 from expunge.core.errors import IntegrityError
+from expunge.evidence.log import AuditLog
 from expunge.farm import opened as kept
-from expunge.workflow.intake import find_case
-from recommending import a_user, make
+from expunge.workflow.intake import closed, find_case
+from recommending import a_user, failed_steps, make, rows_of, with_place, write_rows
 
 
 def history(workspace: Workspace, name: str) -> list[tuple[str, int]]:
@@ -83,3 +88,95 @@ def test_an_older_slot_book_is_trained_on_by_nobody(workspace, monkeypatch):
     workspace.book.ids[0] = None
     with pytest.raises(IntegrityError, match="the slot book is not the data that was logged"):
         workspace.train()
+
+
+# ------------------------------------------------------------------------------------------------ a kill at any point
+
+
+STEPS = {  # module -> functions that change something on disk
+    "purge": ("write_file", "destroy_file", "_destroy"),
+    "certify": ("write_file", "close_case"),
+    "slots": ("write_file",),
+    "intake": ("write_file", "destroy_file"),
+    "places": ("write_file", "_replace"),
+    "workspace": ("write_file",),
+}
+
+
+class Killer:
+    """Raises at the nth change of anything on disk from the purge on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = -1
+        for module, names in STEPS.items():
+            home = importlib.import_module(f"expunge.workflow.{module}")
+            for name in names:
+                monkeypatch.setattr(home, name, self.counted(getattr(home, name)))
+        monkeypatch.setattr(AuditLog, "append", self.counted(AuditLog.append))
+        monkeypatch.setattr(shutil, "rmtree", self.counted(shutil.rmtree))
+        monkeypatch.setattr(os, "replace", self.counted(os.replace))
+
+    def counted(self, function: Any) -> Any:
+        def inner(*arguments: Any, **named: Any) -> Any:
+            self.left -= 1
+            if self.left == 0:
+                raise Killed
+            return function(*arguments, **named)
+
+        return inner
+
+
+def until_accepted(workspace: Workspace, case: Any) -> None:
+    """The case with its candidate accepted, and not a step further."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("expunge.workflow.pipeline._finish", killed)
+        with pytest.raises(Killed):
+            workspace.run(case)
+
+
+def finished_after_a_kill(root: Path, case: str, place: int, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Kill at this place, run again; False when there were fewer places than that."""
+    kept.forget()
+    with monkeypatch.context() as patched, Workspace.open(root) as workspace:
+        killer = Killer(patched)
+        killer.left = place
+        try:
+            workspace.run(find_case(workspace, case))
+        except Killed:
+            pass
+        else:
+            return False
+    kept.forget()
+    with Workspace.open(root) as workspace:
+        if not closed(workspace, find_case(workspace, case)):
+            assert failed_steps(workspace, workspace.run(find_case(workspace, case))) == []
+        assert workspace.log.verify().ok
+        assert not list((workspace.root / "store" / "runs").glob("*/places"))
+    return True
+
+
+@pytest.mark.parametrize(
+    ("unit", "source_is_a_place"), [("records", False), ("interaction", False), ("interaction", True)]
+)
+def test_a_kill_anywhere_in_the_purge_is_repaired_by_running_again(tmp_path, monkeypatch, unit, source_is_a_place):
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # here a process is killed, not the machine
+    workspace = make(tmp_path / "ws")
+    name, item = a_user(workspace), history(workspace, a_user(workspace))[2][0]
+    file = tmp_path / ("events.csv" if source_is_a_place else "export.csv")
+    write_rows(file, rows_of())
+    workspace = with_place(workspace, "events", file)
+    case = workspace.request(**({"ids": [name]} if unit == "records" else {"events": one(workspace, name)}))
+    until_accepted(workspace, case)
+    workspace.close()
+    root = workspace.root
+    shutil.copytree(root, tmp_path / "ws.before")
+    shutil.copy(file, tmp_path / "rows.before")
+    place = 1
+    while finished_after_a_kill(root, case.handle, place, monkeypatch):
+        rows = [row for row in csv.reader(file.open()) if f"user/{row[0]}" == name]
+        assert [row for row in rows if unit == "records" or f"item/{row[1]}" == item] == [], place
+        shutil.rmtree(root)
+        shutil.copytree(tmp_path / "ws.before", root)
+        shutil.copy(tmp_path / "rows.before", file)
+        place += 1
+    assert place > 20

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,8 +144,9 @@ def _as_well(kind: PlaceKind, path: Path, copy: Path, traces: Traces) -> Path:
 def put_in_place(workspace: Workspace, run: Path, traces: Traces) -> int:
     """Cleaned copies of an accepted case take the place of what they were made from; returns how many did.
 
-    A file that changed since it was probed is cleaned again from what it is now. Safe to run again after a crash. Raises
-    EvidenceError when a place leads elsewhere than it did, or still holds a trace.
+    A file that changed since it was probed is cleaned again from what it is now. Safe to run again after a crash, because
+    the list of what was probed stays until `drop_copies`. Raises EvidenceError when a place leads elsewhere than it did, or
+    still holds a trace.
     """
     folder = run / CLEANED
     before: Mapping[str, str] = loads((folder / BEFORE).read_bytes()) if (folder / BEFORE).exists() else {}
@@ -173,8 +174,12 @@ def put_in_place(workspace: Workspace, run: Path, traces: Traces) -> int:
                 f"place {table.name!r} holds the {'events' if traces.events else 'users'} again",
                 hint="clean or rebuild it, then run the case again",
             )
-    shutil.rmtree(folder, ignore_errors=True)
     return len(moved)
+
+
+def drop_copies(run: Path) -> None:
+    """What is left of the cleaned copies of a run whose places are clean."""
+    shutil.rmtree(run / CLEANED, ignore_errors=True)
 
 
 def _replace(target: Path, copy: Path) -> None:
@@ -279,6 +284,24 @@ def _outside_events(workspace: Workspace, cut: Cut) -> tuple[tuple[str, str], ..
     if cut.unit == "item":
         return tuple(("", outside(items[column])) for column in cut.items)
     return tuple((outside(str(workspace.book.ids[slot])), outside(items[column])) for slot, column in cut.events)
+
+
+def keep_traces(file: Path, traces: Traces) -> None:
+    """Write down, privately, what is looked for outside: neither the slot book nor a source that is itself a place can say it
+    once the records are gone from them."""
+    plain = {field.name: getattr(traces, field.name) for field in fields(traces)}
+    plain |= {name: [part.tolist() for part in plain[name]] for name in ("columns", "values")}
+    write_file(file, canonical(plain), mode=0o600)
+
+
+def kept_traces(file: Path) -> Traces:
+    """What `keep_traces` wrote."""
+    plain = loads(file.read_bytes(), what=file.name)
+    lists = {name: tuple(plain[name]) for name in ("names", "slots", "earlier")}
+    columns = tuple(np.array(part, np.int32) for part in plain["columns"])
+    values = tuple(np.array(part, np.int64) for part in plain["values"])
+    events = tuple((user, item) for user, item in plain["events"])
+    return Traces(**{**plain, **lists, "columns": columns, "values": values, "events": events})
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from expunge.farm.index import DESTROY, RETIRE, Index
 from expunge.workflow.derived import ANSWERS, PACKAGES, RUNS, SKETCHES, UNFINISHED, derived_from
 from expunge.workflow.histories import Cut, cut_of, digests_after, named_pairs
 from expunge.workflow.intake import all_cases, destroy_cleartext, fold, select
-from expunge.workflow.places import put_in_place, traces_of
+from expunge.workflow.places import drop_copies, keep_traces, kept_traces, put_in_place, traces_of
 from expunge.workflow.slots import SlotBook
 from expunge.workflow.state import ModelRecord
 from expunge.workflow.train import bank_folder, logged_transcript, read_bank, save_bank_slots, seed_digest
@@ -25,6 +26,8 @@ from expunge.workflow.train import bank_folder, logged_transcript, read_bank, sa
 if TYPE_CHECKING:
     from expunge.workflow.intake import OpenCase
     from expunge.workflow.workspace import Workspace
+
+TRACES = "traces.json"  # of a case, private
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +75,11 @@ def purge(workspace: Workspace, case: OpenCase, accepted: Accepted) -> Purge:
     _release(workspace, case, accepted)
     _close_other_cases(workspace, case, accepted)
     derived = _inventory(workspace, case, accepted)
-    _clean_places(workspace, accepted)
+    _remember_traces(workspace, case, accepted)
     _destroy_other_runs(workspace, accepted.record)
     _blank(workspace, accepted).save(workspace.slots_file)
     workspace.reread()
+    _clean_places(workspace, case, accepted)
     _destroy_leftovers(workspace, derived)
     banks = _blank_banks(workspace, accepted.slots)
     _blank_packages(workspace)
@@ -96,11 +100,20 @@ def purge(workspace: Workspace, case: OpenCase, accepted: Accepted) -> Purge:
     return Purge(purged=_purged(counts), retiring=_retiring(workspace, derived), not_covered=_not_reached(accepted))
 
 
-def _clean_places(workspace: Workspace, accepted: Accepted) -> None:
-    """While the records are still known: what lies outside is swapped, and looked at once more."""
+def _remember_traces(workspace: Workspace, case: OpenCase, accepted: Accepted) -> None:
+    """While the records are still known: what has to be gone from the places outside."""
     if workspace.config.places and not _blanked(workspace, accepted):
-        traces = traces_of(workspace, accepted.slots, accepted.cut)
-        put_in_place(workspace, workspace.root / accepted.record.run, traces)
+        keep_traces(case.private / TRACES, traces_of(workspace, accepted.slots, accepted.cut))
+
+
+def _clean_places(workspace: Workspace, case: OpenCase, accepted: Accepted) -> None:
+    """What lies outside is swapped, and looked at once more. It comes after the slot book, because the source may be one of
+    these places; a crash in between leaves the traces, and they say what is still to be done."""
+    run, file = workspace.root / accepted.record.run, case.private / TRACES
+    if file.exists():
+        put_in_place(workspace, run, kept_traces(file))
+        os.replace(file, file.with_suffix(".done"))  # in one step: half a list would be none
+    drop_copies(run)
 
 
 def _blanked(workspace: Workspace, accepted: Accepted) -> bool:
