@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 
 from expunge import EventSelector, Workspace
-from expunge.core.errors import IntegrityError
+from expunge.core.errors import DataError, IntegrityError
+from expunge.data._events import held_out, keyed_order
 from expunge.evidence.log import AuditLog
+from expunge.evidence.signers.file import FileSigner
 from expunge.farm import opened as kept
 from expunge.workflow.intake import closed, find_case
+from expunge.workflow.recompute import recompute
 from recommending import a_user, failed_steps, make, rows_of, with_place, write_rows
 
 
@@ -180,3 +183,88 @@ def test_a_kill_anywhere_in_the_purge_is_repaired_by_running_again(tmp_path, mon
         shutil.copy(tmp_path / "rows.before", file)
         place += 1
     assert place > 20
+
+
+# --------------------------------------------------------------------------- the source is cleaned as the owner was told
+
+
+def reopened_without(workspace: Workspace, rows: list[Any]) -> Workspace:
+    """The owner has removed what the certificate said has to be removed at the source."""
+    write_rows(workspace.root.parent / "events.csv", rows)
+    workspace.close()
+    kept.forget()
+    return Workspace.open(workspace.root)
+
+
+LONE = ("zz1", "m001", 4.0, 10**9)
+
+
+def test_a_user_of_whom_nothing_is_left_may_leave_the_source(tmp_path):
+    workspace = make(tmp_path / "ws", rows=[*rows_of(), LONE])
+    first = workspace.run(workspace.request(events=EventSelector(users=("user/zz1",), items=("item/m001",))))
+    with reopened_without(workspace, rows_of()) as again:
+        assert len(again.data.train.row(again.book.slots_of(["user/zz1"])[0])[0]) == 0
+        package = first.certificate.path.parent / "recompute.json"
+        FileSigner.create(tmp_path / "second.pem")
+        second = recompute(
+            first.certificate.path, package, data=str(tmp_path / "events.csv"),
+            key=f"file:{tmp_path / 'second.pem'}", by="second holder", out=tmp_path / "cosignature.json",
+        )  # fmt: skip
+        assert second.model == again.served().digest
+        assert failed_steps(again, again.run(again.request(ids=[a_user(again)]))) == []
+
+
+def test_a_user_of_whom_something_is_left_may_not(tmp_path):
+    workspace = make(tmp_path / "ws", rows=rows_of())
+    name = a_user(workspace)
+    workspace.run(workspace.request(events=one(workspace, name)))
+    left = [row for row in rows_of() if f"user/{row[0]}" != name]
+    with reopened_without(workspace, left) as again, pytest.raises(DataError, match="1 retained users are missing"):
+        assert again.data
+
+
+def would_be_tested(rows: list[Any], count: int = 15) -> tuple[str, list[str]]:
+    """A made-up user who would be a test user beside these, and the ids of all."""
+    users = sorted({row[0] for row in rows})
+    for number in range(200):
+        everybody = sorted([*users, f"q{number}"])
+        if everybody.index(f"q{number}") in held_out([f"user/{name}" for name in everybody], count):
+            return f"q{number}", everybody
+    raise AssertionError("no such user")
+
+
+def test_a_test_user_who_leaves_the_source_makes_nobody_else_one(tmp_path):
+    name, _ = would_be_tested(rows_of())
+    workspace = make(tmp_path / "ws", rows=[*rows_of(), (name, "m001", 4.0, 10**9)])
+    tested = set(workspace.data.test.ids)
+    assert f"user/{name}" in tested
+    erased = a_user(workspace, 0.9)
+    workspace.run(workspace.request(ids=[erased]))
+    workspace.run(workspace.request(events=EventSelector(items=("item/m001",))))
+    left = [row for row in rows_of() if row[1] != "m001"]  # the erased user is still there
+    with reopened_without(workspace, left) as again:
+        assert set(again.data.test.ids) == tested - {f"user/{name}"}
+        assert failed_steps(again, again.run(again.request(ids=[a_user(again)]))) == []
+
+
+def test_an_erased_user_is_never_tested_on(tmp_path):
+    rows = rows_of()
+    name, everybody = would_be_tested(rows)
+    order = keyed_order([f"user/{user}" for user in everybody])
+    following = f"user/{everybody[order[15]]}"  # who is a test user once `name` is gone
+    workspace = make(tmp_path / "ws", rows=[*rows, (name, "m001", 4.0, 10**9)])
+    tested = set(workspace.data.test.ids)
+    workspace.run(workspace.request(ids=[following]))
+    with reopened_without(workspace, rows) as again:
+        assert set(again.data.test.ids) == tested - {f"user/{name}"}
+
+
+def test_the_source_as_a_place_is_cleaned_and_can_still_be_opened(tmp_path):
+    workspace = make(tmp_path / "ws", rows=[*rows_of(), LONE])
+    workspace = with_place(workspace, "events", tmp_path / "events.csv")
+    outcome = workspace.run(workspace.request(events=EventSelector(users=("user/zz1",), items=("item/m001",))))
+    assert failed_steps(workspace, outcome) == []
+    workspace.close()
+    kept.forget()
+    with Workspace.open(workspace.root) as again:
+        assert failed_steps(again, again.run(again.request(ids=[a_user(again)]))) == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from expunge.core.errors import DataError, InputProblems
 
@@ -18,13 +18,16 @@ def known_slots(known: Mapping[str, int], ids: Sequence[str], what: str) -> list
     return [known[name] for name in ids]
 
 
-def rows_in_source(known: Mapping[str, int], ids: Sequence[str | None], what: str) -> list[int | None]:
-    """The source's row of every slot; None for a tombstone. Raises DataError when a retained record left the source."""
-    missing = [name for name in ids if name is not None and name not in known]
+def rows_in_source(
+    known: Mapping[str, int], ids: Sequence[str | None], what: str, empty: Container[str] = ()
+) -> list[int | None]:
+    """The source's row of every slot; None for a tombstone, and for one of `empty` that the source does not have, because
+    nothing of it is left. Raises DataError when any other retained record left the source."""
+    missing = [name for name in ids if name is not None and name not in known and name not in empty]
     if missing:
         raise DataError(
             f"{len(missing)} retained {what}s are missing from the data source",
             got=", ".join(missing[:SHOWN]),
             hint="restore the source; only deleted ones may leave it",
         )
-    return [None if name is None else known[name] for name in ids]
+    return [None if name is None else known.get(name) for name in ids]

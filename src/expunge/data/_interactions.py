@@ -7,7 +7,7 @@ matrices are equal or they are not.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -20,6 +20,8 @@ from expunge.core.errors import DataError, InputProblems
 from expunge.data._ids import known_slots, rows_in_source
 
 CONTENT_DOMAIN = b"expunge/history/v1"
+EMPTY = hashlib.sha256(CONTENT_DOMAIN).hexdigest()
+"""Content digest of a history of which nothing is left."""
 TELLING = 10  # items that two people do not share, and nothing else, by chance
 
 
@@ -116,6 +118,11 @@ class Histories:
             times=None if self.times is None else self.times[events],
         )
 
+    def others(self, ids: Container[str | None]) -> Histories:
+        """Everybody but these users, whose rows are gone and not only empty."""
+        rows = [slot for slot, name in enumerate(self.ids) if name not in ids]
+        return _picked(self, rows, [self.ids[row] for row in rows], [self.blocks[row] for row in rows])
+
     def chosen(
         self,
         slots: Sequence[int],
@@ -177,10 +184,18 @@ class Interactions:
         """The same data set with other histories."""
         return replace(self, train=train, test=test)
 
-    def aligned(self, ids: Sequence[str | None], blocks: Sequence[str]) -> Interactions:
-        """Training users in slot order; a slot whose id is None is an empty row, whatever the source still holds."""
-        rows = rows_in_source(self.train.slot_of, ids, "user")
-        return replace(self, train=_picked(self.train, rows, ids, blocks))
+    def aligned(self, ids: Sequence[str | None], blocks: Sequence[str], empty: Container[str] = ()) -> Interactions:
+        """Training users in slot order; a slot whose id is None is an empty row, whatever the source still holds, and so is
+        one of `empty` who has left it.
+
+        Test users are chosen by their hashes among all, so when one leaves the source the next in line is a training
+        user. Those stay training users: here it is the slots that say who is one.
+        """
+        moved = self.test.slot_of.keys() & {name for name in ids if name is not None}
+        known = _joined(self.train, self.test) if moved else self.train
+        rows = rows_in_source(known.slot_of, ids, "user", empty)
+        test = self.test.others(moved) if moved else self.test
+        return replace(self, train=_picked(known, rows, ids, blocks), test=test)
 
 
 def from_events(
@@ -234,6 +249,22 @@ def split_users(histories: Histories, test: Sequence[int]) -> tuple[Histories, H
         ids = [histories.ids[row] for row in rows]
         parts.append(_picked(histories, rows.tolist(), ids, [histories.blocks[row] for row in rows]))
     return parts[0], parts[1]
+
+
+def _joined(first: Histories, second: Histories) -> Histories:
+    """The rows of both, over the same items."""
+    times = None
+    if first.times is not None and second.times is not None:
+        times = np.concatenate([first.times, second.times])
+    return replace(
+        first,
+        ids=first.ids + second.ids,
+        blocks=first.blocks + second.blocks,
+        indptr=np.concatenate([first.indptr, first.indptr[-1] + second.indptr[1:]]),
+        indices=np.concatenate([first.indices, second.indices]),
+        values=np.concatenate([first.values, second.values]),
+        times=times,
+    )
 
 
 def _picked(

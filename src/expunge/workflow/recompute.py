@@ -129,7 +129,10 @@ def _retained(package: Package, data: str | None, after: DataRef) -> Any:
         raise _other("data source", after.source, package.source)
     options = {**package.options, **({"path": str(Path(data).resolve())} if data else {})}
     opened = open_data({"source": package.source, "options": options}, package.items)
-    records = opened.aligned(package.ids, package.blocks)
+    if package.items is None:
+        records = opened.aligned(package.ids, package.blocks)
+    else:  # a user of whom nothing is left may have left the source; whoever else did, changes the root
+        records = opened.aligned(package.ids, package.blocks, frozenset(filter(None, package.ids)))
     if package.cuts:
         records = _cuts(package.cuts).applied(records, _data_key(package))
     mine = _data_ref(package, records)

@@ -16,6 +16,7 @@ from typing import Any
 from expunge.core.codec import canonical, loads
 from expunge.core.errors import InputError, InputProblems, IntegrityError
 from expunge.core.refs import DataRef
+from expunge.data._interactions import EMPTY
 from expunge.evidence.durable import storage_errors, write_file
 from expunge.evidence.manifest import RecordManifest, RecordOpening, leaves_of
 from expunge.training.batches import Leaves
@@ -152,7 +153,17 @@ class SlotBook:
 
     def align(self, dataset: Any) -> Any:
         """A data set with its training records in slot order; erased ones blank, cut events gone."""
-        return self.cuts.applied(dataset.aligned(self.ids, self.blocks), self._key)
+        if not hasattr(dataset, "with_users"):
+            return dataset.aligned(self.ids, self.blocks)
+        nothing_left = {name for name, digest in zip(self.ids, self.digests, strict=True) if digest == EMPTY}
+        found = dataset.aligned(self.ids, self.blocks, nothing_left)
+        return self.cuts.applied(self._without_erased(found), self._key)
+
+    def _without_erased(self, dataset: Any) -> Any:
+        """Test users are chosen anew whenever the source is opened: somebody who was erased never becomes one."""
+        test = dataset.test
+        erased = {name for name in test.ids if leaves_of(self._key, name, EMPTY)[0] in self._erased}
+        return dataset.with_users(dataset.train, test.others(erased)) if erased else dataset
 
     def was_cut(self, slot: int, item: str) -> bool:
         """Was this event deleted, by itself or with its item?"""
