@@ -19,11 +19,9 @@ import pytest
 from expunge import EventSelector, Workspace
 from expunge.apps.cli.verify import _expectation, checkpoint_in
 from expunge.core import registry
-from expunge.core.codec import decode
 from expunge.core.errors import EvidenceError, Held, InputError, NotErased
 from expunge.core.finding import Guarantee, Verdict
 from expunge.evidence.bundle import read_bundle
-from expunge.evidence.commitment import Opening
 from expunge.evidence.envelope import payload_of
 from expunge.evidence.keys import read_roots
 from expunge.evidence.predicate import Erased
@@ -578,14 +576,16 @@ def test_proofs_of_something_else_do_not_verify(workspace):
 
 def test_a_certificate_of_another_unit_does_not_answer_the_request(workspace, tmp_path):
     case = workspace.request(events=asked(workspace, "interaction"))
-    opened = json.loads(case.receipt.read_text())["opening"]
+    theirs = tmp_path / "receipt.json"
+    shutil.copyfile(case.receipt, theirs)
+    expect = _expectation(theirs, None)
     outcome = workspace.run(case)
     predicate = parse_statement(payload_of(read_bundle(outcome.certificate.path).json("certificate.json"))).predicate
-    opening, proofs = decode(Opening, opened), read_bundle(outcome.certificate.path).absence()
-    check_expected(predicate, None, opening, (), proofs)
+    proofs = read_bundle(outcome.certificate.path).absence()
+    check_expected(predicate, None, expect.opening, expect.records, proofs, expect.remains)
     other = replace(predicate, erased=replace(predicate.erased, unit="window", count=None), sentence="")
     with pytest.raises(EvidenceError, match="what was asked for"):
-        check_expected(other, None, opening, (), proofs)
+        check_expected(other, None, expect.opening, expect.records, proofs, expect.remains)
 
 
 # ---------------------------------------------------------------------------------------------- two cases at a time

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import csv
 import importlib
+import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from expunge import EventSelector, Workspace
+from expunge.apps.cli.verify import _expectation, checkpoint_in
 from expunge.core.errors import DataError, IntegrityError
 from expunge.data._events import held_out, keyed_order
+from expunge.evidence.keys import read_roots
 from expunge.evidence.log import AuditLog
 from expunge.evidence.signers.file import FileSigner
+from expunge.evidence.verify import verify_bundle
 from expunge.farm import opened as kept
+from expunge.workflow import histories, intake, purge
 from expunge.workflow.intake import closed, find_case
+from expunge.workflow.policy import read_policy
 from expunge.workflow.recompute import recompute
 from recommending import a_user, failed_steps, make, rows_of, with_place, write_rows
 
@@ -268,3 +275,81 @@ def test_the_source_as_a_place_is_cleaned_and_can_still_be_opened(tmp_path):
     kept.forget()
     with Workspace.open(workspace.root) as again:
         assert failed_steps(again, again.run(again.request(ids=[a_user(again)]))) == []
+
+
+# ---------------------------------------------------------------------------------- a certificate of more than was asked
+
+
+def last_step(workspace: Workspace, bundle: Path, receipt: Path) -> str:
+    """What the requester's own verifier says of the certificate as an answer to the request."""
+    found = verify_bundle(
+        bundle,
+        roots=read_roots(workspace.root / "roots.json"),
+        policy=read_policy(workspace.root / "policy.yaml"),
+        against=checkpoint_in(receipt),
+        expect=_expectation(receipt, None),
+    )
+    assert [step.reason for step in found.steps[:-1] if step.status != "ok"] == []
+    return found.steps[-1].reason
+
+
+def cut_everywhere(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
+    """An owner who cuts something else than what the request says."""
+    real = histories.cut_of
+    for module in (histories, intake, purge):
+        monkeypatch.setattr(module, "cut_of", lambda workspace, wanted: change(workspace, real(workspace, wanted)))
+
+
+def five_more_users(workspace: Workspace, cut: Any) -> Any:
+    """Somebody else's first event, of five users."""
+    train = workspace.data.train
+    more = tuple((slot, int(train.row(slot)[0][0])) for slot in range(5) if slot not in cut.slots)
+    return replace(cut, events=tuple(sorted(cut.events + more)))
+
+
+def one_more_event(workspace: Workspace, cut: Any) -> Any:
+    """Another event of the same user."""
+    slot = cut.slots[0]
+    more = next(int(c) for c in workspace.data.train.row(slot)[0] if (slot, int(c)) not in cut.events)
+    return replace(cut, events=tuple(sorted([*cut.events, (slot, more)])))
+
+
+def one_more_item(workspace: Workspace, cut: Any) -> Any:
+    """Another item, from all histories."""
+    train, more = workspace.data.train, (cut.items[0] + 1) % len(workspace.data.items)
+    events = [(slot, more) for slot in range(len(train)) if more in train.row(slot)[0]]
+    return replace(cut, events=tuple(sorted([*cut.events, *events])), items=tuple(sorted([*cut.items, more])))
+
+
+@pytest.mark.parametrize(
+    ("unit", "change", "said"),
+    [
+        ("interaction", five_more_users, "histories that were asked for does not agree"),
+        ("window", five_more_users, "histories that were asked for does not agree"),
+        ("interaction", one_more_event, "interactions that were asked for does not agree"),
+        ("item", one_more_item, "items that were asked for does not agree"),
+    ],
+)
+def test_a_certificate_of_more_than_was_asked_for_is_no_answer(workspace, tmp_path, monkeypatch, unit, change, said):
+    name = a_user(workspace)
+    events = history(workspace, name)
+    wanted = {
+        "interaction": EventSelector(users=(name,), items=(events[2][0],)),
+        "window": EventSelector(users=(name,), since=events[3][1], until=events[7][1]),
+        "item": EventSelector(items=(events[2][0],)),
+    }[unit]
+    case, receipt = workspace.request(events=wanted), tmp_path / "receipt.json"
+    shutil.copyfile(case.receipt, receipt)
+    cut_everywhere(monkeypatch, change)
+    outcome = workspace.run(case)
+    assert said in last_step(workspace, outcome.certificate.path, receipt)
+
+
+@pytest.mark.parametrize("gone", ["remains", "records"])
+def test_a_receipt_that_does_not_say_what_remains_is_refused(workspace, tmp_path, gone):
+    case, receipt = workspace.request(events=one(workspace, a_user(workspace))), tmp_path / "receipt.json"
+    shutil.copyfile(case.receipt, receipt)
+    outcome = workspace.run(case)
+    assert last_step(workspace, outcome.certificate.path, receipt) == "as expected"
+    receipt.write_text(json.dumps({**json.loads(receipt.read_text()), gone: []}))
+    assert "does not open every history" in last_step(workspace, outcome.certificate.path, receipt)

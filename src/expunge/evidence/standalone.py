@@ -4,9 +4,9 @@
     python3 verify.py BUNDLE.zip --roots ROOTS.json [--against RECEIPT.txt]
 
 ROOTS.json (a list of {name, role, keyid, public}) must come from a channel you trust, not from the bundle. Exit code 0:
-every step holds; 5: it does not. The findings are not judged by a policy here: `expunge verify --policy MINE` does that.
-This file is shipped inside bundles. A verifier that comes with the evidence counts only if you trust its source: compare
-it with `evidence/standalone.py` of an expunge release before you believe it.
+every step holds; 5: it does not. Neither are the findings judged by a policy here, nor is your request compared with what
+went: `expunge verify --policy MINE --against RECEIPT` does that.
+A verifier that comes with the evidence counts only if you trust its source: compare it with an expunge release's own.
 """
 
 # ruff: noqa: T201  (the only file of the package that prints: it is a program of its own)

@@ -22,7 +22,7 @@ from expunge.evidence.manifest import RecordOpening
 from expunge.evidence.manifest import check_opening as check_record
 from expunge.evidence.merkle import ConsistencyProof, InclusionProof, unhex
 from expunge.evidence.note import Checkpoint
-from expunge.evidence.predicate import Predicate
+from expunge.evidence.predicate import Erased, Predicate
 from expunge.evidence.preregistered import JUDGED
 from expunge.evidence.sentence import SELF_ISSUED, custody_line, sentence_of
 from expunge.evidence.statement import Statement
@@ -379,7 +379,11 @@ def check_expected(
     if model is not None:
         require("model at hand", root_bytes(predicate.models.after).hex(), root_bytes(model).hex())
     if opening is not None:
-        require("what was asked for", _unit_of(check_opening(predicate.case.request, opening)), predicate.erased.unit)
+        wanted = _events_of(check_opening(predicate.case.request, opening))
+        require("what was asked for", "records" if wanted is None else wanted.unit, predicate.erased.unit)
+        if wanted is not None:
+            _check_amount(predicate.erased, wanted)
+            _check_told(wanted, records, remains)
     for record in records:
         check_record(record)
         whole = predicate.erased.unit == "records"
@@ -388,11 +392,34 @@ def check_expected(
     _check_remains(proofs, records, remains)
 
 
-def _unit_of(plain: Json) -> object:
-    """What an opened request asks to delete. One from before there were events asks for records."""
+def _events_of(plain: Json) -> EventSelector | None:
+    """What an opened request asks to delete. One from before there were events asks for records: None."""
     if not isinstance(plain, Mapping) or plain.get("events") is None:
-        return "records"
-    return decode(EventSelector, plain["events"], what="opened request").unit
+        return None
+    return decode(EventSelector, plain["events"], what="opened request")
+
+
+def _check_amount(erased: Erased, wanted: EventSelector) -> None:
+    """As many histories and events went as were asked for: one more is somebody else's, or more of one's own."""
+    users, items = len(wanted.users), len(wanted.items)
+    if wanted.unit != "item":
+        require("histories that were asked for", users, erased.histories)
+    if wanted.unit != "window":
+        require(f"{wanted.unit}s that were asked for", users * items if users else items, erased.count)
+
+
+def _check_told(wanted: EventSelector, records: Sequence[RecordOpening], remains: Sequence[RecordOpening]) -> None:
+    """Users can see what went of theirs only if the receipt opens their histories as they were, and what is left of each."""
+    if wanted.unit == "item":
+        return
+    slots = sorted(record.slot for record in records)
+    if len(set(slots)) != len(wanted.users) or sorted(left.slot for left in remains) != slots:
+        raise EvidenceError(
+            "the receipt does not open every history of the request and what is left of it",
+            expected=f"{len(wanted.users)} records and what remains of each",
+            got=f"{len(records)} and {len(remains)}",
+            hint="ask for a new receipt: without it nobody can see whether too much or too little went",
+        )
 
 
 def _check_remains(
