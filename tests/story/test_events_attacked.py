@@ -15,8 +15,10 @@ import pytest
 
 from expunge import EventSelector, Workspace
 from expunge.apps.cli.verify import _expectation, checkpoint_in
+from expunge.core.codec import canonical, loads
 from expunge.core.errors import DataError, IntegrityError
 from expunge.data._events import held_out, keyed_order
+from expunge.evidence.commitment import Opening, check_opening, commit
 from expunge.evidence.keys import read_roots
 from expunge.evidence.log import AuditLog
 from expunge.evidence.signers.file import FileSigner
@@ -353,3 +355,17 @@ def test_a_receipt_that_does_not_say_what_remains_is_refused(workspace, tmp_path
     assert last_step(workspace, outcome.certificate.path, receipt) == "as expected"
     receipt.write_text(json.dumps({**json.loads(receipt.read_text()), gone: []}))
     assert "does not open every history" in last_step(workspace, outcome.certificate.path, receipt)
+
+
+# --------------------------------------------------------------------------------------------- an upgrade in between
+
+
+@pytest.mark.parametrize("plain", [{}, {"events": None}])
+def test_a_receipt_written_again_after_an_upgrade_opens_what_the_log_holds(workspace, plain):
+    case = workspace.request(ids=[a_user(workspace)])
+    file = case.private / "request.json"
+    older = {**{k: v for k, v in loads(file.read_bytes(), what="request").items() if k != "events"}, **plain}
+    file.write_bytes(canonical(older))
+    intake.write_receipt(workspace, case)
+    opening = json.loads(case.receipt.read_text())["opening"]
+    assert check_opening(commit(case.key(), older), Opening(**opening)) == older

@@ -25,6 +25,7 @@ Json = Any  # None | bool | int | str | list[Json] | dict[str, Json]; mypy canno
 T = TypeVar("T")
 
 MAX_INT = 2**53 - 1
+LATER = "came later"  # metadata of a field that older records do not have
 _quoted = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would build an encoder for every string
 _DECIMAL = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?(e[+-]\d+)?\Z")
 
@@ -110,7 +111,9 @@ def encode(value: Any) -> Json:
     if isinstance(value, datetime):
         return timestamp(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {
+            field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value) if _said(value, field)
+        }
     if hasattr(value, "model_dump"):
         return {key: encode(item) for key, item in value.model_dump().items()}
     if isinstance(value, Mapping):
@@ -120,6 +123,11 @@ def encode(value: Any) -> Json:
     if isinstance(value, (list, tuple)):
         return [encode(item) for item in value]
     raise InputError(f"{type(value).__name__} cannot be written to a record")
+
+
+def _said(noun: Any, field: dataclasses.Field[Any]) -> bool:
+    """A field that came later, with metadata LATER, is left out where it is None: older records keep their bytes."""
+    return not (field.metadata.get(LATER) and getattr(noun, field.name) is None)
 
 
 def timestamp(moment: datetime) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from expunge.core.codec import LATER
 from expunge.core.errors import InputError
 
 Unit = Literal["records", "interaction", "window", "item"]
@@ -85,7 +86,7 @@ class DeletionRequest:
     basis: str = "GDPR Art. 17(1)(b)"
     regime: str = "GDPR"
     due: datetime | None = None
-    events: EventSelector | None = None
+    events: EventSelector | None = field(default=None, metadata={LATER: True})
 
     def __post_init__(self) -> None:
         if not self.selectors and self.events is None:

@@ -54,7 +54,11 @@ class OpenCase:
 
     def request(self) -> DeletionRequest:
         """The request in clear; gone once the case is closed."""
-        return decode(DeletionRequest, loads((self.private / "request.json").read_bytes()), what="request.json")
+        return decode(DeletionRequest, self.committed(), what="request.json")
+
+    def committed(self) -> Any:
+        """The very JSON that the log holds a commitment to, whichever release wrote it."""
+        return loads((self.private / "request.json").read_bytes(), what="request.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +143,7 @@ def write_receipt(workspace: Workspace, case: OpenCase) -> None:
         "case": case.handle,
         "checkpoint": checkpoint,
         "inclusion": encode(workspace.log.prove_inclusion(index)),
-        "opening": encode(open_commitment(case.key(), request)),
+        "opening": encode(open_commitment(case.key(), case.committed())),
         **_openings(workspace, request),
     }
     write_file(case.receipt, canonical(receipt), mode=0o600)
