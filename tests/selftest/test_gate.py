@@ -17,7 +17,7 @@ from expunge.core.selftest import SelftestReport, SelftestRule
 from expunge.evidence.verify import Verification, verify_bundle
 from expunge.training.recipe import load_recipe, parse_recipe
 from expunge.workflow.selftest.gate import latest, pseudonyms, record, subject_of
-from selftest.test_rule import alarm
+from selftest.test_rule import alarm, skipped
 from workspaces import nothing_changed, vouch_for
 
 DIGIT = "train/7/0007"
@@ -27,7 +27,12 @@ DIGIT = "train/7/0007"
 def bare(tmp_path: Path) -> Path:
     """A trained workspace without bank and without self-test."""
     recipe = parse_recipe({**load_recipe("digits").model_dump(), "epochs": 1})
-    config = {"data": {"source": "digits"}, "compute": {"executor": "inline"}, "owner": {"name": "test owner"}}
+    config = {
+        "data": {"source": "digits"},
+        "model": {"seed": "00112233445566778899aabbccddeeff"},  # some seed puts the record where it leaves no trace
+        "compute": {"executor": "inline"},
+        "owner": {"name": "test owner"},
+    }
     with Workspace.create(tmp_path / "ws", config=config, recipe=recipe) as workspace:
         workspace.train()
     return tmp_path / "ws"
@@ -72,6 +77,17 @@ def test_a_self_test_of_something_else_vouches_for_nothing(bare: Path, change: d
     with Workspace.open(bare) as workspace:
         record(workspace, good(workspace, **change))
     assert reason in str(refused(bare).got)
+
+
+def test_a_process_whose_control_was_refused_stops_everything(bare: Path) -> None:
+    with Workspace.open(bare) as workspace:
+        record(workspace, without_soft_policy(good(workspace)))
+    assert "may not be skipped: soft_policy (not tried: the honest control was refused)" in str(refused(bare).got)
+
+
+def without_soft_policy(report: SelftestReport) -> SelftestReport:
+    others = tuple(item for item in report.tallies if item.saboteur != "soft_policy")
+    return replace(report, tallies=(*others, skipped("soft_policy")))
 
 
 def test_a_cheat_that_was_certified_stops_everything(bare: Path) -> None:
@@ -166,6 +182,10 @@ def test_a_reader_may_ask_for_a_younger_self_test_and_for_more_placebos(tmp_path
 @pytest.mark.parametrize("change", [{"policy": "sha256:" + "1" * 64}, {"bank": "sha256:" + "1" * 64}, {"tallies": ()}])
 def test_a_reader_refuses_a_self_test_of_something_else(tmp_path: Path, change: dict[str, Any]) -> None:
     assert "does not vouch" in reason(judged(told(tmp_path, selftest(**change))))
+
+
+def test_a_reader_refuses_a_self_test_in_which_a_control_was_refused(tmp_path: Path) -> None:
+    assert "may not be skipped" in reason(judged(told(tmp_path, without_soft_policy(selftest()))))
 
 
 def test_a_self_test_that_is_younger_than_the_plan_is_refused(tmp_path: Path) -> None:

@@ -10,10 +10,15 @@ import pytest
 
 from evidence.story import NOW, digest, selftest
 from expunge.core.errors import InputError, InputProblems
-from expunge.core.selftest import Alarms, SelftestRule, Subject, Tally
+from expunge.core.selftest import REQUIRED_PROCESSES, Alarms, SelftestRule, Subject, Tally
 from expunge.stats.intervals import share_at_least, share_at_most
 
 MINE = Subject(policy=digest("policy"), bank=None, expunge="0.1.0")
+
+
+def skipped(name: str, why: str = "not tried: the honest control was refused") -> Tally:
+    counts: dict[str, Any] = {"tried": 0, "certified": 0, "undecided": 0, "caught": {}, "lower": None, "upper": None}
+    return Tally(saboteur=name, kind="process", expected=(), skipped=why, **counts)
 
 
 def tally(name: str, certified: int, tried: int) -> Tally:
@@ -51,6 +56,13 @@ def with_tally(name: str, certified: int, tried: int) -> Any:
     return replace(report, tallies=(*others, tally(name, certified, tried)))
 
 
+def without(name: str, why: str = "not tried: the honest control was refused", **changes: Any) -> Any:
+    """A good report but for one saboteur that was skipped."""
+    report = selftest(**changes)
+    others = tuple(item for item in report.tallies if item.saboteur != name)
+    return replace(report, tallies=(*others, skipped(name, why)))
+
+
 def problems(report: Any, rule: SelftestRule | None = None, **other: Any) -> str:
     return "; ".join((rule or SelftestRule()).problems(report, NOW, replace(MINE, **other)))
 
@@ -80,6 +92,35 @@ def test_one_alarm_of_a_few_demonstrates_no_rate() -> None:
     assert problems(selftest(alarms=(alarm(1, 8),))) == ""
 
 
+def test_one_of_one_is_exactly_a_twentieth_and_demonstrates_nothing_while_two_of_two_do() -> None:
+    once = alarm(1, 1)
+    assert once.lower is not None
+    assert once.lower > 0.05, "the float says otherwise, and does not decide"
+    assert problems(selftest(alarms=(once,))) == ""
+    assert problems(selftest(alarms=(once,)), SelftestRule(alarm_rate=0.049)) != ""
+    assert "false alarms: 2 of 2" in problems(selftest(alarms=(alarm(2, 2),)))
+
+
+def test_the_counts_decide_and_not_the_limits_that_a_report_claims() -> None:
+    many, none = alarm(5, 20), alarm(0, 59)
+    assert "false alarms: 5 of 20" in problems(selftest(alarms=(replace(many, lower=0.0),)))
+    assert "false alarms: 5 of 20" in problems(selftest(alarms=(replace(many, lower=None),)))
+    assert problems(selftest(alarms=(replace(none, lower=0.9),))) == ""
+    rule = SelftestRule(alarm_upper=0.05)
+    assert "not bounded" in problems(selftest(alarms=(replace(alarm(0, 58), upper=0.01),)), rule)
+    assert problems(selftest(alarms=(replace(none, upper=None),)), rule) == ""
+    cheat = replace(tally("one_in_ten", 6, 20), lower=0.0)
+    assert cheat.passed
+    assert not replace(tally("one_in_ten", 1, 20), lower=0.9).passed
+
+
+def test_trials_that_share_models_count_no_more_than_the_models() -> None:
+    assert problems(selftest(alarms=(alarm(3, 20),))) == ""
+    assert "3 of 20" in problems(selftest(alarms=(alarm(3, 20, models=6),)))
+    assert "not bounded" in problems(selftest(alarms=(alarm(0, 64, models=30),)), SelftestRule(alarm_upper=0.05))
+    assert problems(selftest(alarms=(alarm(0, 64, models=300),)), SelftestRule(alarm_upper=0.05)) == ""
+
+
 def test_a_stricter_reader_asks_for_enough_placebos() -> None:
     rule = SelftestRule(alarm_upper=0.05)
     assert "not bounded by 0.05" in problems(selftest(alarms=(alarm(0, 58),)), rule)
@@ -89,7 +130,32 @@ def test_a_stricter_reader_asks_for_enough_placebos() -> None:
 def test_one_in_ten_may_turn_out_honest_now_and_then_and_no_other_cheat_may() -> None:
     assert not with_tally("one_in_ten", 1, 20).passed
     assert with_tally("one_in_ten", 6, 20).passed == ("one_in_ten",)
+    assert with_tally("one_in_ten", 1, 1).passed == ("one_in_ten",), (
+        "on the line is over it, where a cheat is concerned"
+    )
     assert with_tally("no_op", 1, 1000).passed == ("no_op",)
+
+
+@pytest.mark.parametrize("kind", ["classifier", "recommender"])
+@pytest.mark.parametrize("name", REQUIRED_PROCESSES)
+@pytest.mark.parametrize(
+    "why", ["not tried: the honest control was refused", "its turn has not come", "not applicable"]
+)
+def test_a_process_that_was_skipped_vouches_for_nothing_whatever_the_reason(kind: str, name: str, why: str) -> None:
+    report = without(name, why, kind=kind)
+    assert problems(report, kind=kind) == f"saboteurs that may not be skipped: {name} ({why})"
+    assert report.passed == ()
+    assert report.sentence == f"nothing is vouched for, these were not tried: {name} ({why})"
+
+
+@pytest.mark.parametrize("name", ["hidden_copy", "one_item_kept", "stale_weights", "wrong_user"])
+def test_a_cheat_that_every_family_of_recommenders_allows_may_not_be_skipped_either(name: str) -> None:
+    assert "may not be skipped" in problems(without(name, kind="recommender"), kind="recommender")
+
+
+def test_a_method_that_does_not_apply_may_be_skipped_with_its_reason() -> None:
+    assert problems(without("batchnorm_only", "not applicable: no BatchNorm")) == ""
+    assert problems(without("float32_inverse", "no inverse", kind="recommender"), kind="recommender") == ""
 
 
 def test_a_rate_is_claimed_for_distinct_models_only() -> None:
@@ -112,6 +178,9 @@ def test_counts_that_do_not_add_up_and_rules_below_the_floor_are_refused() -> No
         replace(once, undecided=2)
     with pytest.raises(InputError, match="skipped"):
         replace(once, skipped="why")
+    for hits, trials, models in ((2, 1, 1), (-1, 1, 1), (0, 1, 0), (0, 0, 1)):
+        with pytest.raises(InputError, match="add up"):
+            replace(alarm(0, 1), alarms=hits, trials=trials, models=models)
     with pytest.raises(InputProblems, match="max_age_days"):
         SelftestRule(max_age_days=400)
     with pytest.raises(InputProblems, match="alarm_rate"):

@@ -22,16 +22,22 @@ PREFIX = "saboteurs/"
 class Attempt:
     """What came of a cheat. `accepted`: somebody was made to believe it. `by` names what refused it, or let it pass.
 
-    A scene that does not work proves nothing: `control` says that the honest twin of the same act was accepted.
+    A scene that does not work proves nothing: `objection` is what was said against the honest twin of the same act,
+    None = it was accepted.
     """
 
     accepted: bool
     by: str
-    control: bool
+    objection: str | None
 
     def __post_init__(self) -> None:
         if not self.by:
             raise InputError("an attempt names what caught it, or what let it pass")
+
+    @property
+    def control(self) -> bool:
+        """Whether the honest twin was accepted, without which the attempt shows nothing."""
+        return self.objection is None
 
 
 @runtime_checkable

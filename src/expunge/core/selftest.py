@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from expunge.core.errors import InputError, InputProblems
+from expunge.core.shares import exceeds, may_exceed, reaches
 
 ENOUGH_PLACEBOS = 59
 """0 alarms of 59 bound the rate at 5 % (95 %, one-sided, Clopper-Pearson); fewer cannot."""
@@ -51,8 +52,10 @@ REQUIRED_PROCESSES = (
     "thresholds_changed",
 )
 
-ALWAYS_TRIED = frozenset({"hidden_copy", "one_item_kept", "stale_weights", "wrong_user", *REQUIRED_PROCESSES})
-"""Of a recommender: every family can be tried on these, whatever it keeps."""
+ALWAYS_TRIED = frozenset(REQUIRED_PROCESSES)
+"""Of every kind of model: they act in a scene of their own, so no family and no policy excuses from them."""
+ALWAYS_TRIED_ON_USERS = frozenset({"hidden_copy", "one_item_kept", "stale_weights", "wrong_user"})
+"""Of a recommender as well: every family can be tried on these, whatever it keeps."""
 
 
 def required(kind: str) -> frozenset[str]:
@@ -61,8 +64,15 @@ def required(kind: str) -> frozenset[str]:
     return frozenset({*methods, *REQUIRED_PROCESSES})
 
 
+def always_tried(kind: str) -> frozenset[str]:
+    """Those of them that a report may not skip, whatever its reason."""
+    return ALWAYS_TRIED | ALWAYS_TRIED_ON_USERS if kind == "recommender" else ALWAYS_TRIED
+
+
 TOLERATED: Mapping[str, float] = {"one_in_ten": 0.05}
-"""Share of tries that may be certified, where the cheat itself is a draw that may turn out honest; 0 for all others."""
+"""Share of tries that may be certified, where the cheat itself is a draw that may turn out honest; 0 for all others.
+
+A lower limit that lies on that share already counts as a cheat that passed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,15 +102,16 @@ class Tally:
 
     @property
     def passed(self) -> bool:
-        """Whether this cheat gets through: certified more often than its own luck explains."""
+        """Whether this cheat gets through: certified more often than its own luck explains. The counts say so, exactly."""
         tolerated = TOLERATED.get(self.saboteur, 0.0)
-        return self.certified > 0 if not tolerated else self.lower is not None and self.lower > tolerated
+        return self.certified > 0 and (not tolerated or reaches(self.certified, self.tried, tolerated))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarms:
     """False alarms of one check on honest models. `models` are distinct among the `trials`, and bound what may be
-    claimed: trials that share a model are not independent. `lower` and `upper` are one-sided 95 % limits of the rate."""
+    claimed: trials that share a model are not independent. `lower` and `upper` are one-sided 95 % limits of the rate
+    over the trials; they are for readers, and no rule believes them: rules count."""
 
     check: str
     source: str
@@ -112,13 +123,23 @@ class Alarms:
     upper: float | None
     skipped: str = ""
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.alarms <= self.trials or (self.trials > 0) != (self.models > 0):
+            got = f"{self.alarms} of {self.trials} on {self.models} models"
+            raise InputError(f"false alarms of {self.check}: counts do not add up", got=got)
+
+    @property
+    def independent(self) -> int:
+        """Trials that a rule may count on: no more than there are models."""
+        return min(self.trials, self.models)
+
     @property
     def claim(self) -> str:
         """What may be said about the rate."""
         if not self.trials:
             return f"not measured: {self.skipped}"
         words = f"{self.alarms} of {self.trials}, {self.models} models"
-        if self.upper is None or min(self.trials, self.models) < ENOUGH_PLACEBOS:
+        if self.upper is None or self.independent < ENOUGH_PLACEBOS:
             return f"{words}: too few to claim a rate of 5 % ({ENOUGH_PLACEBOS} are needed)"
         return f"{words}: at most {self.upper:.1%}"
 
@@ -167,11 +188,19 @@ class SelftestReport:
         return tuple(tally.saboteur for tally in self.tallies if tally.passed)
 
     @property
+    def owed(self) -> tuple[str, ...]:
+        """Cheats that no report may skip and this one did, each with its reason."""
+        must = always_tried(self.kind)
+        return tuple(f"{t.saboteur} ({t.skipped})" for t in self.tallies if t.saboteur in must and not t.tried)
+
+    @property
     def sentence(self) -> str:
         """The only sentence about all of them."""
         tried = [tally for tally in self.tallies if tally.tried]
         if self.passed:
             return f"cheats that passed: {', '.join(self.passed)}"
+        if self.owed:
+            return f"nothing is vouched for, these were not tried: {', '.join(self.owed)}"
         counts = ", ".join(f"{tally.saboteur} {tally.certified}/{tally.tried}" for tally in tried)
         return f"no listed cheat passed, n = {sum(tally.tried for tally in tried)}: {counts}"
 
@@ -192,7 +221,7 @@ class SelftestRule:
 
     `max_age_days`: how old it may be when a certificate is issued. `alarm_rate`: the rate of false alarms that must not
     be exceeded demonstrably (its lower 95 % limit). `alarm_upper`: what the upper limit must not exceed; below 1 it takes
-    as many placebos as that bound needs.
+    as many placebos as that bound needs. Both limits are of the counts, exactly, over trials on different models.
     """
 
     max_age_days: int = 90
@@ -226,10 +255,12 @@ class SelftestRule:
         named = {tally.saboteur for tally in report.tallies}
         missing = sorted(required(report.kind) - named)
         found = [f"saboteurs that were not tried: {', '.join(missing)}"] if missing else []
-        skipped = {tally.saboteur for tally in report.tallies if not tally.tried}
-        if report.kind == "recommender" and (lame := sorted(skipped & ALWAYS_TRIED)):
-            found.append(f"saboteurs that no family may skip: {', '.join(lame)}")
-        return found
+        owed = self.owed(report)
+        return [*found, f"saboteurs that may not be skipped: {', '.join(owed)}"] if owed else found
+
+    def owed(self, report: SelftestReport) -> tuple[str, ...]:
+        """What the report leaves owing; no policy file can excuse from it."""
+        return report.owed
 
     def _cheats(self, report: SelftestReport) -> list[str]:
         return [f"saboteurs that were certified: {', '.join(report.passed)}"] if report.passed else []
@@ -237,9 +268,9 @@ class SelftestRule:
     def _alarms(self, report: SelftestReport) -> list[str]:
         found = []
         for item in report.alarms:
-            if item.lower is not None and item.lower > self.alarm_rate:
+            if exceeds(item.alarms, item.independent, self.alarm_rate):
                 found.append(f"{item.check} raised false alarms: {item.alarms} of {item.trials} ({item.source})")
-            if self.alarm_upper < 1 and (item.upper is None or item.upper > self.alarm_upper):
+            if self.alarm_upper < 1 and may_exceed(item.alarms, item.independent, self.alarm_upper):
                 found.append(f"{item.check}: the rate of false alarms is not bounded by {self.alarm_upper:g}")
         return found
 

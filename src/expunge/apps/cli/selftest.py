@@ -29,12 +29,15 @@ def command(
     pilot: Annotated[bool, typer.Option("--pilot", help="Pilot counts, for models that are dear to train.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Try every saboteur and honest placebo, record the counts, and exit 3 when a cheat passed."""
-    from expunge.core.errors import NotErased
+    """Try every saboteur and honest placebo, and record the counts. Exit 3: a cheat passed. Exit 4: none did, and the
+    report still vouches for nothing."""
+    from expunge.core.errors import Held, NotErased
+    from expunge.workflow.selftest.gate import problems_of
 
     size = "quick" if quick else "pilot" if pilot else "full"
     with progress_on_stderr() as progress, _opened(workspace, progress) as ws:
         found = ws.selftest(size)
+        problems = problems_of(ws, found.report)
     result = {"report": found.report, "digest": found.digest, "passed": list(found.report.passed)}
     emit(result, as_json, lambda console: _show(console, found.report, found.digest))
     if found.report.passed:
@@ -42,6 +45,12 @@ def command(
             "a cheat passed the verifier; nothing will be certified in this workspace",
             got=", ".join(found.report.passed),
             hint="a larger bank, anchors, or a stricter policy; see the table",
+        )
+    if problems:
+        raise Held(
+            "no cheat passed, but the self-test does not vouch for a certificate",
+            got="; ".join(problems),
+            hint="find the cause of what is named here, then expunge selftest again",
         )
 
 
@@ -86,7 +95,7 @@ def _show(console: Console, report: SelftestReport, digest: str) -> None:
         console.print(f"block put back, {signal}: {rises}")
     power = report.canary_reason if report.canary_power is None else f"{report.canary_power:.2f}"
     console.print(f"planted canaries at d = 3 found with power: {power}")
-    console.print(f"[bold {'red' if report.passed else 'green'}]{report.sentence}[/]\nreport: {digest}")
+    console.print(f"[bold {'red' if report.passed or report.owed else 'green'}]{report.sentence}[/]\nreport: {digest}")
 
 
 def _row(item: Tally) -> tuple[str, ...]:

@@ -26,15 +26,15 @@ class ForgedTranscript:
 
     def attempt(self, scene: Scene) -> Attempt:
         """The honest certificate and the forgery, recomputed."""
-        control = scene.recompute(scene.certified, scene.certified.parent / "recompute.json") is None
+        objection = scene.recompute(scene.certified, scene.certified.parent / "recompute.json")
         with scene.workspace() as owner:
             forged = owner.run(self._forged(owner, scene.records[0]), ["retrain"]).certificate
         refused = scene.recompute(forged.path, forged.path.parent / "recompute.json")
         if refused is None:
-            return Attempt(accepted=True, by="recomputation gave the forged weights", control=control)
+            return Attempt(accepted=True, by="recomputation gave the forged weights", objection=objection)
         if _CLAIM not in scene.sentence(forged.path):
-            return Attempt(accepted=True, by="the sentence claims more than the log", control=control)
-        return Attempt(accepted=False, by="recompute", control=control)
+            return Attempt(accepted=True, by="the sentence claims more than the log", objection=objection)
+        return Attempt(accepted=False, by="recompute", objection=objection)
 
     def _forged(self, owner: Any, record: str) -> Any:
         """A case whose run is finished before it has begun."""

@@ -26,10 +26,10 @@ class RefiledRequest:
             again = _number(owner, [scene.records[0]])
             overlapping = _number(owner, [scene.records[0], scene.records[1]])
             fresh = _number(owner, [scene.records[2]])
-        control = fresh == 1
+        objection = None if fresh == 1 else f"a request about other records was counted as attempt {fresh}"
         if again <= 1 or overlapping <= again:
-            return Attempt(accepted=True, by=f"counted as attempts {again} and {overlapping}", control=control)
-        return Attempt(accepted=False, by="attempts", control=control)
+            return Attempt(accepted=True, by=f"counted as attempts {again} and {overlapping}", objection=objection)
+        return Attempt(accepted=False, by="attempts", objection=objection)
 
 
 def _number(owner: Any, records: list[str]) -> int:

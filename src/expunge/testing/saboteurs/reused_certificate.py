@@ -24,9 +24,9 @@ class ReusedCertificate:
         before, after = models.before, models.after
         with scene.workspace() as owner:
             second = owner.request(ids=[scene.records[0]]).receipt
-        control = scene.verify(bundle, model=after, receipt=scene.requester) is None
+        objection = scene.verify(bundle, model=after, receipt=scene.requester)
         if scene.verify(bundle, receipt=second) is None:
-            return Attempt(accepted=True, by="the second requester was satisfied", control=control)
+            return Attempt(accepted=True, by="the second requester was satisfied", objection=objection)
         if scene.verify(bundle, model=before) is None:
-            return Attempt(accepted=True, by="it was taken for the old model's", control=control)
-        return Attempt(accepted=False, by="verify", control=control)
+            return Attempt(accepted=True, by="it was taken for the old model's", objection=objection)
+        return Attempt(accepted=False, by="verify", objection=objection)

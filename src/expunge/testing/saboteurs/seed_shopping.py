@@ -25,13 +25,14 @@ class SeedShopping:
             for checkpoint in case.private.glob("checkpoint-*.txt"):
                 checkpoint.unlink()
             third = _drawn(owner, case)
-            control = len(first) == 1 and bool(_drawn(owner, other) - third)
+            apart = len(first) == 1 and bool(_drawn(owner, other) - third)
             attempts = len(list(case.folder.glob("plan-*.json")))
+        objection = None if apart else "two cases did not have two seeds"
         if second != first:
-            return Attempt(accepted=True, by="the same attempt was given a second seed", control=control)
+            return Attempt(accepted=True, by="the same attempt was given a second seed", objection=objection)
         if len(third) > 1 and attempts < len(third):
-            return Attempt(accepted=True, by="a new seed was not counted as a new attempt", control=control)
-        return Attempt(accepted=False, by="seed, attempts", control=control)
+            return Attempt(accepted=True, by="a new seed was not counted as a new attempt", objection=objection)
+        return Attempt(accepted=False, by="seed, attempts", objection=objection)
 
 
 def _drawn(owner: Any, case: Any) -> set[str]:

@@ -24,16 +24,18 @@ class SoftPolicy:
         honest = file.read_text(encoding="utf-8")
         for strict, soft in _SOFTER.items():
             changed = honest.replace(strict, soft, 1)
+            if changed == honest:
+                return Attempt(accepted=False, by="nothing", objection=f"its policy says nothing like {strict.strip()}")
             file.write_text(changed, encoding="utf-8")
-            if changed == honest or _opens(scene):
-                return Attempt(accepted=True, by=f"a policy with {soft.strip()} was read", control=changed != honest)
+            if _opens(scene):
+                return Attempt(accepted=True, by=f"a policy with {soft.strip()} was read", objection=None)
         file.write_text(honest, encoding="utf-8")
         bundle = scene.certified
-        control = scene.verify(bundle) is None
+        objection = scene.verify(bundle)
         refused = [scene.verify(bundle, margin=0.1), scene.verify(bundle, alpha=0.001)]
         if None in refused:
-            return Attempt(accepted=True, by="looser limits than the reader's were accepted", control=control)
-        return Attempt(accepted=False, by="floors, verify", control=control)
+            return Attempt(accepted=True, by="looser limits than the reader's were accepted", objection=objection)
+        return Attempt(accepted=False, by="floors, verify", objection=objection)
 
 
 def _opens(scene: Scene) -> bool:

@@ -29,7 +29,7 @@ class ThresholdsChanged:
     def attempt(self, scene: Scene) -> Attempt:
         """The rewritten bundle in front of a relying party."""
         bundle = scene.certified
-        control = scene.verify(bundle) is None
+        objection = scene.verify(bundle)
         files = dict(read_bundle(bundle).files)
         plan = decode(Plan, read_bundle(bundle).json("plan.json"), what="plan.json")
         files["plan.json"] = canonical(encode(_rewritten(plan)))
@@ -38,8 +38,8 @@ class ThresholdsChanged:
             margin=float(_WANTED),
         )
         if refused is None:
-            return Attempt(accepted=True, by="a plan that was never logged was believed", control=control)
-        return Attempt(accepted=False, by="verify", control=control)
+            return Attempt(accepted=True, by="a plan that was never logged was believed", objection=objection)
+        return Attempt(accepted=False, by="verify", objection=objection)
 
 
 def _rewritten(plan: Plan) -> Plan:

@@ -85,10 +85,15 @@ def vouch(workspace: Workspace) -> Vouched:
     found = latest(workspace)
     if found is None:
         raise Held("no self-test vouches for this workspace, so nothing can be certified", hint=_AGAIN)
-    problems = workspace.policy.selftest.problems(found.report, datetime.now(UTC), subject_of(workspace))
+    problems = problems_of(workspace, found.report)
     if problems:
         raise Held("the self-test does not vouch for a certificate", got="; ".join(problems), hint=_AGAIN)
     return found
+
+
+def problems_of(workspace: Workspace, report: SelftestReport) -> list[str]:
+    """Why nothing can be certified with this report here and now; empty = it vouches."""
+    return workspace.policy.selftest.problems(report, datetime.now(UTC), subject_of(workspace))
 
 
 def check_surrogates(workspace: Workspace, vouched: Vouched, block: str | None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from expunge.core.codec import decode, loads
 from expunge.core.errors import ExpungeError
 from expunge.core.policy import Policy
 from expunge.core.sabotage import Attempt, SabotagedProcess
-from expunge.core.selftest import REQUIRED_METHODS, REQUIRED_PROCESSES, SelftestReport, Tally
+from expunge.core.selftest import REQUIRED_METHODS, REQUIRED_PROCESSES, SelftestReport, SelftestRule, Tally
 from expunge.evidence.bundle import read_bundle
 from expunge.evidence.commitment import Opening
 from expunge.evidence.envelope import payload_of, sign_envelope
@@ -28,7 +28,7 @@ from expunge.evidence.signers.file import FileSigner
 from expunge.evidence.statement import parse_statement
 from expunge.evidence.verify import Expectation, verify_bundle
 from expunge.stats.intervals import share_at_least, share_at_most
-from expunge.training.recipe import load_recipe, parse_recipe
+from expunge.training.recipe import Recipe, load_recipe, parse_recipe
 from expunge.workflow.policy import DEFAULT, read_policy
 from expunge.workflow.recompute import recompute
 from expunge.workflow.selftest.gate import Vouched, latest, record, subject_of
@@ -38,7 +38,21 @@ EPOCHS = 2
 RECORDS = ("train/7/0007", "train/0/0000", "train/1/0001")
 DELETED = "train/2/0002"
 RECEIPT = "requester.json"
-BROKEN = "the scene does not work: its honest twin was refused"
+PENDING = "its turn has not come"
+BROKEN = "not tried: the honest control was refused"
+_LONGEST = 300  # characters of an objection that a report repeats
+
+
+class StageRule(SelftestRule):
+    """The relying party's rule on the stage, where the processes are still being tried: it waits for those alone.
+
+    A certificate that leaves the stage is judged by SelftestRule, which does not wait.
+    """
+
+    def owed(self, report: SelftestReport) -> tuple[str, ...]:
+        """Without those whose turn has not come."""
+        come = tuple(tally for tally in report.tallies if tally.skipped != PENDING)
+        return super().owed(replace(report, tallies=come))
 
 
 class StageWorkspace(Workspace):
@@ -113,7 +127,9 @@ class Stage:
 
 
 def _with(policy: Policy, stricter: Mapping[str, float]) -> Policy:
-    return replace(policy, limits=replace(policy.limits, **stricter)) if stricter else policy  # type: ignore[arg-type]
+    rule = policy.selftest
+    waiting = StageRule(**{item.name: getattr(rule, item.name) for item in fields(rule)})
+    return replace(policy, limits=replace(policy.limits, **stricter), selftest=waiting)  # type: ignore[arg-type]
 
 
 def _expected(model: str | None, receipt: Path | None) -> Expectation:
@@ -148,9 +164,8 @@ def try_processes(folder: Path, report: SelftestReport, advance: Callable[[str],
 
 def prepared_stage(folder: Path, report: SelftestReport) -> Path:
     """A trained workspace in which one record was deleted honestly."""
-    recipe = parse_recipe({**load_recipe("digits").model_dump(), "epochs": EPOCHS})
     config = {"data": {"source": "digits"}, "compute": {"engine": "inline://"}, "owner": {"name": "stage"}}
-    with Workspace.create(folder, config=config, recipe=recipe, policy=DEFAULT) as workspace:
+    with Workspace.create(folder, config=config, recipe=stage_recipe(), policy=DEFAULT) as workspace:
         workspace.train()
     stage = StageWorkspace(folder)
     stage.report = report
@@ -161,30 +176,38 @@ def prepared_stage(folder: Path, report: SelftestReport) -> Path:
     return folder
 
 
+def stage_recipe() -> Recipe:
+    """Few epochs, and every record in the first of them.
+
+    The last step of a training has the learning rate 0: a record that enters in the last epoch and falls into its last
+    batch (one in a hundred here) leaves no trace at all, so that its retraining is the original and no deletion.
+    """
+    return parse_recipe({**load_recipe("digits").model_dump(), "epochs": EPOCHS, "introduce": (0.0,)})
+
+
 def _pending(report: SelftestReport) -> list[Tally]:
     """The saboteurs whose turn has not come, named as such in certificates that never leave the stage."""
     done = {tally.saboteur for tally in report.tallies}
     names = sorted({*REQUIRED_METHODS, *REQUIRED_PROCESSES} - done)
-    return [process_tally(name, None, "its turn has not come") for name in names]
+    return [process_tally(name, None, PENDING) for name in names]
 
 
 def process_tally(name: str, attempt: Attempt | None, skipped: str = "") -> Tally:
-    """The count of one process. A scene whose control failed is a try in which the cheat was not caught."""
-    if attempt is None:
-        caught_by, tried, certified, caught = (), 0, 0, {}
-    else:
-        caught_by = registry.load("saboteurs", name)().caught_by
-        believed = attempt.accepted or not attempt.control
-        tried, certified = 1, int(believed)
-        caught = {} if believed else {attempt.by: 1}
+    """The count of one process. Where the honest control was refused and so was the cheat, nothing was tried: whatever
+    refuses everybody catches nobody. A cheat that was believed counts, whatever became of its control."""
+    expected = () if attempt is None else registry.load("saboteurs", name)().caught_by
+    if attempt is not None and not (attempt.control or attempt.accepted):
+        skipped = f"{BROKEN}: {attempt.objection}"[:_LONGEST]
+        attempt = None
+    tried, certified = int(attempt is not None), int(attempt is not None and attempt.accepted)
     return Tally(
         saboteur=name,
         kind="process",
-        expected=caught_by,
+        expected=expected,
         tried=tried,
         certified=certified,
         undecided=0,
-        caught=caught,
+        caught={} if attempt is None or attempt.accepted else {attempt.by: 1},
         lower=share_at_least(certified, tried) if tried else None,
         upper=share_at_most(certified, tried) if tried else None,
         skipped=skipped,
