@@ -1,7 +1,8 @@
 """The reference bank: N models on block-randomised complementary halves, and full-size anchors.
 
 Every block (a subject, a duplicate cluster) is OUT of exactly one model of each pair and IN the other, so each request
-finds N/2 OUT and N/2 IN models without any new training. Anchors are full-size models trained before any request:
+finds N/2 OUT and N/2 IN models without any new training. Any two monitored blocks are on the same side as often as not
+(farm.balance): they are large enough to be taken for each other. Anchors are full-size models trained before any request:
 they leave out a tenth of the ordinary blocks, and each monitored block (planted canaries, blocks chosen on another
 bank) in exactly half of them. Both are personal data: they expire with their window.
 """
@@ -27,6 +28,7 @@ from expunge.core.errors import InputError, InputProblems, IntegrityError
 from expunge.core.plan import Compute
 from expunge.core.protocols import Arms, Progress, Task, silent
 from expunge.evidence.durable import write_file
+from expunge.farm.balance import balanced_sides
 from expunge.farm.index import BLANK, DESTROY, INDEX, RETIRE, Artefact, Index
 from expunge.farm.manifest import Seen, read_manifest
 from expunge.farm.sketch import RecordSketch, sides_of, table_of
@@ -45,7 +47,7 @@ class BankSpec:
     """What fixes a bank. `data` names source and options; `tombstones` are left out of every member.
 
     `pairs` complement pairs (N = 2 * pairs) and `anchors` full-size models. `monitored` are blocks that the anchors
-    leave out half of the time.
+    leave out half of the time, and that the halves balance against each other.
     """
 
     recipe: Mapping[str, Any]
@@ -173,11 +175,15 @@ class Bank:
         return matrix
 
     def _halves(self) -> list[list[int]]:
-        """Models 2k and 2k+1 train on complementary halves of the blocks."""
-        halves = []
-        for pair in range(self.spec.pairs):
-            order = self._shuffled(derive_seed(self.spec.seed, "pair", pair), sorted(self._block_slots))
-            halves += [self._slots(order[side::2]) for side in (0, 1)]
+        """Models 2k and 2k+1 train on complementary halves of the blocks; the monitored ones among them are balanced."""
+        watched = [block for block in dict.fromkeys(self.spec.monitored) if block in self._block_slots]
+        ordinary = sorted(set(self._block_slots) - set(watched))
+        seed, halves = derive_seed(self.spec.seed, "monitored sides", *watched), []
+        for pair, placed in enumerate(balanced_sides(seed, self.spec.pairs, len(watched)).tolist()):
+            sides = [[block for block, on in zip(watched, placed, strict=True) if on == side] for side in (False, True)]
+            for block in self._shuffled(derive_seed(self.spec.seed, "pair", pair), ordinary):
+                sides[len(sides[1]) < len(sides[0])].append(block)
+            halves += [self._slots(side) for side in sides]
         return halves
 
     def _leave_outs(self) -> list[list[int]]:
