@@ -58,8 +58,9 @@ def test_cheats_that_leave_the_block_in_are_caught_by_a_check_and_not_only_undec
         assert found[name].caught, name
 
 
-def test_honest_retrainings_raise_no_alarm_and_few_of_them_claim_no_rate(report: SelftestReport) -> None:
-    assert all(item.alarms == 0 for item in report.alarms)
+def test_honest_retrainings_raise_hardly_an_alarm_and_few_of_them_claim_no_rate(report: SelftestReport) -> None:
+    """One check in fifty workspaces may raise one. Several at once are no chance: they share an arm that is not honest."""
+    assert len([item for item in report.alarms if item.alarms]) <= 1
     retrained = [item for item in report.alarms if item.trials]
     assert {item.check for item in retrained} >= {"membership", "deployed", "utility", "provenance"}
     assert all("too few" in item.claim for item in retrained)
