@@ -18,13 +18,17 @@ from expunge.apps.cli.verify import _expectation, checkpoint_in
 from expunge.core.codec import canonical, loads
 from expunge.core.errors import DataError, IntegrityError
 from expunge.data._events import held_out, keyed_order
+from expunge.evidence.bundle import read_bundle
 from expunge.evidence.commitment import Opening, check_opening, commit
+from expunge.evidence.envelope import payload_of
 from expunge.evidence.keys import read_roots
 from expunge.evidence.log import AuditLog
 from expunge.evidence.signers.file import FileSigner
+from expunge.evidence.statement import parse_statement
 from expunge.evidence.verify import verify_bundle
 from expunge.farm import opened as kept
 from expunge.workflow import histories, intake, purge
+from expunge.workflow.cuts import of_pair
 from expunge.workflow.intake import closed, find_case
 from expunge.workflow.policy import read_policy
 from expunge.workflow.recompute import recompute
@@ -369,3 +373,50 @@ def test_a_receipt_written_again_after_an_upgrade_opens_what_the_log_holds(works
     intake.write_receipt(workspace, case)
     opening = json.loads(case.receipt.read_text())["opening"]
     assert check_opening(commit(case.key(), older), Opening(**opening)) == older
+
+
+# ---------------------------------------------------------------------------- what is kept to keep it out is read out
+
+
+def read_out(key: bytes, cuts: Any, items: list[str]) -> dict[int, set[str]]:
+    """By slot, the items whose tags are listed: one HMAC an item."""
+    return {slot: {item for item in items if of_pair(key, slot, item) in tags} for slot, tags in cuts["kept"]}
+
+
+@pytest.mark.parametrize("then", ["nothing", "an interaction", "an item"])
+def test_trying_every_item_reads_out_nothing_that_went(workspace, then):
+    name = a_user(workspace, 0.9)
+    slot, events = workspace.book.slots_of([name])[0], history(workspace, name)
+    window = EventSelector(users=(name,), since=events[2][1], until=events[7][1])
+    package = workspace.run(workspace.request(events=window)).certificate.path.parent / "recompute.json"
+    more = {
+        "an interaction": one(workspace, name, 4),
+        "an item": EventSelector(items=(history(workspace, name)[4][0],)),
+    }
+    if then in more:
+        workspace.run(workspace.request(events=more[then]))
+    left, key = {item for item, _ in history(workspace, name)}, workspace.key("data")
+    assert len(left) < len(events) - 4
+    book = json.loads((workspace.root / "store" / "slots.json").read_text())["cuts"]
+    for cuts in (book, json.loads(package.read_text())["cuts"]):  # older packages, too
+        assert read_out(key, cuts, workspace.vocabulary) == {slot: left}
+        assert sum(len(tags) for _, tags in cuts["kept"]) == len(left)
+
+
+def test_the_certificate_says_what_stays(workspace):
+    purged = []
+    for wanted in (one(workspace, a_user(workspace)), EventSelector(items=(workspace.data.items[5],))):
+        bundle = read_bundle(workspace.run(workspace.request(events=wanted)).certificate.path)
+        purged.append(parse_statement(payload_of(bundle.json("certificate.json"))).predicate.purged[1])
+    assert "keyed tags of what is retained, and of nothing that went, stay there" in purged[0]
+    assert "keyed tombstones of the items stay there" in purged[1]
+
+
+def test_a_shortened_history_lets_nothing_new_in(workspace, tmp_path):
+    name = a_user(workspace)
+    workspace.run(workspace.request(events=one(workspace, name)))
+    before, bare = workspace.data.train.events, name.partition("/")[2]
+    missing = next(i for i in workspace.vocabulary if i not in {item for item, _ in history(workspace, name)})
+    rows = [*rows_of(), (bare, missing.partition("/")[2], 3.0, 10**9)]
+    with reopened_without(workspace, list({row[:2]: row for row in rows}.values())) as again:
+        assert again.data.train.events == before

@@ -1,13 +1,15 @@
-"""Keyed tombstones of events that were cut out of histories, so that they stay gone whatever the source still holds.
+"""What stays cut out of histories, whatever the source still holds: keyed tags of what is retained, and of deleted items.
 
-A tombstone is an HMAC of slot and item, or of the item alone: with the key one can ask about an event that one knows, and
-list none. It is of the pair and not of value and time, because a source that loses the cut event may show an earlier
-rating of the same pair, which `duplicates = last` had hidden.
+A history that was shortened is an allow list: an HMAC of slot and item for each pair that it keeps, and nothing else of
+the source gets in. The lists say nothing of what went: whoever has the key and tries every item reads what is retained,
+which the model's data holds anyway. They are of the pair and not of value and time, because a source that loses the cut
+event may show an earlier rating of the same pair, which `duplicates = last` had hidden. An item that is gone from all
+histories is remembered by a tombstone of its own, which can be found by trying; an item is nobody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,36 +23,37 @@ LABEL = "cut events"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cuts:
-    """`pairs`: by slot, tombstones of its events; `items`: tombstones of items that are gone from all histories."""
+    """`kept`: by slot of a shortened history, tags of the pairs it keeps; `items`: tombstones of items that are gone from
+    all histories."""
 
-    pairs: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    kept: Mapping[int, frozenset[str]] = field(default_factory=dict)
     items: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
-        return bool(self.pairs or self.items)
+        return bool(self.kept or self.items)
 
-    def has(self, key: bytes, slot: int, item: str) -> bool:
-        """Was this event cut, by itself or with its item?"""
-        return self.has_item(key, item) or of_pair(key, slot, item) in self.pairs.get(slot, frozenset())
+    def lets_in(self, key: bytes, slot: int, item: str) -> bool:
+        """May this event be in the data? Of a history that was never shortened all may, but those of deleted items."""
+        listed = slot not in self.kept or of_pair(key, slot, item) in self.kept[slot]
+        return listed and not self.has_item(key, item)
 
     def has_item(self, key: bytes, item: str) -> bool:
         """Was the item deleted?"""
         return of_item(key, item) in self.items
 
-    def with_pairs(self, key: bytes, pairs: list[tuple[int, str]]) -> Cuts:
-        """And these events (slot, item id)."""
-        more = {slot: set(found) for slot, found in self.pairs.items()}
-        for slot, item in pairs:
-            more.setdefault(slot, set()).add(of_pair(key, slot, item))
-        return Cuts(pairs={slot: frozenset(found) for slot, found in more.items()}, items=self.items)
+    def with_kept(self, key: bytes, kept: Mapping[int, Sequence[str]]) -> Cuts:
+        """And these histories, of which only these items are left."""
+        new = {slot: frozenset(of_pair(key, slot, item) for item in items) for slot, items in kept.items()}
+        return Cuts(kept={**self.kept, **new}, items=self.items)
 
-    def with_items(self, key: bytes, items: list[str]) -> Cuts:
-        """And these items."""
-        return Cuts(pairs=self.pairs, items=self.items | {of_item(key, item) for item in items})
+    def with_items(self, key: bytes, items: Sequence[str]) -> Cuts:
+        """And these items, which no list keeps any more."""
+        left = {slot: tags - {of_pair(key, slot, item) for item in items} for slot, tags in self.kept.items()}
+        return Cuts(kept=left, items=self.items | {of_item(key, item) for item in items})
 
     def without(self, slots: frozenset[int]) -> Cuts:
         """Slots that were erased whole need none."""
-        return Cuts(pairs={slot: found for slot, found in self.pairs.items() if slot not in slots}, items=self.items)
+        return Cuts(kept={slot: tags for slot, tags in self.kept.items() if slot not in slots}, items=self.items)
 
     def applied(self, dataset: Any, key: bytes) -> Any:
         """The data set without what was cut: events of training users, and deleted items of anybody."""
@@ -61,10 +64,10 @@ class Cuts:
 
     def _kept(self, histories: Any, key: bytes) -> NDArray[np.bool_]:
         kept = np.ones(histories.events, bool)
-        for slot, gone in self.pairs.items():
+        for slot, tags in self.kept.items():
             span = histories.span(slot)
             items = [histories.items[column] for column in histories.indices[span].tolist()]
-            kept[span] = [of_pair(key, slot, item) not in gone for item in items]
+            kept[span] = [of_pair(key, slot, item) in tags for item in items]
         return kept
 
     def _kept_items(self, histories: Any, key: bytes) -> NDArray[np.bool_]:
@@ -76,17 +79,17 @@ class Cuts:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, for the slot book and the recompute package."""
-        return {"pairs": [[slot, sorted(self.pairs[slot])] for slot in sorted(self.pairs)], "items": sorted(self.items)}
+        return {"kept": [[slot, sorted(self.kept[slot])] for slot in sorted(self.kept)], "items": sorted(self.items)}
 
     @classmethod
     def from_json(cls, plain: Any) -> Cuts:
         """What `to_json` wrote. Raises KeyError, TypeError or ValueError."""
-        pairs = {int(slot): frozenset(map(str, found)) for slot, found in plain["pairs"]}
-        return cls(pairs=pairs, items=frozenset(map(str, plain["items"])))
+        kept = {int(slot): frozenset(map(str, tags)) for slot, tags in plain["kept"]}
+        return cls(kept=kept, items=frozenset(map(str, plain["items"])))
 
 
 def of_pair(key: bytes, slot: int, item: str) -> str:
-    """Tombstone of one event, hex."""
+    """Tag of one event, hex."""
     return keyed(derive(key, LABEL), f"event|{slot}|{item}".encode()).hex()
 
 

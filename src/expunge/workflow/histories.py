@@ -96,6 +96,14 @@ def named_pairs(workspace: Workspace, cut: Cut) -> list[tuple[int, str]]:
     return [(slot, items[column]) for slot, column in cut.events]
 
 
+def kept_items(workspace: Workspace, cut: Cut) -> dict[int, list[str]]:
+    """By slot, the items that are left of each shortened history; nothing for whole items, which are gone from all."""
+    if cut.items:
+        return {}
+    train = without(workspace, cut).train
+    return {slot: [train.items[column] for column in train.row(slot)[0].tolist()] for slot in cut.slots}
+
+
 def same_content_stays(workspace: Workspace, cut: Cut) -> bool:
     """Would somebody be left with the very same history as one that goes? Then its content leaf cannot be shown to be gone."""
     after, book = digests_after(workspace, cut), workspace.book
@@ -220,7 +228,7 @@ def _known_items(workspace: Workspace, wanted: EventSelector) -> dict[str, int]:
 
 def _why(deleted: bool, timed: bool) -> str:
     if deleted:
-        return "was already deleted"
+        return "was already deleted, or was never there"
     return "is not present in the time window" if timed else "is not present"
 
 
@@ -234,7 +242,7 @@ def _answer(workspace: Workspace, problems: list[str], slots: Any, *, deleted: i
     raise InputProblems(
         "events",
         problems,
-        hint=f"searched: {events} events of {len(slots)} histories as they are now, and deleted ones by their tombstones; "
-        f"what a filter of the source left out was never trained on ({options or 'no options'})",
+        hint=f"searched: {events} events of {len(slots)} histories as they are now, and what shortened ones may keep, by keyed "
+        f"tags; what a filter of the source left out was never trained on ({options or 'no options'})",
         code="unknown-id" if deleted else "not_present",
     )

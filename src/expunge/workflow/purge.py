@@ -16,7 +16,7 @@ from expunge.core.request import DeletionRequest
 from expunge.evidence.durable import destroy_file, write_file
 from expunge.farm.index import DESTROY, RETIRE, Index
 from expunge.workflow.derived import ANSWERS, PACKAGES, RUNS, SKETCHES, UNFINISHED, derived_from
-from expunge.workflow.histories import Cut, cut_of, digests_after, named_pairs
+from expunge.workflow.histories import Cut, cut_of, digests_after, kept_items
 from expunge.workflow.intake import all_cases, destroy_cleartext, fold, select
 from expunge.workflow.places import drop_copies, keep_traces, kept_traces, put_in_place, traces_of
 from expunge.workflow.slots import SlotBook
@@ -97,7 +97,9 @@ def purge(workspace: Workspace, case: OpenCase, accepted: Accepted) -> Purge:
     }
     after = workspace.book.data_ref(workspace.config.data.source, accepted.record.absent)
     workspace.log.append("data.purged", {"data": encode(after), "banks": banks, **counts}, case=case.handle)
-    return Purge(purged=_purged(counts), retiring=_retiring(workspace, derived), not_covered=_not_reached(accepted))
+    return Purge(
+        purged=_purged(counts, accepted.cut), retiring=_retiring(workspace, derived), not_covered=_not_reached(accepted)
+    )
 
 
 def _remember_traces(workspace: Workspace, case: OpenCase, accepted: Accepted) -> None:
@@ -124,14 +126,14 @@ def _blanked(workspace: Workspace, accepted: Accepted) -> bool:
 
 
 def _blank(workspace: Workspace, accepted: Accepted) -> SlotBook:
-    """The slot book without the records; or with the shorter histories, and tombstones of their events."""
+    """The slot book without the records; or with the shorter histories, and tags of what they keep."""
     if accepted.cut is None:
         return workspace.book.erased(accepted.slots)
     if _blanked(workspace, accepted):
         return workspace.book
     items = [workspace.data.items[column] for column in accepted.cut.items]
     digests = digests_after(workspace, accepted.cut)
-    return workspace.book.shortened(digests, named_pairs(workspace, accepted.cut), items)
+    return workspace.book.shortened(digests, kept_items(workspace, accepted.cut), items)
 
 
 def _inventory(workspace: Workspace, case: OpenCase, accepted: Accepted) -> Index:
@@ -248,12 +250,14 @@ def _blank_banks(workspace: Workspace, slots: tuple[int, ...]) -> dict[str, str]
 
 
 def _blank_packages(workspace: Workspace) -> None:
-    """Recompute packages of earlier cases list what was retained then: the records erased since are blanked."""
+    """Recompute packages of earlier cases list what was retained then: the records erased since are blanked, and of histories
+    that were shortened since only what is retained now is listed."""
     for package in sorted((workspace.root / "cases").glob("*/recompute.json")):
         plain = loads(package.read_bytes(), what="recompute package")
         now = workspace.book.ids
         plain["ids"] = [name if now[slot] is not None else None for slot, name in enumerate(plain["ids"])]
         plain["blocks"] = [block if now[slot] is not None else "" for slot, block in enumerate(plain["blocks"])]
+        plain["cuts"] = workspace.book.cuts.to_json()  # an older list less a newer one would be the list of the deleted
         write_file(package, canonical(plain), mode=0o600)
 
 
@@ -264,16 +268,21 @@ def _destroy(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _purged(counts: Mapping[str, int]) -> tuple[str, ...]:
+def _purged(counts: Mapping[str, int], cut: Cut | None) -> tuple[str, ...]:
     """What is gone, as the certificate says it: counts by kind from the index, never a slot or a path."""
     lines = [
         f"weights, checkpoints and transcripts of {_many(counts['runs'], 'run')} trained on the records, the original "
         "among them",
         f"ids and content digests of {_many(counts['records'], 'record')} in the slot book",
     ]
-    if counts["histories"]:
+    if cut is not None:
+        stays = (
+            "keyed tombstones of the items"
+            if cut.items
+            else "keyed tags of what is retained, and of nothing that went,"
+        )
         kept = "the content digest of a history" if counts["histories"] == 1 else "content digests of histories"
-        lines[1] = f"{kept} as it was, in the slot book; keyed tombstones of what went stay there"
+        lines[1] = f"{kept} as it was, in the slot book; {stays} stay there"
     if counts["sketches"]:
         lines.append(f"answers about the records in {counts['sketches']} score sketches of the bank")
     if counts["unfinished_banks"]:

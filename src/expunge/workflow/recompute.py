@@ -44,7 +44,8 @@ class Recomputed:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
     """recompute.json: ids and blocks by slot (None and "" where erased), and `key`, the data key in hex; `items` is a
-    recommender's frozen vocabulary, None for any other model; `cuts` are keyed tombstones of deleted events.
+    recommender's frozen vocabulary, None for any other model; `cuts` are keyed tags of what shortened histories keep, and
+    tombstones of deleted items.
 
     With the key the second holder computes the roots that the certificate names from records they hold themselves.
     They have the retained data anyway; whoever has a deleted record too can find its leaves with the key, so the
@@ -161,7 +162,7 @@ def _cuts(plain: Mapping[str, Any]) -> Cuts:
     try:
         return Cuts.from_json(plain)
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError("the recompute package has no list of cut events") from error
+        raise InputError("the recompute package has no list of what shortened histories keep") from error
 
 
 def _data_key(package: Package) -> bytes:

@@ -2,7 +2,7 @@
 
 A slot is a position at ingestion and is never reused. After a deletion the slot's id and content digest are gone from
 the book; its leaves stay, because later proofs need their neighbours, and say nothing without the manifest key. A history
-that shrinks keeps its slot and id, gets a new content digest and leaf, and what went is remembered by keyed tombstones.
+that shrinks keeps its slot and id, gets a new content digest and leaf, and keyed tags of what it keeps.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from expunge.workflow.cuts import Cuts
 
 RESTORE = "restore store/slots.json; nothing was run"
 _LEAF = re.compile(r"[0-9a-f]{64}\Z")
-_WITH_CUTS = 2  # a version of its own: who does not know of cuts would bring the events back
+_WITH_CUTS = 3  # a version of its own: who does not know of cuts would bring the events back
 
 
 class SlotBook:
@@ -62,7 +62,9 @@ class SlotBook:
         except (InputError, KeyError, TypeError, ValueError) as error:
             raise IntegrityError("store/slots.json is not a slot book", hint=RESTORE) from error
         if plain.get("v") not in (1, _WITH_CUTS):
-            raise IntegrityError("store/slots.json is of another version", expected="1", got=str(plain.get("v"))[:20])
+            raise IntegrityError(
+                "store/slots.json is of another version", expected=f"1 or {_WITH_CUTS}", got=str(plain.get("v"))[:20]
+            )
         book = cls(ids, digests, blocks, list(zip(first, second, strict=True)), key, cuts)
         book._check()
         return book
@@ -166,8 +168,9 @@ class SlotBook:
         return dataset.with_users(dataset.train, test.others(erased)) if erased else dataset
 
     def was_cut(self, slot: int, item: str) -> bool:
-        """Was this event deleted, by itself or with its item?"""
-        return self.cuts.has(self._key, slot, item)
+        """Is it one that the slot's history may not have any more? Of a history that was shortened nobody can say whether it
+        ever had it."""
+        return not self.cuts.lets_in(self._key, slot, item)
 
     def item_was_cut(self, item: str) -> bool:
         """Was this item deleted?"""
@@ -237,13 +240,16 @@ class SlotBook:
         blocks = ["" if slot in gone else block for slot, block in enumerate(self.blocks)]
         return SlotBook(blank(self.ids), blank(self.digests), blocks, self._leaves, self._key, self.cuts.without(gone))
 
-    def shortened(self, digests: Mapping[int, str], pairs: list[tuple[int, str]], items: list[str]) -> SlotBook:
-        """The book with new content digests for these slots, and tombstones of what went: events, or whole items."""
+    def shortened(
+        self, digests: Mapping[int, str], kept: Mapping[int, Sequence[str]], items: Sequence[str]
+    ) -> SlotBook:
+        """The book with new content digests for these slots, and tags of the items that each keeps, or tombstones of items
+        that went from all."""
         new = [digests.get(slot, digest) for slot, digest in enumerate(self.digests)]
         leaves = list(self._leaves)
         for slot, digest in digests.items():
             leaves[slot] = leaves_of(self._key, str(self.ids[slot]), digest)
-        cuts = self.cuts.with_items(self._key, items) if items else self.cuts.with_pairs(self._key, pairs)
+        cuts = self.cuts.with_items(self._key, items) if items else self.cuts.with_kept(self._key, kept)
         return SlotBook(self.ids, new, self.blocks, leaves, self._key, cuts)
 
 
