@@ -16,7 +16,7 @@ import pytest
 from expunge import EventSelector, Workspace
 from expunge.apps.cli.verify import _expectation, checkpoint_in
 from expunge.core.codec import canonical, loads
-from expunge.core.errors import DataError, IntegrityError
+from expunge.core.errors import DataError, InputError, IntegrityError
 from expunge.data._events import held_out, keyed_order
 from expunge.evidence.bundle import read_bundle
 from expunge.evidence.commitment import Opening, check_opening, commit
@@ -420,3 +420,64 @@ def test_a_shortened_history_lets_nothing_new_in(workspace, tmp_path):
     rows = [*rows_of(), (bare, missing.partition("/")[2], 3.0, 10**9)]
     with reopened_without(workspace, list({row[:2]: row for row in rows}.values())) as again:
         assert again.data.train.events == before
+
+
+# ------------------------------------------------------------------------------- a case that is overtaken by another one
+
+
+def answers(workspace: Workspace, case: Any) -> list[str]:
+    return [str(e.payload["reason"]) for e in workspace.log.case(case.handle) if e.kind == "request.refused"]
+
+
+PARTLY = "partly deleted: the rest has to be asked for again"
+
+
+def overtaken(workspace: Workspace, case: Any, *names: str) -> None:
+    """It is answered, and nothing in the workspace names those who are gone any more."""
+    assert answers(workspace, case) == [PARTLY]
+    assert not any(case.private.iterdir())
+    with pytest.raises(InputError, match="is closed"):
+        workspace.run(case)
+    for file in workspace.root.rglob("*"):
+        assert not file.is_file() or not [name for name in names if name.encode() in file.read_bytes()], file
+
+
+def test_a_window_case_overtaken_by_the_deletion_of_one_of_its_users_is_answered(workspace):
+    gone, stays = a_user(workspace, 0.9), a_user(workspace, 0.5)
+    case = workspace.request(events=EventSelector(users=(gone, stays), since=0, until=10**9 + 30))
+    workspace.run(workspace.request(ids=[gone]))
+    overtaken(workspace, case, f'"{gone}"')
+
+
+def test_a_window_case_overtaken_by_all_that_one_of_its_users_had_in_it_is_answered(workspace):
+    one_user, other = a_user(workspace, 0.9), a_user(workspace, 0.5)
+    first = min(time for _, time in history(workspace, one_user))
+    until = max(first, min(time for _, time in history(workspace, other))) + 1
+    case = workspace.request(events=EventSelector(users=(one_user, other), since=0, until=until))
+    workspace.run(workspace.request(events=EventSelector(users=(one_user,), since=0, until=until)))
+    overtaken(workspace, case)
+
+
+def test_an_item_case_overtaken_by_the_deletion_of_one_of_its_items_is_answered(workspace):
+    first, second = (item for item, _ in history(workspace, a_user(workspace))[1:3])
+    case = workspace.request(events=EventSelector(items=(first, second)))
+    workspace.run(workspace.request(events=EventSelector(items=(first,))))
+    overtaken(workspace, case)
+
+
+def test_an_item_case_overtaken_by_the_only_one_who_had_an_item_is_answered(workspace):
+    lone = next(item for item in workspace.vocabulary if item.startswith("item/x"))
+    column, train = workspace.vocabulary.index(lone), workspace.data.train
+    owner = next(str(workspace.book.ids[slot]) for slot in range(len(train)) if column in train.row(slot)[0])
+    case = workspace.request(events=EventSelector(items=(lone, "item/m001")))
+    workspace.run(workspace.request(ids=[owner]))
+    overtaken(workspace, case, f'"{owner}"')
+
+
+def test_a_window_case_that_still_finds_something_goes_on(workspace):
+    name = a_user(workspace, 0.9)
+    events = history(workspace, name)
+    case = workspace.request(events=EventSelector(users=(name,), since=0, until=events[7][1]))
+    workspace.run(workspace.request(events=EventSelector(users=(name,), items=(events[2][0],))))
+    assert answers(workspace, case) == []
+    assert failed_steps(workspace, workspace.run(case)) == []

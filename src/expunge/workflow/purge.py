@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from expunge.core.case import State as CaseState
 from expunge.core.codec import canonical, digest_of, encode, loads
-from expunge.core.errors import EvidenceError, InputError
+from expunge.core.errors import EvidenceError, InputError, InputProblems
 from expunge.core.request import DeletionRequest
 from expunge.evidence.durable import destroy_file, write_file
 from expunge.farm.index import DESTROY, RETIRE, Index
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from expunge.workflow.workspace import Workspace
 
 TRACES = "traces.json"  # of a case, private
+PARTLY = "partly deleted: the rest has to be asked for again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,21 +202,28 @@ def _close_other_cases(workspace: Workspace, case: OpenCase, accepted: Accepted)
 def _left_of(workspace: Workspace, other: DeletionRequest, accepted: Accepted) -> str | None:
     """Of another request that ends with this deletion, what it leaves to be asked for again: "" for nothing. None: it goes on.
 
-    A whole user is not answered by the deletion of some events, nor an item by that of one of its users. Interactions are
-    named one by one, so where some are gone the request cannot be carried out as it stands.
+    A whole user is not answered by the deletion of some events, nor an item by that of one of its users. But where
+    something that the request names has nothing left, it cannot be carried out as it stands, and would never be.
     """
     gone, cut = frozenset(accepted.slots), accepted.cut
     if other.events is None:
         return "" if cut is None and not gone.isdisjoint(select(workspace, other)) else None
     try:
         events = cut_of(workspace, other.events).events
+    except InputProblems:
+        return PARTLY  # it was overtaken before
     except InputError:
         return None  # it will be answered when it is run
     taken = frozenset(cut.events) if cut is not None else frozenset(event for event in events if event[0] in gone)
-    hit = [event in taken for event in events]
-    if all(hit):
+    left = {_named_by(other, event) for event in events if event not in taken}
+    if not left:
         return ""
-    return "partly deleted: the rest has to be asked for again" if any(hit) and other.unit == "interaction" else None
+    return PARTLY if {_named_by(other, event) for event in events} - left else None
+
+
+def _named_by(request: DeletionRequest, event: tuple[int, int]) -> object:
+    """What of the request an event is there for: itself, its user in a time window, or its item."""
+    return {"window": event[0], "item": event[1]}.get(request.unit, event)
 
 
 def _destroy_other_runs(workspace: Workspace, released: ModelRecord) -> None:
