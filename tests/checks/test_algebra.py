@@ -90,6 +90,15 @@ def test_no_control_excuses_a_wrong_sum():
     assert stale.verdict is UNVERIFIABLE  # an inverse that random vectors do not tell from the original's
 
 
+def test_an_inverse_that_did_not_have_to_change_passes_where_the_probe_sees_somebody_else():
+    """A user without an event: the old inverse is the new one, and without somebody who stays it would not be."""
+    right = {"original_wrong": 0, "control_wrong": 25, "derived": 1e-12, "original_derived": 1e-12}
+    assert judged(**right, control_derived=0.3).verdict is PASS
+    assert judged(**right, control_derived=1e-12).verdict is UNVERIFIABLE
+    assert judged(**{**right, "derived": 0.3}, control_derived=0.3).verdict is FAIL
+    assert judged(**{**right, "original_wrong": 25}, control_derived=0.3).verdict is UNVERIFIABLE
+
+
 @pytest.mark.parametrize("control", [None, 0.0, 1e-9, float("nan")])
 def test_random_vectors_that_do_not_see_the_originals_inverse_are_blind(control):
     found = judged(original_derived=control)

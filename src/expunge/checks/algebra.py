@@ -27,7 +27,8 @@ class Algebra:
     sums are those of the retained users too, and the comparison was not seen to tell anybody. PASS otherwise.
     Sums that were right before: the users' events weigh nothing (they have decayed), so the model without them is the
     model there was. Equal is equal, and EXACT asks for no more; that the comparison is not blind is shown on somebody
-    who stays, without whom the same sums must differ. Any model at all passes there that has these very sums.
+    who stays, without whom the same sums must differ, and an inverse must be seen to be another. Any model at all passes
+    there that has these very sums.
     Derived lists that are compared entry by entry (`probes` 0) may be the same before and after: equality is a fact there.
     """
 
@@ -100,7 +101,7 @@ def _derived(found: Evidence) -> tuple[Condition, ...]:
     value, limit = found.derived, found.derived_limit
     if value is None:
         return ()
-    blind = value > 0 and not (found.original_derived is not None and found.original_derived > limit)
+    blind = value > 0 and not any(seen is not None and seen > limit for seen in _controls(found))
     control = "was not measured" if found.original_derived is None else f"deviates by {found.original_derived:.3g}"
     note = f"what follows from the sums deviates by {value:.3g} (limit {limit:.3g}), the original's {control}"
     if not value <= limit:  # NaN is not
@@ -111,6 +112,12 @@ def _derived(found: Evidence) -> tuple[Condition, ...]:
         verdict = Verdict.PASS
     estimate = value if math.isfinite(value) else None
     return (Condition(name="derived", verdict=verdict, estimate=estimate, limit=limit, note=note),)
+
+
+def _controls(found: Evidence) -> tuple[float | None, ...]:
+    """Deviations that have to be seen: the original's; or, where its sums did not have to change, and what follows from them
+    neither, those from sums without one user who stays."""
+    return (found.original_derived, None if found.original_wrong else found.control_derived)
 
 
 def _details(found: Evidence) -> Mapping[str, str]:

@@ -55,7 +55,8 @@ class Algebra:
     the sums (for an inverse: |(G + lambda I) P z - z| over random z; for lists: entries that a rebuild has otherwise),
     None where nothing is kept beside them. `leverage` x'(G + lambda I)^-1 x of the users in the original, 0 to 1.
     `control_wrong`: where the original's sums are those of the retained users as well, entries of the candidate that
-    differ when somebody who stays is left out of the sums: what the comparison sees of a user. None = not tried.
+    differ when somebody who stays is left out of the sums: what the comparison sees of a user; `control_derived` is the
+    deviation of what follows from the sums there. None = not tried.
     """
 
     what: str
@@ -69,6 +70,7 @@ class Algebra:
     leverage: float | None = None
     unit: str = "sums"
     control_wrong: int | None = None
+    control_derived: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,11 +104,11 @@ def kept_items(workspace: Workspace, cut: Cut) -> dict[int, list[str]]:
     return {slot: [train.items[column] for column in train.row(slot)[0].tolist()] for slot in cut.slots}
 
 
-def same_content_stays(workspace: Workspace, cut: Cut) -> bool:
+def same_content_stays(workspace: Workspace, slots: tuple[int, ...], cut: Cut | None) -> bool:
     """Would somebody be left with the very same history as one that goes? Then its content leaf cannot be shown to be gone."""
-    after, book = digests_after(workspace, cut), workspace.book
-    gone = {book.digests[slot] for slot in cut.slots}
-    left = [digest for slot, digest in enumerate(book.digests) if slot not in after] + list(after.values())
+    after, book = {} if cut is None else digests_after(workspace, cut), workspace.book
+    gone, touched = {book.digests[slot] for slot in slots}, frozenset(slots)
+    left = [digest for slot, digest in enumerate(book.digests) if slot not in touched] + list(after.values())
     return bool(gone & {digest for digest in left if digest is not None})
 
 

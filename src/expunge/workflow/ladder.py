@@ -185,6 +185,7 @@ class _Summed(_Rungs):
     def algebra(self) -> Algebra:
         """V1."""
         mine, before = (self._compared(name) for name in ("candidate", "original"))
+        control = None if before.wrong else self._seen_of_another()
         return Algebra(
             what=self.adapter.label,
             entries=mine.entries,
@@ -195,16 +196,17 @@ class _Summed(_Rungs):
             original_derived=before.derived,
             probes=4,
             leverage=self._left_out[1],
-            control_wrong=None if before.wrong else self._seen_of_another(),
+            control_wrong=None if control is None else control.wrong,
+            control_derived=None if control is None else control.derived,
         )
 
-    def _seen_of_another(self) -> int:
-        """Entries of the candidate that differ from sums without the user who stays and weighs most: is anybody seen?"""
+    def _seen_of_another(self) -> Compared:
+        """The candidate against sums without the user who stays and weighs most: is anybody seen?"""
         weights = np.asarray(abs(self.retained).sum(1)).ravel()
         rows = self.adapter.rows(replace(self._job(self.folder), absent=self.absent | {int(weights.argmax())}))
         generator = np.random.Generator(np.random.Philox(self.seed))
         found: Compared = self.adapter.compared(self.models["candidate"], rows, self.adapter.sums_of(rows), generator)
-        return found.wrong
+        return found
 
     def _compared(self, name: str) -> Compared:
         generator = np.random.Generator(np.random.Philox(self.seed))
@@ -276,11 +278,26 @@ class _Trained(_Rungs):
             self.why_not = f"no retraining was made: it takes {seconds:.0f} s, at most {LONGEST:.0f} s are spent here"
             self.unable["algebra"] = self.why_not
             return
+        self.seed_of_run = executed.record.seed
         with scratch(workspace) as folder:
-            job = replace(self._job(folder / "run"), seed=executed.record.seed, keep_checkpoints=False)
-            again = self.adapter.fit(job)
-            self.models["reference"] = self.adapter.load(again.model)
-            self.tensors["reference"] = load_tensors(again.model)[0]
+            again = self._again(folder / "run", self.absent)
+            self.models["reference"] = self.adapter.load(again)
+            self.tensors["reference"] = load_tensors(again)[0]
+
+    def _again(self, folder: Path, absent: frozenset[int]) -> Path:
+        """The recipe run again without these slots; the file of its weights."""
+        job = replace(self._job(folder), absent=absent, seed=self.seed_of_run, keep_checkpoints=False)
+        model: Path = self.adapter.fit(job).model
+        return model
+
+    def _seen_of_another(self) -> int:
+        """Weights that differ when the user who stays and has most events is left out as well: is anybody seen? It takes one
+        more training, and is asked only where the weights did not have to change."""
+        lengths = np.diff(self.data.train.indptr)
+        lengths[list(self.absent)] = 0
+        with scratch(self.workspace) as folder:
+            again = self._again(folder / "run", self.absent | {int(lengths.argmax())})
+            return _differing(self.tensors["candidate"], load_tensors(again)[0])
 
     def algebra(self) -> Algebra | None:
         """V1: every weight against the retraining's."""
@@ -297,6 +314,7 @@ class _Trained(_Rungs):
             derived_limit=0.0,
             original_derived=None,
             probes=0,
+            control_wrong=None if wrong["original"] else self._seen_of_another(),
         )
 
     def read_out(self) -> None:

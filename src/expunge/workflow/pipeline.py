@@ -21,6 +21,7 @@ from expunge.core.errors import Held, InputError, IntegrityError, NotErased
 from expunge.core.finding import Finding, Guarantee, Verdict
 from expunge.core.plan import Plan
 from expunge.core.policy import Decision
+from expunge.core.protocols import HasSufficientStatistics
 from expunge.evidence.durable import write_file
 from expunge.workflow.certify import Certificate, certify, check_before, check_ready, close_case
 from expunge.workflow.execute import Executed, discard_run, execute, seed_after
@@ -36,6 +37,7 @@ from expunge.workflow.intake import (
     stale_receipt,
     write_receipt,
 )
+from expunge.workflow.ladder import LONGEST
 from expunge.workflow.logged import check_book
 from expunge.workflow.planner import LAST, Candidate, candidates, make_plan
 from expunge.workflow.purge import Accepted, purge, released_by
@@ -117,8 +119,10 @@ def _resolved(workspace: Workspace, case: OpenCase) -> Resolution:
 
 
 def _hold_silent(workspace: Workspace, case: OpenCase, resolution: Resolution) -> None:
-    """A recommender's users without a single event: no model depends on them, and none can show that it does not."""
-    if workspace.policy.kind != "recommender":
+    """Users without a single event, where even a retraining without them is not made. Elsewhere it is, shows that the weights
+    did not have to change, and they leave the slot book and the places; docs/adr/0013."""
+    summed = isinstance(workspace.adapter, HasSufficientStatistics)
+    if workspace.policy.kind != "recommender" or summed or workspace.served().seconds <= LONGEST:
         return
     train = workspace.data.train
     if any(len(train.row(slot)[0]) for slot in resolution.slots):
@@ -203,8 +207,9 @@ def _hold_copies(workspace: Workspace, case: OpenCase, resolution: Resolution) -
 
 
 def _hold_same_content(workspace: Workspace, case: OpenCase, resolution: Resolution) -> None:
-    """Short histories are alike by chance. Where somebody else's is the very same, nothing could be proven."""
-    if resolution.cut is None or not same_content_stays(workspace, resolution.cut):
+    """Short histories are alike by chance, and empty ones always. Where somebody else's is the very same, nothing could be
+    proven."""
+    if workspace.policy.kind != "recommender" or not same_content_stays(workspace, resolution.slots, resolution.cut):
         return
     workspace.log.append("request.held", {"reason": "the same content stays"}, case=case.handle)
     raise Held(
