@@ -237,7 +237,8 @@ def resolve(workspace: Workspace, case: OpenCase) -> Resolution:
     """Exact slots, their split of the data, and copies of the same content elsewhere. Logs nothing."""
     request = case.request()
     if request.events is not None:
-        check_supported(workspace, request.events)  # once more: places may have been declared since
+        if not fold(workspace, case).accepted:
+            check_supported(workspace, request.events)  # once more: places may have been declared since
         return _resolve_events(workspace, case, cut_of(workspace, request.events))
     slots = select(workspace, request)
     book = workspace.book
@@ -276,19 +277,22 @@ def _resolve_events(workspace: Workspace, case: OpenCase, cut: Cut) -> Resolutio
         block=next(iter(blocks)) if len(blocks) == 1 else None,
         copies=tuple(_copies(workspace, slots)) if mine else (),
         commitment=commit(case.key(), {"unit": cut.unit, "events": named, "data": encode(reference)}),
-        subjects=_handles(workspace, case, cut),
+        subjects=_handles(workspace, case.request(), cut),
         test_copies=tuple(_test_copies(workspace, slots)) if mine else (),
         cut=cut,
     )
 
 
-def _handles(workspace: Workspace, case: OpenCase, cut: Cut) -> tuple[str, ...]:
+def _handles(workspace: Workspace, request: DeletionRequest, cut: Cut) -> tuple[str, ...]:
     """One handle an event; of a time window filled up to a power of two, because their number is the length of a part of
-    somebody's history."""
+    somebody's history. The handles of nothing are the same when the window is asked for again: what two plans have in
+    common would be the real ones."""
     secret = workspace.secret("subject")
     names = [f"{slot}|{column}" for slot, column in cut.events]
     more = 2 ** (len(names) - 1).bit_length() - len(names) if cut.unit == "window" else 0
-    names += [f"{case.handle}|{number}" for number in range(more)]
+    if more and request.events is not None:
+        window = f"{cut.slots}|{request.events.since}|{request.events.until}"
+        names += [f"{window}|{number}" for number in range(more)]
     return tuple(sorted(keyed(secret, name.encode()).hex()[:24] for name in names))
 
 

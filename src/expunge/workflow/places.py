@@ -104,6 +104,12 @@ def _concerned(kind: PlaceKind, traces: Traces) -> bool:
     return not traces.events or bool(getattr(kind, "holds_events", True))
 
 
+def _blind(kind: PlaceKind, traces: Traces) -> bool:
+    """It cannot tell one event from its user, who remains. Such a place is refused with the request; this one was declared
+    after the case was accepted."""
+    return bool(traces.events) and not getattr(kind, "shortens", False)
+
+
 def _no_events(workspace: Workspace, table: PlaceTable, kind: PlaceKind, path: Path) -> Place:
     """It is read all the same, and has to be one in which users are found."""
     control = _control(workspace, kind, path, None)
@@ -153,7 +159,7 @@ def put_in_place(workspace: Workspace, run: Path, traces: Traces) -> int:
     moved: set[str] = set()
     for table in workspace.config.places:
         path, kind = workspace.root / table.path, kind_of(table)
-        if not _concerned(kind, traces):
+        if not _concerned(kind, traces) or _blind(kind, traces):
             continue
         name = str(path.resolve())
         if kind.scrubs and name not in before:

@@ -99,7 +99,9 @@ def purge(workspace: Workspace, case: OpenCase, accepted: Accepted) -> Purge:
     after = workspace.book.data_ref(workspace.config.data.source, accepted.record.absent)
     workspace.log.append("data.purged", {"data": encode(after), "banks": banks, **counts}, case=case.handle)
     return Purge(
-        purged=_purged(counts, accepted.cut), retiring=_retiring(workspace, derived), not_covered=_not_reached(accepted)
+        purged=_purged(counts, accepted.cut),
+        retiring=_retiring(workspace, derived),
+        not_covered=_not_reached(workspace, accepted),
     )
 
 
@@ -325,9 +327,19 @@ NOT_COVERED = {
 }
 
 
-def _not_reached(accepted: Accepted) -> tuple[str, ...]:
-    return (_SOURCE, _COLUMN) if accepted.cut and accepted.cut.items else (_SOURCE,)
+def _not_reached(workspace: Workspace, accepted: Accepted) -> tuple[str, ...]:
+    cut = accepted.cut
+    if cut is None:
+        return (_SOURCE,)
+    hidden = cut.unit == "window" and workspace.config.data.options.get("duplicates") == "last"
+    return (_SOURCE, _WHOLE_USERS, *([_COLUMN] if cut.items else []), *([_HIDDEN] if hidden else []))
 
+
+_WHOLE_USERS = "cheats on single events: the self-test tries its cheats on whole users"
+_HIDDEN = (
+    "rows of the time window that the source keeps beside a later row of the same user and item: they were never trained on, "
+    "and stay in places of events when the later row lies outside the window"
+)
 
 _COLUMN = "the item's id in the private vocabulary, which is frozen: its column stays, empty"
 _SOURCE = "the data source outside the workspace: not covered; the owner has to remove the records there"
