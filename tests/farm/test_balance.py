@@ -52,6 +52,15 @@ def test_two_planted_blocks_share_half_of_the_pairs_of_a_pilot_in_every_bank() -
     assert len(set(alone)) > 2, "control: unmonitored blocks are drawn one by one"
 
 
+def test_a_block_too_large_to_be_judged_is_balanced_too_because_it_moves_every_model_it_is_in() -> None:
+    blocks = (*BLOCKS, *["coins"] * 21)
+    for seed in range(20):
+        spec = BankSpec(recipe=RECIPE, data={}, seed=f"{seed}", pairs=8, monitored=("canary",))
+        bank = Bank(spec, Path("nowhere"), blocks)
+        assert bank.refuses(range(400, 421)) is not None
+        assert (bank.inside()[::2, 20] == bank.inside()[::2, 400]).sum() == 4
+
+
 def test_halves_stay_halves_and_complements() -> None:
     inside = halves("s", 8, "surrogate", "canary", "single-3")
     for model, other in zip(inside[::2], inside[1::2], strict=True):

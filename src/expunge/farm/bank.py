@@ -1,10 +1,10 @@
 """The reference bank: N models on block-randomised complementary halves, and full-size anchors.
 
 Every block (a subject, a duplicate cluster) is OUT of exactly one model of each pair and IN the other, so each request
-finds N/2 OUT and N/2 IN models without any new training. Any two monitored blocks are on the same side as often as not
-(farm.balance): they are large enough to be taken for each other. Anchors are full-size models trained before any request:
-they leave out a tenth of the ordinary blocks, and each monitored block (planted canaries, blocks chosen on another
-bank) in exactly half of them. Both are personal data: they expire with their window.
+finds N/2 OUT and N/2 IN models without any new training. Any two monitored blocks, and any that are too large to be
+judged, are on the same side as often as not (farm.balance): else one is taken for the other. Anchors are full-size
+models trained before any request: they leave out a tenth of the ordinary blocks, and each monitored block (planted
+canaries, blocks chosen on another bank) in exactly half of them. Both are personal data: they expire with their window.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class BankSpec:
     """What fixes a bank. `data` names source and options; `tombstones` are left out of every member.
 
     `pairs` complement pairs (N = 2 * pairs) and `anchors` full-size models. `monitored` are blocks that the anchors
-    leave out half of the time, and that the halves balance against each other.
+    leave out half of the time, and that the halves balance against each other and against all that are heavy.
     """
 
     recipe: Mapping[str, Any]
@@ -120,9 +120,13 @@ class Bank:
         block = self._block_slots.get(next(iter(names)), [])
         if sorted(slots) != block:
             return "only a part of a block was requested; its other records stay and travel with it"
-        if len(block) > max(SMALL_BLOCK, MAX_BLOCK_SHARE * self.total):
+        if self._heavy(block):
             return f"the block holds {len(block)} of {self.total} records, too many for a bank test"
         return None
+
+    def _heavy(self, slots: Sequence[int]) -> bool:
+        """Whether a block is so large that it moves a half-size model as a whole."""
+        return len(slots) > max(SMALL_BLOCK, MAX_BLOCK_SHARE * self.total)
 
     def inside(self, kind: str = "bank") -> NDArray[np.bool_]:
         """Which model trained on which slot, (M, N). Fixed when the bank is built: later deletions change no half.
@@ -175,8 +179,9 @@ class Bank:
         return matrix
 
     def _halves(self) -> list[list[int]]:
-        """Models 2k and 2k+1 train on complementary halves of the blocks; the monitored ones among them are balanced."""
-        watched = [block for block in dict.fromkeys(self.spec.monitored) if block in self._block_slots]
+        """Models 2k and 2k+1 train on complementary halves of the blocks; monitored and heavy ones are balanced."""
+        heavy = sorted(block for block, slots in self._block_slots.items() if self._heavy(slots))
+        watched = [block for block in dict.fromkeys((*self.spec.monitored, *heavy)) if block in self._block_slots]
         ordinary = sorted(set(self._block_slots) - set(watched))
         seed, halves = derive_seed(self.spec.seed, "monitored sides", *watched), []
         for pair, placed in enumerate(balanced_sides(seed, self.spec.pairs, len(watched)).tolist()):
