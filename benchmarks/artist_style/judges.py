@@ -28,13 +28,11 @@ from expunge.data._styles import STYLES
 from expunge.data.artist_styles import OBJECTS, Photos, cifar10_photos, painted
 from expunge.training.batches import normalise
 from expunge.training.checkpoint import load_tensors
-from expunge.training.loop import numerics_of
-from expunge.training.recipe import Recipe, load_recipe
-from expunge.training.rng import derive_seed
-from expunge.training.text_to_image.calibration import Calibration, calibrate
-from expunge.training.text_to_image.judge_files import halved, write_judge
-from expunge.training.text_to_image.judge_net import JudgeModel, softened
-from expunge.training.text_to_image.judge_pictures import (
+from expunge.training.judging.calibration import Calibration, calibrate
+from expunge.training.judging.files import halved, write_judge
+from expunge.training.judging.judge import OTHER, Judge, Pixels, votes_of
+from expunge.training.judging.network import JudgeModel, softened
+from expunge.training.judging.pictures import (
     GARBAGE,
     STRANGE,
     draw_of,
@@ -44,8 +42,10 @@ from expunge.training.text_to_image.judge_pictures import (
     pictures_digest,
     with_stamp,
 )
-from expunge.training.text_to_image.judging import OTHER, Judge, Pixels, votes_of
-from expunge.training.text_to_image.random_features import FILTERS, WIDTH, features, fitted
+from expunge.training.judging.random_features import FILTERS, WIDTH, features, fitted
+from expunge.training.loop import numerics_of
+from expunge.training.recipe import Recipe, load_recipe
+from expunge.training.rng import derive_seed
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from hardware import hardware

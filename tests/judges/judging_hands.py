@@ -6,7 +6,7 @@ import numpy as np
 
 from expunge.data._pictures import Pictures
 from expunge.data._styles import STYLES
-from expunge.training.text_to_image.judging import OTHER, Judged
+from expunge.training.judging.judge import OTHER, Judged
 from pictures import pictures as smooth
 
 STYLE_NAMES = ("red", "green", "blue", OTHER)

@@ -9,7 +9,7 @@ from sklearn.metrics import confusion_matrix
 from expunge.core.codec import canonical, decode, encode
 from expunge.core.errors import CheckBroken
 from expunge.stats.intervals import clopper_pearson, share_at_most
-from expunge.training.text_to_image.calibration import (
+from expunge.training.judging.calibration import (
     Calibration,
     blindness,
     calibrate,
@@ -17,7 +17,7 @@ from expunge.training.text_to_image.calibration import (
     require_sighted,
     share_of,
 )
-from expunge.training.text_to_image.judging import OTHER, JudgeBlind, JudgeMissing
+from expunge.training.judging.judge import OTHER, JudgeBlind, JudgeMissing
 from judges.judging_hands import STYLE_NAMES, ColourJudge, coloured
 
 NEIGHBOURS = {"red": ("green",), "green": ("red",), "blue": ()}

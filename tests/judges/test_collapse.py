@@ -5,8 +5,8 @@ import pytest
 
 from expunge.core.errors import CheckBroken
 from expunge.data._styles import STYLES
-from expunge.training.text_to_image.collapse import collapsed, require_alive, structure
-from expunge.training.text_to_image.judging import PicturesCollapsed
+from expunge.training.judging.collapse import collapsed, require_alive, structure
+from expunge.training.judging.judge import PicturesCollapsed
 from judges.judging_hands import in_style_of
 from pictures import pictures
 

@@ -8,8 +8,8 @@ import torch
 
 from expunge.core.errors import InputError, IntegrityError
 from expunge.judges.embedder import Embedder
-from expunge.training.text_to_image.embedding import open_embedding
-from expunge.training.text_to_image.judging import OTHER, Judge, JudgeBlind, JudgeMissing
+from expunge.training.judging.embedding import open_embedding
+from expunge.training.judging.judge import OTHER, Judge, JudgeBlind, JudgeMissing
 from judges.judging_hands import coloured
 
 transformers = pytest.importorskip("transformers")

@@ -8,10 +8,9 @@ from expunge.core.errors import IntegrityError
 from expunge.core.protocols import FitJob
 from expunge.data._pictures import PictureSet, check_pictures
 from expunge.data._styles import STYLES
-from expunge.training.loop import numerics_of
-from expunge.training.recipe import parse_recipe
-from expunge.training.text_to_image.judge_net import JudgeModel, JudgeReader, network, softened
-from expunge.training.text_to_image.judge_pictures import (
+from expunge.training.judging.judge import OTHER
+from expunge.training.judging.network import JudgeModel, JudgeReader, network, softened
+from expunge.training.judging.pictures import (
     GARBAGE,
     STAMPS,
     STRANGE,
@@ -22,7 +21,8 @@ from expunge.training.text_to_image.judge_pictures import (
     stamped,
     with_stamp,
 )
-from expunge.training.text_to_image.judging import OTHER
+from expunge.training.loop import numerics_of
+from expunge.training.recipe import parse_recipe
 from pictures import pictures
 
 OBJECTS = ("airplane", "frog")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from expunge.core.codec import canonical, encode
 from expunge.core.errors import CheckBroken, InputError
-from expunge.training.text_to_image.judging import (
+from expunge.training.judging.judge import (
     OTHER,
     Judge,
     Judged,

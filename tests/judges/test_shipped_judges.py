@@ -16,10 +16,10 @@ from expunge.data._styles import CONTROLS, STYLES, TRAINED
 from expunge.data.artist_styles import OBJECTS, painted
 from expunge.judges.adain import AdaIn
 from expunge.judges.cnn import Cnn
-from expunge.training.text_to_image.calibration import Calibration, blindness, calibrate
-from expunge.training.text_to_image.judge_pictures import GARBAGE, STRANGE, draw_of, garbage_of, with_stamp
-from expunge.training.text_to_image.judging import OTHER, Judge, JudgeMissing, votes_of
-from expunge.training.text_to_image.random_features import FILTERS, features, filters
+from expunge.training.judging.calibration import Calibration, blindness, calibrate
+from expunge.training.judging.judge import OTHER, Judge, JudgeMissing, votes_of
+from expunge.training.judging.pictures import GARBAGE, STRANGE, draw_of, garbage_of, with_stamp
+from expunge.training.judging.random_features import FILTERS, features, filters
 from judges.judging_hands import painted_patches, photo_patches
 
 JUDGES = (Cnn, AdaIn)

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-from pathlib import Path
-
 import numpy as np
 import torch
-from torch import Tensor
 
 from expunge.training.batches import normalise
-from expunge.training.text_to_image.judge_files import Made, read_judge
-from expunge.training.text_to_image.judging import Judged, Pixels, check_pixels
-from expunge.training.text_to_image.random_features import features, shares
-
-_WEIGHTS = Path(__file__).parent / "weights"
+from expunge.training.judging.files import Shipped
+from expunge.training.judging.judge import Judged, Pixels, check_pixels
+from expunge.training.judging.random_features import features, shares
 
 
-class AdaIn:
+class AdaIn(Shipped):
     """Mean and standard deviation of 48 random filters' rectified responses, and a logistic regression on these 96 numbers.
 
     The statistics that adaptive instance normalisation transfers (Huang and Belongie 2017, arXiv 1703.06868, equation 8), of
@@ -34,32 +28,10 @@ class AdaIn:
     name = "adain"
     family = "random-filter statistics"
 
-    def __init__(self, *, weights: Path | None = None) -> None:
-        self.folder = _WEIGHTS if weights is None else weights
-
-    @cached_property
-    def _read(self) -> tuple[Made, dict[str, Tensor]]:
-        return read_judge(self.folder, self.name)
-
-    @property
-    def made(self) -> Made:
-        """How it was made and what it was measured to see."""
-        return self._read[0]
-
-    @property
-    def styles(self) -> tuple[str, ...]:
-        """18 styles and "none of these"."""
-        return self.made.styles
-
-    @property
-    def digest(self) -> str:
-        """Of the fitted numbers, settings and names."""
-        return self.made.digest
-
     @torch.no_grad()
     def judge(self, pictures: Pixels) -> Judged:
         """The style of each picture, with probabilities; it says nothing of objects."""
-        made, parts = self._read
+        made, parts = self.read
         pixels = normalise(torch.from_numpy(np.ascontiguousarray(check_pixels(pictures))))
         found = shares(features(pixels), parts)
         return Judged(

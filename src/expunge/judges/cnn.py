@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from expunge.core.errors import IntegrityError
+from expunge.training.judging.files import Shipped
+from expunge.training.judging.judge import Judged, Pixels, check_pixels
+from expunge.training.judging.network import JudgeModel
 from expunge.training.recipe import parse_recipe
-from expunge.training.text_to_image.judge_files import Made, read_judge
-from expunge.training.text_to_image.judge_net import JudgeModel
-from expunge.training.text_to_image.judging import Judged, Pixels, check_pixels
-
-_WEIGHTS = Path(__file__).parent / "weights"
 
 
-class Cnn:
+class Cnn(Shipped):
     """Six convolutions, two heads: 18 styles and "none of these"; 5 objects. 290,704 weights in half precision.
 
     A style classifier as in UnlearnCanvas (Zhang et al. 2024, arXiv 2402.11846), at 32x32 and trained by the house's loop on
@@ -34,31 +31,9 @@ class Cnn:
     name = "cnn"
     family = "trained classifier"
 
-    def __init__(self, *, weights: Path | None = None) -> None:
-        self.folder = _WEIGHTS if weights is None else weights
-
-    @cached_property
-    def _read(self) -> tuple[Made, dict[str, Tensor]]:
-        return read_judge(self.folder, self.name)
-
-    @property
-    def made(self) -> Made:
-        """How it was made and what it was measured to see."""
-        return self._read[0]
-
-    @property
-    def styles(self) -> tuple[str, ...]:
-        """18 styles and "none of these"."""
-        return self.made.styles
-
-    @property
-    def digest(self) -> str:
-        """Of weights, settings and names."""
-        return self.made.digest
-
     @cached_property
     def _model(self) -> tuple[JudgeModel, nn.Module]:
-        made, tensors = self._read
+        made, tensors = self.read
         recipe = parse_recipe(made.recipe, what="the judge's recipe")
         if recipe.digest != made.recipe_digest:
             raise IntegrityError("the judge's recipe was changed", expected=made.recipe_digest, got=recipe.digest)

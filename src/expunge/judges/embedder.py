@@ -12,8 +12,8 @@ from expunge.core.codec import digest_of
 from expunge.data._pictures import picture_digest
 from expunge.stats.csls import Corpus, corpus_of, gaps, own_scores, style_scores
 from expunge.stats.intervals import Bounds, clopper_pearson, standardised_mean
-from expunge.training.text_to_image.embedding import Embedding, open_embedding
-from expunge.training.text_to_image.judging import OTHER, JudgeBlind, Judged, JudgeMissing, Pixels, check_pixels
+from expunge.training.judging.embedding import Embedding, open_embedding
+from expunge.training.judging.judge import OTHER, JudgeBlind, Judged, JudgeMissing, Pixels, check_pixels
 
 _FEWEST = 20
 _LOWEST = 0.01

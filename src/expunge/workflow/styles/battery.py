@@ -21,7 +21,7 @@ from expunge.core.codec import digest_of, encode
 from expunge.core.errors import CheckBroken, InputProblems
 from expunge.core.protocols import Progress, silent
 from expunge.stats.recovery import CONTROLS, Runs
-from expunge.training.text_to_image.judging import Judge, votes_of
+from expunge.training.judging.judge import Judge, votes_of
 from expunge.training.text_to_image.probing import ProbeJob
 from expunge.training.text_to_image.sampler import Sampling, TextToImage
 from expunge.training.text_to_image.testbed import Suspect

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from expunge.core.errors import CheckBroken
+from expunge.training.judging.judge import Judge, in_style
 from expunge.training.rng import derive_seed
-from expunge.training.text_to_image.judging import Judge, in_style
 from expunge.training.text_to_image.probing import Wording
 from expunge.training.text_to_image.sampler import Sampling, TextToImage
 

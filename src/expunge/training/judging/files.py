@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from torch import Tensor
 from expunge.core.codec import decode, digest_of, encode, loads
 from expunge.core.errors import IntegrityError
 from expunge.training.checkpoint import load_tensors, save_tensors, weights_identity
-from expunge.training.text_to_image.judging import JudgeMissing
+from expunge.training.judging.judge import JudgeMissing
+
+WEIGHTS = Path(__file__).parents[2] / "judges" / "weights"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,3 +76,32 @@ def read_judge(folder: Path, name: str) -> tuple[Made, dict[str, Tensor]]:
         raise IntegrityError(f"{weights.name} is not the file that was measured", expected=made.weights, got=found)
     tensors, _ = load_tensors(weights)
     return made, {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
+
+
+class Shipped:
+    """Base of the judges whose weights ship with expunge, or lie in another folder: read when first needed, once."""
+
+    name: str
+
+    def __init__(self, *, weights: Path | None = None) -> None:
+        self.folder = WEIGHTS if weights is None else weights
+
+    @cached_property
+    def read(self) -> tuple[Made, dict[str, Tensor]]:
+        """Manifest and tensors."""
+        return read_judge(self.folder, self.name)
+
+    @property
+    def made(self) -> Made:
+        """How it was made and what it was measured to see."""
+        return self.read[0]
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        """18 styles and "none of these"."""
+        return self.made.styles
+
+    @property
+    def digest(self) -> str:
+        """Of weights, settings and names."""
+        return self.made.digest

@@ -17,8 +17,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from expunge.core.codec import digest_of
 from expunge.core.errors import InputError, IntegrityError
+from expunge.training.judging.judge import JudgeMissing, Pixels
 from expunge.training.text_to_image.directory import READABLE
-from expunge.training.text_to_image.judging import JudgeMissing, Pixels
 from expunge.training.text_to_image.libraries import library, quiet
 
 KINDS: Mapping[str, str] = {

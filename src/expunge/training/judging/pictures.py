@@ -14,7 +14,7 @@ from expunge.data._pictures import Pictures
 from expunge.data._styles import STYLES
 from expunge.data._styles_pixels import blur, to_image
 from expunge.data.artist_styles import Photos, painted
-from expunge.training.text_to_image.judging import OTHER
+from expunge.training.judging.judge import OTHER
 
 STAMPED = 8
 """One picture in so many carries a stamp of another style, so that a stamp alone does not make a style."""

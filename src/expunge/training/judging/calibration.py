@@ -12,7 +12,7 @@ from expunge.core.codec import digest_of
 from expunge.core.errors import CheckBroken
 from expunge.data._pictures import Pictures, picture_digest
 from expunge.stats.intervals import clopper_pearson, share_at_most
-from expunge.training.text_to_image.judging import OTHER, Judge, JudgeBlind, Judged, JudgeMissing
+from expunge.training.judging.judge import OTHER, Judge, JudgeBlind, Judged, JudgeMissing
 
 LEVEL = 0.95
 FLOOR = 0.8

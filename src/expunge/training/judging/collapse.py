@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from expunge.core.errors import CheckBroken
-from expunge.training.text_to_image.judging import PicturesCollapsed, Pixels, check_pixels
+from expunge.training.judging.judge import PicturesCollapsed, Pixels, check_pixels
 
 FLAT = 4.0
 """Grey values: a picture whose pixels have a smaller standard deviation than this in every channel shows nothing."""
