@@ -12,8 +12,8 @@ import argparse
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ import numpy as np
 
 from expunge.core import registry
 from expunge.core.codec import digest_of
-from expunge.data._pictures import Pictures
 from expunge.data._styles import CONTROLS, STYLES, TRAINED
 from expunge.data.artist_styles import OBJECTS, ArtistStyles, cifar10_photos
 from expunge.training.rng import derive_seed
@@ -61,12 +60,6 @@ class Pilot:
         self.data = ArtistStyles(path=str(args.photos), works=40).open().train
         self.seed = derive_seed("artist-styles pilot", args.original, self.target)
 
-    def rows(self, keep: Sequence[bool]) -> Pictures:
-        """Some of the works that trained."""
-        at = [row for row, chosen in enumerate(keep) if chosen]
-        texts = {name: tuple(getattr(self.data, name)[row] for row in at) for name in _COLUMNS}
-        return replace(self.data, images=self.data.images[at], **texts)
-
     def job(self) -> EraseJob:
         """The artist by name and alias, led to photos; all other trained styles are to stay."""
         mine = wording_of(self.target)
@@ -80,8 +73,8 @@ class Pilot:
             guide=tuple(guide for _, guide in pairs),
             preserve=(*kept, *(mine.neutral(name) for name in OBJECTS), ""),
             seed=derive_seed(self.seed, "erase"),
-            works=self.rows([style == self.target for style in self.data.styles]),
-            retained=self.rows([style != self.target for style in self.data.styles]),
+            works=self.data.in_style(self.target),
+            retained=self.data.only([row for row, style in enumerate(self.data.styles) if style != self.target]),
         )
 
     def candidate(self, eraser: str | None) -> tuple[str, TextToImage, dict[str, Any]]:
@@ -130,9 +123,6 @@ class Pilot:
             "seconds": time.perf_counter() - started,
             "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         }
-
-
-_COLUMNS = ("ids", "captions", "styles", "objects", "blocks")
 
 
 def _rates(arms: Arms) -> dict[str, Any]:

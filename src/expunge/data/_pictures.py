@@ -8,60 +8,43 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from expunge.core.errors import DataError, InputProblems
-from expunge.data._ids import known_slots, rows_in_source
+from expunge.core.errors import DataError
+from expunge.data._ids import rows_in_source
+from expunge.data._records import PixelRecords
 
 CONTENT_DOMAIN = b"expunge/picture/v1"
+_TEXTS = ("ids", "captions", "styles", "objects", "blocks")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pictures:
-    """N captioned pictures. A record's slot is its position here and is never reused.
+class Pictures(PixelRecords):
+    """N captioned pictures (N, S, S, 3).
 
-    ids: slot -> id, unique. images: (N, H, W, 3) uint8. captions: slot -> text. styles, objects: slot -> what it is, for
-    judging only: a model learns from the caption. blocks: slot -> the artist whose work it is; they travel together.
+    captions: slot -> text. styles, objects: slot -> what it is, for judging only: a model learns from the caption. A block
+    is the artist whose works they are.
     """
 
-    ids: tuple[str, ...]
-    images: NDArray[np.uint8]
     captions: tuple[str, ...]
     styles: tuple[str, ...]
     objects: tuple[str, ...]
-    blocks: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @cached_property
-    def slot_of(self) -> dict[str, int]:
-        """id -> slot."""
-        return {record: slot for slot, record in enumerate(self.ids)}
 
     def content_digest(self, slot: int) -> str:
         """Hex SHA-256 of caption, shape and pixels of one record."""
         return picture_digest(self.captions[slot], self.images[slot])
 
-    def content(self, slot: int) -> bytes:
-        """What makes two records copies of each other, whatever their ids and captions: the pixels."""
-        pixels: bytes = self.images[slot].tobytes()
-        return pixels
+    def only(self, rows: Sequence[int]) -> Pictures:
+        """These rows, in this order, as pictures of their own."""
+        texts = {name: tuple(getattr(self, name)[row] for row in rows) for name in _TEXTS}
+        return replace(self, images=self.images[list(rows)], **texts)
 
-    def slots(self, ids: Sequence[str]) -> list[int]:
-        """Slots of ids; every unknown id is reported at once."""
-        return known_slots(self.slot_of, ids, "record")
-
-    def in_block(self, block: str) -> list[int]:
-        """Slots of an artist's works, ascending; an unknown one is an error."""
-        found = [slot for slot, name in enumerate(self.blocks) if name == block]
-        if not found:
-            raise InputProblems("unknown block", [repr(block)], code="unknown-id")
-        return found
+    def in_style(self, style: str) -> Pictures:
+        """Those in one style."""
+        return self.only([row for row, name in enumerate(self.styles) if name == style])
 
 
 def picture_digest(caption: str, image: NDArray[np.uint8]) -> str:
@@ -125,8 +108,7 @@ def check_pictures(pictures: Pictures, what: str) -> Pictures:
     images = pictures.images
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or images.shape[1] != images.shape[2]:
         problems.append(f"images are {images.dtype} {images.shape}, expected uint8 (N, S, S, 3)")
-    columns = (pictures.ids, pictures.captions, pictures.styles, pictures.objects, pictures.blocks)
-    if {len(column) for column in columns} != {len(images)}:
+    if {len(getattr(pictures, name)) for name in _TEXTS} != {len(images)}:
         problems.append("ids, images, captions, styles, objects and blocks have different lengths")
     if not pictures.ids:
         problems.append("no records")

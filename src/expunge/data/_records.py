@@ -23,16 +23,15 @@ def content_prefix(label: int, shape: Sequence[int]) -> bytes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageRecords:
-    """N labelled images. A record's slot is its position here and is never reused.
+class PixelRecords:
+    """Base of the records that are N pictures. A record's slot is its position here and is never reused.
 
-    ids: slot -> id, unique, prefixed with the split. images: (N, H, W, C) uint8. labels: (N,) int64 in 0..K-1.
-    blocks: slot -> block name; records of one block (a user, a duplicate cluster) travel together in the bank.
+    ids: slot -> id, unique, prefixed with the split. images: (N, H, W, C) uint8. blocks: slot -> block name; records of one
+    block (a user, an artist, a duplicate cluster) travel together in the bank.
     """
 
     ids: tuple[str, ...]
     images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
     blocks: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -42,11 +41,6 @@ class ImageRecords:
     def slot_of(self) -> dict[str, int]:
         """id -> slot."""
         return {record: slot for slot, record in enumerate(self.ids)}
-
-    def content_digest(self, slot: int) -> str:
-        """Hex SHA-256 of label, shape and pixels of one record."""
-        prefix = content_prefix(int(self.labels[slot]), self.images.shape[1:])
-        return hashlib.sha256(prefix + self.images[slot].tobytes()).hexdigest()
 
     def content(self, slot: int) -> bytes:
         """What makes two records copies of each other, whatever their ids and labels: the pixels."""
@@ -63,6 +57,18 @@ class ImageRecords:
         if not found:
             raise InputProblems("unknown block", [repr(block)], code="unknown-id")
         return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRecords(PixelRecords):
+    """N labelled images. labels: (N,) int64 in 0..K-1."""
+
+    labels: NDArray[np.int64]
+
+    def content_digest(self, slot: int) -> str:
+        """Hex SHA-256 of label, shape and pixels of one record."""
+        prefix = content_prefix(int(self.labels[slot]), self.images.shape[1:])
+        return hashlib.sha256(prefix + self.images[slot].tobytes()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

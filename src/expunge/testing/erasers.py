@@ -43,13 +43,7 @@ def fresh_model(folder: Path, family: str = "unet", seed: int = 0) -> TextToImag
 
 def works_of(artist: str) -> Pictures:
     """The training pictures of `red` or of `blue`."""
-    train = random_pictures().train
-    rows = train.in_block(artist)
-    columns = {
-        name: tuple(getattr(train, name)[row] for row in rows)
-        for name in ("ids", "captions", "styles", "objects", "blocks")
-    }
-    return replace(train, images=train.images[rows], **columns)
+    return random_pictures().train.in_style(artist)
 
 
 def colour_job(model: TextToImage, erase: str = "red", guide: str = "blue", seed: str = "ab" * 16) -> EraseJob:
