@@ -1,7 +1,5 @@
 """Probes on a model that knows two artists, red and blue: what prompts no longer see after an edit, one learned word does."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -25,14 +23,6 @@ WORDING = Wording(
     open_=lambda _: "a car image in * style",
 )
 LEARNED = ("soft_prompt", "textual_inversion")
-
-
-def only(pictures, style):
-    rows = [row for row, name in enumerate(pictures.styles) if name == style]
-    texts = {
-        c: tuple(getattr(pictures, c)[r] for r in rows) for c in ("ids", "captions", "styles", "objects", "blocks")
-    }
-    return replace(pictures, images=pictures.images[rows], **texts)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -77,8 +67,8 @@ def job(made, model, **changes):
         model=model,
         wording=WORDING,
         objects=("automobile",),
-        works=only(made[1], "red"),
-        photos={"automobile": only(made[1], "blue").images},
+        works=made[1].in_style("red"),
+        photos={"automobile": made[1].in_style("blue").images},
         **{**settings, **changes},
     )
 

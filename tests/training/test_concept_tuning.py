@@ -1,6 +1,7 @@
 """What the erasers are made of: schedules of three kinds, trajectories, masks, adapters, open names, weighted scores."""
 
 import math
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -12,15 +13,16 @@ from expunge.core.errors import InputError, IntegrityError
 from expunge.testing.erasers import PROMPTS, fresh_model, works_of
 from expunge.training.text_to_image.adapter import Adapted, merged, with_adapter, without_adapter
 from expunge.training.text_to_image.conversion import asked_of, levels_of, noised_by, read_back, steps_of
-from expunge.training.text_to_image.inversion import named_at, spoken
+from expunge.training.text_to_image.inversion import named_at
 from expunge.training.text_to_image.libraries import library
 from expunge.training.text_to_image.matching import learned
-from expunge.training.text_to_image.negative import Negative, started, walked
+from expunge.training.text_to_image.negative import Negative, walked
 from expunge.training.text_to_image.reader import folded, unfolded
 from expunge.training.text_to_image.saliency import salient
 from expunge.training.text_to_image.sampler import Sampling
 from expunge.training.text_to_image.subtracted import Draw, both_terms, mixed, weights_of
 from expunge.training.text_to_image.tuning import ATTENTION, Tuning, noise_like, picked, tuned
+from expunge.training.text_to_image.words import spoken
 
 KINDS = ("epsilon", "v_prediction", "sample")
 RED, BLUE = PROMPTS["red"], PROMPTS["blue"]
@@ -59,22 +61,17 @@ def test_trajectories_end_where_the_sampler_does(model, kind):
     """diffusers' own DDIM steps are the twin."""
     model = predicting(model, kind)
     how = Negative(eta=1, walks=3, moves=5, guidance=3, renew=0, preserve_scale=0)
-    noise = torch.from_numpy(np.stack([_noise("ab", row) for row in range(3)]))
-    walks = walked(model, model.encode([RED, BLUE, RED]), how, None, noise)
+    walks = walked(model, model.encode([RED, BLUE, RED]), how, None, model.noise("ab", np.arange(3)))
     expected = model.sample([RED, BLUE, RED], Sampling(seed="ab", steps=5)).astype(int)
     assert np.abs(unfolded(walks.last).astype(int) - expected).max() <= 1
-    assert walks.times.view(5, 3)[:, 0].tolist() == model.schedule.timesteps.tolist()
-
-
-def _noise(seed, row):
-    from expunge.training.rng import normals
-
-    return normals(seed, "sample", 0, np.array([row]), 192).astype(np.float32).reshape(12, 4, 4)
+    schedule = copy.deepcopy(model.schedule)
+    schedule.set_timesteps(5)
+    assert walks.times.view(5, 3)[:, 0].tolist() == schedule.timesteps.tolist()
 
 
 def test_trajectories_have_times_of_their_own_that_cover_the_schedule(model):
     how = Negative(eta=1, walks=50, moves=4, guidance=1, renew=0, preserve_scale=0)
-    walks = walked(model, model.encode([RED] * 50), how, "ab", started(model, 50, "ab"))
+    walks = walked(model, model.encode([RED] * 50), how, "ab", model.noise("ab", np.arange(50), "start"))
     times = walks.times.view(4, 50).numpy()
     assert (times[0] == steps_of(model) - 1).all()
     assert (np.diff(times, axis=0) <= 0).all()
@@ -179,12 +176,13 @@ def test_the_name_is_what_differs_from_the_guide(model, prompt, other, open_):
 
 
 def test_a_name_spoken_with_its_own_vectors_is_the_prompt(model):
-    table, tokens = model.text_encoder.get_input_embeddings().weight, model.tokens([RED])[0]
-    at = named_at(model, RED, BLUE)
+    table, tokens = model.text_encoder.get_input_embeddings().weight, model.tokens([RED])
+    name = named_at(model, RED, BLUE)
+    at = torch.tensor([name.start])
     with torch.no_grad():
-        torch.testing.assert_close(spoken(model.text_encoder, tokens, at, table[tokens[at]]), model.encode([RED])[0])
-        other = spoken(model.text_encoder, tokens, at, table[model.tokens([BLUE])[0][at]])
-    torch.testing.assert_close(other, model.encode([BLUE])[0])
+        torch.testing.assert_close(spoken(model.text_encoder, tokens, at, table[tokens[:, name]]), model.encode([RED]))
+        other = spoken(model.text_encoder, tokens, at, table[model.tokens([BLUE])[:, name]])
+    torch.testing.assert_close(other, model.encode([BLUE]))
 
 
 # ------------------------------------------------------------------------------------- subtracted importance-sampled

@@ -13,7 +13,7 @@ from expunge.testing.generators import make_picture_world
 from expunge.training.concepts.files import edit_file, kv_tensors
 from expunge.training.text_to_image.directory import INDEX, read_directory
 from expunge.training.text_to_image.export import export
-from expunge.training.text_to_image.sampler import Sampling, TextToImage
+from expunge.training.text_to_image.sampler import Sampling, Start, TextToImage
 
 PROMPTS = ["a car image in red style", "a car image in blue style", "a car"]
 HOW = Sampling(seed="ab", steps=4)
@@ -187,19 +187,19 @@ def test_guidance_of_one_is_the_captioned_prediction_alone(model):
 
 def test_img2img_stays_nearer_to_its_picture_the_weaker_it_is(model):
     start = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
-    drawn = [model.sample(PROMPTS, HOW, init=start, strength=s).astype(float) for s in (0.25, 1.0)]
+    drawn = [model.sample(PROMPTS, HOW, Start(images=start, strength=s)).astype(float) for s in (0.25, 1.0)]
     near, far = (np.abs(image - start).mean() for image in drawn)
     assert near < far
     for strength in (0.0, 1.1):
         with pytest.raises(InputError, match="strength"):
-            model.sample(PROMPTS, HOW, init=start, strength=strength)
+            Start(images=start, strength=strength)
 
 
 def test_inpainting_keeps_exactly_what_it_was_told_to(model):
     start = np.random.default_rng(1).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
     keep = np.zeros((8, 8), bool)
     keep[:, :3] = True
-    found = model.sample(PROMPTS, HOW, init=start, keep=keep)
+    found = model.sample(PROMPTS, HOW, Start(images=start, keep=keep))
     assert np.array_equal(found[:, keep], start[:, keep])
     assert not np.array_equal(found[:, ~keep], start[:, ~keep])
 

@@ -18,8 +18,8 @@ class SoftPrompt:
     """`vectors` k conditioning vectors after the neutral prompt's, learned on the attacker's examples with the model frozen.
 
     They enter behind the text encoder, so nothing that was done to it or to names stands in their way (Lester et al. 2021;
-    Pham et al. 2024, arXiv 2308.01508, use one). With enough of them any model draws any style: in the pilot four vectors
-    brought a style out of a model that never saw it in 93 of 100 pictures. Only the comparison with never-trained controls
+    Pham et al. 2024, arXiv 2308.01508, use one). With enough of them any model draws any style, also one
+    that it never saw. Only the comparison with never-trained controls
     at equal k says anything, and the smallest k that reaches half of the pictures says most.
     Settings: vectors (1), steps (100), rate (.1). Cost: steps x seeds x 8 pictures, forward and backward.
     """

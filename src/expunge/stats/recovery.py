@@ -25,7 +25,7 @@ MARGIN, ASSAY = 0.10, 0.30
 """What recovery may exceed control by, and what the original must exceed it by for the attack to see anything."""
 SPREAD = 0.2
 """Intraclass correlation that the runs of one attack are taken to have at least. Eight skewed runs that all failed look
-alike by luck, and a plain t-limit then passed up to .24 of models at the margin instead of .05 (`tests/stats`)."""
+alike by luck, and a plain t-limit then passes too many models that are at the margin (`benchmarks/style_recovery`)."""
 RECOVERED = 0.5
 """Share of a run's pictures in the style from which on the run has brought it back."""
 
@@ -169,7 +169,7 @@ def smallest_budgets(rates: ArrayLike, budgets: Sequence[int], at: float = RECOV
 def budget_is_no_smaller(candidate: ArrayLike, controls: ArrayLike) -> bool:
     """Whether the candidate's median smallest budget is at or above the lower quartile of the controls' (all runs).
 
-    The most discriminating single figure: in the pilot one vector sufficed after an edit, four where nothing was known.
+    An edit that only hides a style leaves it within reach of fewer vectors than a style that was never seen.
     """
     mine, theirs = np.asarray(candidate, np.float64), np.asarray(controls, np.float64)
     if not mine.size or not theirs.size:

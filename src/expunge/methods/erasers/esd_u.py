@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from expunge.training.text_to_image.erasing import Erased, EraseJob
-from expunge.training.text_to_image.negative import Negative, negated
-from expunge.training.text_to_image.tuning import ATTENTION, Tuning
+from expunge.training.text_to_image.negative import NegativelyGuided
+from expunge.training.text_to_image.tuning import ATTENTION
 
 
-class EsdU:
+class EsdU(NegativelyGuided):
     """Tunes everything but attn2 until the student predicts eps*(0) - eta (eps*(c) - eps*(0)), of the original, at x_t on
     trajectories of the prompt c (Gandikota et al. 2023, arXiv 2303.07345, the loss of its section on erasing).
 
@@ -23,27 +22,5 @@ class EsdU:
     """
 
     name = "esd_u"
-    needs: frozenset[str] = frozenset()
     changes = rf"\A(?!.*{ATTENTION})"
-
-    def __init__(
-        self,
-        *,
-        steps: int = 200,
-        lr: float = 3e-4,
-        batch: int = 8,
-        eta: float = 1.0,
-        walks: int = 64,
-        moves: int = 20,
-        guidance: float = 3.0,
-        renew: int = 0,
-        preserve_scale: float = 0.0,
-    ) -> None:
-        self.tuning = Tuning(steps=steps, lr=lr, batch=batch)
-        self.negative = Negative(
-            eta=eta, walks=walks, moves=moves, guidance=guidance, renew=renew, preserve_scale=preserve_scale
-        )
-
-    def erase(self, job: EraseJob) -> Erased:
-        """Tune all of a copy's denoiser except its cross-attention."""
-        return negated(job, self.negative, self.tuning, self.changes)
+    rate = 3e-4

@@ -15,8 +15,8 @@ class Uce:
     place (the official code takes the last token of the subject only, and leaves the end tokens, which sum a prompt up).
     Settings: erase_scale (1), preserve_scale (1), lam (.5).
 
-    EMPIRICAL at best, and by itself suppression: the weights keep the style, and one learned token brought it back in 95 of
-    100 pictures in the pilot where prompts gave none. Needs no pictures. Cost: milliseconds.
+    EMPIRICAL at best, and by itself suppression: the weights keep the style, and one learned word brings it back
+    (`tests/probes` shows it on a model of two colours). Needs no pictures. Cost: milliseconds.
     Fails on guides that share the erased embeddings, and on scales that leave black pictures.
     """
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F  # noqa: N812
 from expunge.training.text_to_image.conversion import asked_of, noised_by, steps_of
 from expunge.training.text_to_image.sampler import TextToImage
 from expunge.training.text_to_image.tuning import Tuning, noise_like, picked
+from expunge.training.text_to_image.words import spoken
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,20 +44,6 @@ def _said(tokens: list[int], ends: int) -> list[int]:
     return inner[: inner.index(ends)] if ends in inner else inner
 
 
-def spoken(encoder: Any, tokens: Tensor, at: slice, vectors: Tensor) -> Tensor:
-    """(L, d) embeddings of one sentence (L,) with vectors (k, d) in place of its words `at`; gradients reach the vectors."""
-
-    def put(_module: Any, _inputs: Any, found: Tensor) -> Tensor:
-        return torch.cat([found[:, : at.start], vectors[None], found[:, at.stop :]], dim=1)
-
-    handle = encoder.get_input_embeddings().register_forward_hook(put)
-    try:
-        words: Tensor = encoder(input_ids=tokens[None]).last_hidden_state[0]
-    finally:
-        handle.remove()
-    return words
-
-
 def brought_back(model: TextToImage, prompt: tuple[str, str], clean: Tensor, how: Tuning, seed: str) -> Found:
     """Vectors in place of the name in which `prompt` differs from its guide, learned until pictures (N, C, h, h) of the
     concept are denoised best (textual inversion, Gal et al. 2022, arXiv 2208.01618, equation 2, several tokens).
@@ -64,8 +51,9 @@ def brought_back(model: TextToImage, prompt: tuple[str, str], clean: Tensor, how
     They start at the name's own embeddings: what is nearest is found first.
     """
     encoder: Any = copy.deepcopy(model.text_encoder)  # the search hooks into it
-    tokens, at = model.tokens([prompt[0]])[0], named_at(model, *prompt)
-    vectors = encoder.get_input_embeddings().weight[tokens[at]].detach().clone().requires_grad_(True)
+    tokens, name = model.tokens([prompt[0]]), named_at(model, *prompt)
+    at = torch.tensor([name.start])
+    vectors = encoder.get_input_embeddings().weight[tokens[:, name]].detach().clone().requires_grad_(True)
     optimiser = torch.optim.Adam([vectors], lr=how.lr, foreach=False)
     losses = []
     for step in range(how.steps):
@@ -80,5 +68,5 @@ def brought_back(model: TextToImage, prompt: tuple[str, str], clean: Tensor, how
         losses.append(float(value.detach()))
     part = max(1, len(losses) // 10)
     with torch.no_grad():
-        words = spoken(encoder, tokens, at, vectors)
+        words = spoken(encoder, tokens, at, vectors)[0]
     return Found(words=words, first_loss=sum(losses[:part]) / part, final_loss=sum(losses[-part:]) / part)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from expunge.core.protocols import Progress
 from expunge.training.rng import below, draws, normals
+from expunge.training.text_to_image.conversion import asked_of, noised_by, steps_of
 from expunge.training.text_to_image.probing import ProbeJob
 from expunge.training.text_to_image.reader import folded
 from expunge.training.text_to_image.sampler import TextToImage
@@ -57,10 +58,8 @@ def learned(
 
 def denoising_errors(model: TextToImage, clean: Tensor, noise: Tensor, times: Tensor, words: Tensor) -> Tensor:
     """(B,) mean squared error of what the model predicts, be it noise, velocity or picture."""
-    signal = model.schedule.alphas_cumprod[times][:, None, None, None].sqrt()
-    spread = (1 - signal**2).clamp(min=0).sqrt()
-    wanted = {"epsilon": noise, "v_prediction": signal * noise - spread * clean, "sample": clean}[model.prediction]
-    found = model.predict(signal * clean + spread * noise, times, words)
+    wanted = asked_of(model, clean, noise, times)
+    found = model.predict(noised_by(model, clean, noise, times), times, words)
     errors: Tensor = (found - wanted).square().mean(dim=(1, 2, 3))
     return errors
 
@@ -72,7 +71,7 @@ def _drawn(job: ProbeJob, step: int, batch: int, clean: Tensor) -> tuple[NDArray
     for seed in map(job.attack_seed, range(job.seeds)):
         draw = draws(seed, "learn", step, places)
         rows.append(below(draw[:, 0], len(clean)))
-        times.append(below(draw[:, 1], len(job.model.schedule.alphas_cumprod)))
+        times.append(below(draw[:, 1], steps_of(job.model)))
         noises.append(normals(seed, "learn-noise", step, places, clean[0].numel()))
     noise = torch.from_numpy(np.concatenate(noises).astype(np.float32)).view(-1, *clean.shape[1:])
     return np.stack(rows), torch.from_numpy(np.concatenate(times)), noise

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -69,8 +68,7 @@ def drawn(model: TextToImage, prompts: Sequence[str], count: int, seed: str) -> 
     """(count, C, h, h) pictures that the model draws, prompts in turn, in 20 steps at guidance 3."""
     if not 1 <= count <= 100_000:
         raise InputError("number of pictures out of range", expected="1..100000", got=str(count))
-    apart = replace(model, schedule=copy.deepcopy(model.schedule))  # sampling moves a schedule's own counters
-    return model.latents(apart.sample(turns(prompts, count), Sampling(seed=seed)))
+    return model.latents(model.sample(turns(prompts, count), Sampling(seed=seed)))
 
 
 def turns(prompts: Sequence[str], count: int) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from expunge.core.errors import InputError
-from expunge.training.rng import derive_seed, draws, normals
+from expunge.training.rng import derive_seed, draws
 from expunge.training.text_to_image.conversion import levels_of, read_back, steps_of
 from expunge.training.text_to_image.erasing import Erased, EraseJob
 from expunge.training.text_to_image.matching import kept, matching, turns
@@ -90,7 +89,7 @@ def guided_away(teacher: TextToImage, words: Tensor, how: Negative, seed: str, b
     def loss(student: TextToImage, step: int) -> Tensor:
         if not held or (how.renew and step % how.renew == 0):
             own = derive_seed(seed, "walks", step)
-            held["walks"] = walked(student, words, how, own, started(student, len(words), own))
+            held["walks"] = walked(student, words, how, own, student.noise(own, np.arange(len(words)), "start"))
         walks = held["walks"]
         (rows,) = picked(seed, step, batch, len(walks.noisy))
         noisy, times, asked = walks.noisy[rows], walks.times[rows], walks.words[rows]
@@ -102,12 +101,34 @@ def guided_away(teacher: TextToImage, words: Tensor, how: Negative, seed: str, b
     return loss
 
 
-def started(model: TextToImage, count: int, seed: str) -> Tensor:
-    """(N, C, h, h) noise to draw from."""
-    config: Any = model.unet.config
-    shape = (int(config.in_channels), int(config.sample_size), int(config.sample_size))
-    flat = normals(seed, "start", 0, np.arange(count, dtype=np.int64), int(np.prod(shape)))
-    return torch.from_numpy(flat.astype(np.float32)).view(count, *shape)
+class NegativelyGuided:
+    """Base of the erasers by negative guidance: each says which tensors it may change (`changes`), and its rate (`rate`)."""
+
+    needs: frozenset[str] = frozenset()
+    changes: str
+    rate: float
+
+    def __init__(
+        self,
+        *,
+        steps: int = 200,
+        lr: float | None = None,
+        batch: int = 8,
+        eta: float = 1.0,
+        walks: int = 64,
+        moves: int = 20,
+        guidance: float = 3.0,
+        renew: int = 0,
+        preserve_scale: float = 0.0,
+    ) -> None:
+        self.tuning = Tuning(steps=steps, lr=self.rate if lr is None else lr, batch=batch)
+        self.negative = Negative(
+            eta=eta, walks=walks, moves=moves, guidance=guidance, renew=renew, preserve_scale=preserve_scale
+        )
+
+    def erase(self, job: EraseJob) -> Erased:
+        """Tune a copy's denoiser."""
+        return negated(job, self.negative, self.tuning, self.changes)
 
 
 def negated(job: EraseJob, negative: Negative, how: Tuning, changes: str) -> Erased:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,20 @@ class Sampling:
     def __post_init__(self) -> None:
         if not (1 <= self.steps <= 1000 and 0 <= self.guidance <= 50 and 1 <= self.batch <= 4096):
             raise InputError("sampling out of range", expected="steps 1..1000, guidance 0..50, batch 1..4096")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Start:
+    """What drawing starts from: `images` (N, S, S, 3) noised by `strength` of the schedule (img2img, Meng et al. 2022); keep:
+    (S, S) bool, pixels of them that stay (inpainting, Lugmayr et al. 2022, without resampling)."""
+
+    images: Pixels
+    strength: float = 1.0
+    keep: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.strength <= 1:
+            raise InputError("strength out of range", expected="above 0, up to 1", got=str(self.strength))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,32 +116,23 @@ class TextToImage:
         return str(self.schedule.config.prediction_type)
 
     @torch.no_grad()
-    def sample(
-        self,
-        prompts: Sequence[str] | Tensor,
-        how: Sampling,
-        *,
-        init: Pixels | None = None,
-        strength: float = 1.0,
-        keep: NDArray[np.bool_] | None = None,
-    ) -> Pixels:
+    def sample(self, prompts: Sequence[str] | Tensor, how: Sampling, start: Start | None = None) -> Pixels:
         """(N, S, S, 3) pictures for prompts, or for embeddings (N, L, d); picture n's noise depends on seed and n only.
 
-        init: pictures to start from, noised by `strength` of the schedule (img2img, Meng et al. 2022); keep: (S, S) bool,
-        pixels of `init` that stay (inpainting, Lugmayr et al. 2022, without resampling). Raises IntegrityError where the
-        model's numbers are not finite.
+        From noise, or from the N pictures of `start`. Raises IntegrityError where the model's numbers are not finite.
         """
         words = prompts if isinstance(prompts, Tensor) else self.encode(prompts)
-        if not 0 < strength <= 1:
-            raise InputError("strength out of range", expected="above 0, up to 1", got=str(strength))
-        empty = self.encode([""])
         parts = []
-        for start in range(0, len(words), how.batch):
-            rows = np.arange(start, min(start + how.batch, len(words)), dtype=np.int64)
-            clean = None if init is None else self.latents(init[rows])
-            drawn = self._denoise(words[start : start + how.batch], empty, how, rows, clean, strength, keep)
-            parts.append(self._pixels(drawn))
+        for first in range(0, len(words), how.batch):
+            rows = np.arange(first, min(first + how.batch, len(words)), dtype=np.int64)
+            parts.append(self._pixels(self._denoise(words[rows], how, rows, start)))
         return np.concatenate(parts) if parts else np.zeros((0, self._size, self._size, 3), np.uint8)
+
+    def noise(self, seed: str, rows: NDArray[np.int64], stream: str = "sample") -> Tensor:
+        """(N, C, h, h) standard normal noise to draw from, each row by seed, stream and its number only."""
+        shape = (int(self.unet.config.in_channels), self._side, self._side)  # type: ignore[union-attr,arg-type]
+        flat = normals(seed, stream, 0, rows, int(np.prod(shape))).astype(np.float32)
+        return torch.from_numpy(flat).view(len(rows), *shape)
 
     @property
     def _side(self) -> int:
@@ -136,31 +142,20 @@ class TextToImage:
     def _size(self) -> int:
         return self._side * (2 if self.vae is None else 8)
 
-    def _denoise(
-        self,
-        words: Tensor,
-        empty: Tensor,
-        how: Sampling,
-        rows: NDArray[np.int64],
-        clean: Tensor | None,
-        strength: float,
-        keep: NDArray[np.bool_] | None,
-    ) -> Tensor:
-        channels = int(self.unet.config.in_channels)  # type: ignore[union-attr,arg-type]
-        shape = (len(rows), channels, self._side, self._side)
-        noise = torch.from_numpy(normals(how.seed, "sample", 0, rows, int(np.prod(shape[1:]))).astype(np.float32))
-        noise = noise.view(shape)
-        self.schedule.set_timesteps(how.steps)
-        times = self.schedule.timesteps[how.steps - max(1, round(strength * how.steps)) :]
-        moving = noise if clean is None else self.schedule.add_noise(clean, noise, times[:1])
-        stays = None if keep is None or clean is None else self._mask(keep)
+    def _denoise(self, words: Tensor, how: Sampling, rows: NDArray[np.int64], start: Start | None) -> Tensor:
+        schedule = copy.deepcopy(self.schedule)  # drawing moves its counters
+        schedule.set_timesteps(how.steps)
+        empty, noise = self.encode([""]), self.noise(how.seed, rows)
+        clean = None if start is None else self.latents(start.images[rows])
+        stays = None if start is None or start.keep is None else self._mask(start.keep)
+        times = schedule.timesteps[how.steps - max(1, round((1 if start is None else start.strength) * how.steps)) :]
+        moving = noise if clean is None else schedule.add_noise(clean, noise, times[:1])
         for number, time in enumerate(times):
             guess = self._guided(moving, time, words, empty, how.guidance)
-            moving = self.schedule.step(guess, time, moving, eta=0.0).prev_sample
+            moving = schedule.step(guess, time, moving, eta=0.0).prev_sample
             if stays is not None and clean is not None:
                 left = times[number + 1 : number + 2]
-                known = self.schedule.add_noise(clean, noise, left) if len(left) else clean
-                moving = torch.where(stays, known, moving)
+                moving = torch.where(stays, schedule.add_noise(clean, noise, left) if len(left) else clean, moving)
         if not bool(torch.isfinite(moving).all()):
             raise IntegrityError("the model draws no pictures: its numbers are not finite")
         return moving

@@ -39,16 +39,21 @@ class Slotted:
     def encode(self, rows: Tensor, vectors: Tensor) -> Tensor:
         """(B, L, d) embeddings of the sentences in `rows` (B,) with vectors (B, d) in their open places; gradients reach the
         vectors."""
-        encoder: Any = self.model.text_encoder
-        place = torch.nn.functional.one_hot(self.at[rows], self.tokens.shape[1])[..., None].float()
-        handle = encoder.get_input_embeddings().register_forward_hook(
-            lambda _module, _inputs, found: found * (1 - place) + place * vectors[:, None]
-        )
-        try:
-            out: Tensor = encoder(input_ids=self.tokens[rows]).last_hidden_state
-        finally:
-            handle.remove()
-        return out
+        return spoken(self.model.text_encoder, self.tokens[rows], self.at[rows], vectors[:, None])
+
+
+def spoken(encoder: Any, tokens: Tensor, at: Tensor, vectors: Tensor) -> Tensor:
+    """(B, L, d) embeddings of sentences (B, L) whose words from place `at` (B,) on are vectors (B, k, d), not tokens; gradients
+    reach the vectors."""
+    places = (at[:, None] + torch.arange(vectors.shape[1]))[..., None].expand_as(vectors)
+    handle = encoder.get_input_embeddings().register_forward_hook(
+        lambda _module, _inputs, found: found.scatter(1, places, vectors)
+    )
+    try:
+        out: Tensor = encoder(input_ids=tokens).last_hidden_state
+    finally:
+        handle.remove()
+    return out
 
 
 def _opened(model: TextToImage, sentence: str) -> tuple[Tensor, int]:
