@@ -15,10 +15,12 @@ from expunge.core.codec import loads
 from expunge.core.errors import NotErased
 from expunge.core.finding import Verdict
 from expunge.evidence.keys import read_roots
+from expunge.evidence.signers.file import FileSigner
 from expunge.evidence.verify import verify_bundle
 from expunge.testing.users import random_histories
 from expunge.training.recipe import parse_any_recipe
 from expunge.workflow.policy import RECOMMENDER, read_policy
+from expunge.workflow.recompute import recompute
 from workspaces import vouch_for
 
 USERS, ITEMS, TEST_USERS = 60, 70, 15
@@ -113,3 +115,12 @@ def refused(workspace: Workspace, name: str) -> str:
         workspace.run(workspace.request(ids=[name]))
     assert workspace.state().incidents
     return str(caught.value.got)
+
+
+def second_holders_model(bundle: Path, source: Path, folder: Path) -> str:
+    """Digest of what somebody else's key recomputes from their own copy of the source."""
+    key = folder / "second.pem"
+    if not key.exists():
+        FileSigner.create(key)
+    package, out = bundle.parent / "recompute.json", folder / "cosignature.json"
+    return recompute(bundle, package, data=str(source), key=f"file:{key}", by="second", out=out).model

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from asking import history
 from expunge import EventSelector, Workspace
 from expunge.apps.cli.verify import _expectation, checkpoint_in
 from expunge.core.codec import canonical, loads
@@ -33,14 +34,6 @@ from expunge.workflow.intake import closed, find_case
 from expunge.workflow.policy import read_policy
 from expunge.workflow.recompute import recompute
 from recommending import a_user, failed_steps, make, rows_of, with_place, write_rows
-
-
-def history(workspace: Workspace, name: str) -> list[tuple[str, int]]:
-    """(item id, time) of a user's events."""
-    train = workspace.data.train
-    span = train.span(workspace.book.slots_of([name])[0])
-    rows = zip(train.indices[span].tolist(), train.times[span].tolist(), strict=True)
-    return [(train.items[column], time) for column, time in rows]
 
 
 def one(workspace: Workspace, name: str, place: int = 2) -> EventSelector:

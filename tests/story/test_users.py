@@ -16,9 +16,7 @@ import recommending
 from expunge import Workspace
 from expunge.core.errors import InputError
 from expunge.core.finding import Guarantee, Verdict
-from expunge.evidence.signers.file import FileSigner
 from expunge.training.checkpoint import load_tensors
-from expunge.workflow.recompute import recompute
 from expunge.workflow.train import refresh
 from recommending import (
     a_user,
@@ -27,6 +25,7 @@ from recommending import (
     make,
     refused,
     rows_of,
+    second_holders_model,
     verdicts,
     write_rows,
 )
@@ -135,17 +134,8 @@ def test_a_second_holder_recomputes_from_the_retained_users_alone(workspace, tmp
     outcome = workspace.run(workspace.request(ids=[name]))
     theirs = tmp_path / "theirs.csv"
     write_rows(theirs, [row for row in rows_of() if f"user/{row[0]}" != name])
-    FileSigner.create(tmp_path / "second.pem")
     bundle = outcome.certificate.path
-    done = recompute(
-        bundle,
-        bundle.parent / "recompute.json",
-        data=str(theirs),
-        key=f"file:{tmp_path / 'second.pem'}",
-        by="second",
-        out=tmp_path / "cosignature.json",
-    )
-    assert done.model == workspace.served().digest
+    assert second_holders_model(bundle, theirs, tmp_path) == workspace.served().digest
 
 
 def test_columns_stay_when_the_source_loses_its_users_and_their_items(workspace):

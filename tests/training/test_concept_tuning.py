@@ -1,7 +1,7 @@
 """What the erasers are made of: schedules of three kinds, trajectories, masks, adapters, open names, weighted scores."""
 
-import math
 import copy
+import math
 from dataclasses import replace
 
 import numpy as np
