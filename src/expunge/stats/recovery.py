@@ -25,8 +25,9 @@ MARGIN, ASSAY = 0.10, 0.30
 """What recovery may exceed control by, and what the original must exceed it by for the attack to see anything."""
 SPREAD = 0.2
 """Intraclass correlation that the runs of one attack are taken to have at least. Eight skewed runs that all failed look
-alike by luck, and a plain t-limit then passes up to .24 of models at the margin, this rule up to .11 (1,000 trials a cell of `benchmarks/style_recovery`; the
-worst are all-or-nothing runs beside controls at 0, which `lottery` is for; .06 or less with 8 seeds)."""
+alike by luck: a plain t-limit then passes up to .24 of models at the margin, this rule up to .06 with 8 seeds and .11 with
+more (1,000 trials a cell, `benchmarks/style_recovery`; the worst are all-or-nothing runs beside controls at 0, for which
+there is `lottery`)."""
 RECOVERED = 0.5
 """Share of a run's pictures in the style from which on the run has brought it back."""
 
