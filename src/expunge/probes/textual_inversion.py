@@ -18,7 +18,8 @@ from expunge.training.text_to_image.words import Slotted
 class TextualInversion:
     """One token embedding, learned with everything else frozen (Gal et al. 2022, arXiv 2208.01618, equation 2).
 
-    Against erased models: Pham et al. 2024 (arXiv 2308.01508) bring every concept back that seven methods had erased. It goes through the text encoder, in a sentence like those that trained. Settings: steps (150), rate (.05).
+    Against erased models: Pham et al. 2024 (arXiv 2308.01508) bring every concept back that seven methods had erased. It
+    goes through the text encoder, in a sentence like those that trained. Settings: steps (150), rate (.05).
     Cost: steps x seeds x 8 pictures, forward and backward.
     """
 
