@@ -119,6 +119,15 @@ def test_quality_by_the_last_event_and_by_time(tmp_path, split, said):
         assert outcome.guarantee is Guarantee.EXACT
 
 
+def test_without_test_users_the_quality_is_not_shown_and_it_says_what_to_do(tmp_path):
+    source = {"source": "interactions", "path": str(tmp_path / "events.csv")}
+    with make(tmp_path / "ws", data=source) as workspace:
+        outcome = workspace.run(workspace.request(ids=[a_user(workspace)]))
+    ranking = finding(outcome, "ranking")
+    assert ranking.verdict is Verdict.INCONCLUSIVE
+    assert "--option test_users=N" in ranking.reason
+
+
 def test_several_users_in_one_request_and_one_after_another(workspace):
     batch = [a_user(workspace, rank) for rank in (0.1, 0.4, 0.8)]
     outcome = workspace.run(workspace.request(ids=batch))

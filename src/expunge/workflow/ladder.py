@@ -39,6 +39,9 @@ LARGEST = 4_000
 REACH = 500  # users whose reach is looked up
 LONGEST = 900.0  # seconds that the training of a family without sums may take to be run again beside a deletion
 NO_SUMS = "this family has no sums over users"
+NO_TEST_USERS = (
+    "no users were set apart to test on: `expunge init --option test_users=N` sets some apart, before training"
+)
 NO_PAIRS = "the weights hold no counts of pairs, so no history can be read out of them"
 
 
@@ -140,6 +143,7 @@ class _Rungs:
     def ranking(self) -> Ranking | None:
         """Quality on the test users, who are nobody's deletion."""
         if not len(self.data.test):
+            self.unable["ranking"] = NO_TEST_USERS
             return None
         tallies = self._answers.tallies
         values = {name: metrics(tally, len(self.data.test), len(self.data.items)) for name, tally in tallies.items()}

@@ -12,9 +12,13 @@ if TYPE_CHECKING:
     from expunge.core.request import EventSelector
 
 USER = (
-    "A recommender's user. Alone: the whole user. With --item or --since/--until: only these events, the user remains."
+    "A recommender's user, named as in the source (7, not user/7). Alone: the whole user. With --item or --since/--until: "
+    "only these events, the user remains."
 )
-ITEM = "An item. With --user: that user's interaction with it. Alone: the item, out of every history. May be repeated."
+ITEM = (
+    "An item, named as in the source. With --user: that user's interaction with it. Alone: the item, out of every history. "
+    "May be repeated."
+)
 SINCE = "Start of a time window of --user, included: seconds since 1970, or an ISO date (UTC where it does not say)."
 UNTIL = "End of the time window, not included."
 
