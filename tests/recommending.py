@@ -21,6 +21,7 @@ from expunge.testing.users import random_histories
 from expunge.training.recipe import parse_any_recipe
 from expunge.workflow.policy import RECOMMENDER, read_policy
 from expunge.workflow.recompute import recompute
+from expunge.workflow.selftest.gate import pseudonyms
 from workspaces import vouch_for
 
 USERS, ITEMS, TEST_USERS = 60, 70, 15
@@ -75,6 +76,15 @@ def a_user(workspace: Workspace, rank: float = 0.5) -> str:
     lengths = np.diff(workspace.data.train.indptr)
     order = [slot for slot in np.argsort(lengths, kind="stable").tolist() if workspace.book.ids[slot] is not None]
     return str(workspace.book.ids[order[round(rank * (len(order) - 1))]])
+
+
+def a_user_to_judge(workspace: Workspace) -> str:
+    """A user the self-test on record did not try its cheats on: which ones it tries is drawn with the workspace's key."""
+    tried, book = set(workspace.vouched().report.blocks), workspace.book
+    free = (
+        name for name, block in zip(book.ids, book.blocks, strict=True) if not tried & {*pseudonyms(workspace, [block])}
+    )
+    return next(name for name in free if name is not None)
 
 
 def cached_lists(path: Path, model: str, users: list[str]) -> None:
