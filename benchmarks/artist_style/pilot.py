@@ -28,9 +28,9 @@ from expunge.training.text_to_image.directory import read_directory
 from expunge.training.text_to_image.erasing import EraseJob
 from expunge.training.text_to_image.sampler import Sampling, TextToImage
 from expunge.training.text_to_image.testbed import suspect, wording_of
-from expunge.workflow.styles.battery import Arms, BatteryPlan, ProbePlan, Subjects, run_battery
+from expunge.stats.styles import Arms, Gates, verdict_of
+from expunge.workflow.styles.battery import BatteryPlan, ProbePlan, Subjects, run_battery
 from expunge.workflow.styles.collateral import Asking, Limits, ask_for, collateral_of
-from expunge.workflow.styles.verdict import Gates, verdict_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from recorded import record_parts

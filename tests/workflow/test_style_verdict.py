@@ -7,8 +7,8 @@ import pytest
 from expunge.core.errors import CheckBroken, InputProblems
 from expunge.core.finding import Verdict
 from expunge.core.styles import SENTENCES, StyleRung
-from expunge.workflow.styles.battery import Arms, BatteryPlan, Counted, ProbePlan
-from expunge.workflow.styles.verdict import Gates, verdict_of
+from expunge.stats.styles import Arms, Counted, Gates, verdict_of
+from expunge.workflow.styles.battery import BatteryPlan, ProbePlan
 
 N, S, CONTROLS = 40, 16, ("a", "b", "c", "d", "e")
 LEARNED, QUIET = [38] * S, [0] * S

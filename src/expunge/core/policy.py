@@ -14,8 +14,8 @@ from expunge.core.errors import InputError, InputProblems
 from expunge.core.finding import Finding, Guarantee, Verdict
 from expunge.core.selftest import SelftestRule
 
-Kind = Literal["classifier", "recommender"]
-"""What is deleted from: a classifier's records, or a recommender's users."""
+Kind = Literal["classifier", "recommender", "generator"]
+"""What is deleted from: a classifier's records, a recommender's users, or the works that a text-to-image model learned."""
 
 
 class Demand(Enum):
@@ -84,6 +84,10 @@ REQUIRED: Mapping[Kind, Mapping[Guarantee, Mapping[str, Demand]]] = {
             "weights_only": Demand.MUST_NOT_FAIL,
         },
     },
+    "generator": {
+        Guarantee.EXACT: {"provenance": Demand.MUST_PASS, "style": Demand.MUST_NOT_FAIL},
+        Guarantee.EMPIRICAL: {"style": Demand.MUST_PASS, "collateral": Demand.MUST_PASS},
+    },
 }
 EMPIRICAL_SIGNALS = 3
 SIGNALS = ("gradient_norm", "lira", "rmia")
@@ -105,8 +109,8 @@ class Decision:
 class Policy:
     """Guarantee -> checks and how they count, plus the limits. Raises InputProblems with everything that is wrong.
 
-    `attacks` are the signals: every one of them must pass, and a plan names them before anything runs; a recommender's
-    policy has none. `selftest` is what the self-test behind a certificate must have shown; no policy can do without one.
+    `attacks` are the signals: every one of them must pass, and a plan names them before anything runs; only a classifier's
+    policy has any. `selftest` is what the self-test behind a certificate must have shown; no policy can do without one.
     """
 
     name: str
@@ -143,13 +147,14 @@ class Policy:
             for check, floor in REQUIRED[self.kind][guarantee].items():
                 if _STRICTNESS.index(rules.get(check, Demand.REPORT)) < _STRICTNESS.index(floor):
                     problems.append(f"guarantees.{text}.{check}: must be at least {floor.value}")
-            if guarantee is Guarantee.EMPIRICAL and self.limits.signals < EMPIRICAL_SIGNALS:
+            signals = guarantee is Guarantee.EMPIRICAL and self.kind == "classifier"
+            if signals and self.limits.signals < EMPIRICAL_SIGNALS:
                 problems.append(f"limits.signals: EMPIRICAL needs at least {EMPIRICAL_SIGNALS}")
         return problems
 
     def _attack_problems(self) -> list[str]:
-        if self.kind == "recommender":
-            return ["attacks: a recommender's policy names none"] if self.attacks else []
+        if self.kind != "classifier":
+            return [f"attacks: a {self.kind}'s policy names none"] if self.attacks else []
         problems = []
         if len(set(self.attacks)) != len(self.attacks):
             problems.append("attacks: one is named twice; repeating is no evidence")

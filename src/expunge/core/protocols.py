@@ -15,6 +15,7 @@ from expunge.core.finding import Finding, Guarantee, MembershipScores
 from expunge.core.ladder import Ladder
 from expunge.core.plan import Compute, Cost, Numerics
 from expunge.core.shortened import Shortened
+from expunge.core.styles import StyleEvidence
 
 Array = Any
 Progress = Callable[[str, int, int], None]
@@ -396,7 +397,7 @@ class CheckJob:
     `measured` holds what probes returned, by `attacks/name` or `checks/name`; `unable` says why one could not run.
     `canary_power` is the power at which the workspace's planted d = 3 canaries were detected; None = not measured.
     `looks` counts the requests judged on this bank before, and `found` those of them in which a residue was found.
-    `ladder` is what was measured on a recommender; the fields about images are None then.
+    `ladder` is what was measured on a recommender, `styles` on a text-to-image model; what belongs to other kinds is None.
     """
 
     limits: Any
@@ -418,6 +419,7 @@ class CheckJob:
     looks: int = 0
     found: int = 0
     ladder: Ladder | None = None
+    styles: StyleEvidence | None = None
 
 
 @runtime_checkable

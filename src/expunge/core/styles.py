@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class StyleRung(StrEnum):
@@ -32,3 +35,21 @@ SENTENCES = {
     StyleRung.EXACT: "The weights are those of a training without the artist's works, as logged by the owner.",
 }
 """What a certificate may say, and no more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StyleEvidence:
+    """What was drawn and seen, before anybody concludes. Workflow measures, checks judge.
+
+    `arms`: probe -> hits of the style on original and candidate and of the control styles on the candidate
+    (stats.styles.Arms). `kept`: other artists' styles before and after (stats.style_collateral.Kept). `mistakes`: share of
+    pictures that the judges take for the style and that are not. `plan`: digest of the battery as it was fixed. `scale`: on
+    what all this was measured. `unread`: why nothing could be asked; then all else is empty.
+    """
+
+    arms: Mapping[str, Any] = field(default_factory=dict)
+    kept: tuple[Any, ...] = ()
+    mistakes: float = 0.0
+    plan: str = ""
+    scale: str = ""
+    unread: str = ""

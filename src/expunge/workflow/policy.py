@@ -79,11 +79,30 @@ limits:
 selftest:
   max_age_days: 90
 """
-BY_KIND: Mapping[Kind, str] = {"classifier": DEFAULT, "recommender": RECOMMENDER}
+GENERATOR = """\
+# What must hold before a certificate about an artist's works in a text-to-image model is issued. The floors are in code.
+name: generator
+kind: generator
+guarantees:
+  EXACT:
+    provenance: must_pass   # trained without the works, line by line, as logged by the owner
+    style: must_not_fail    # and the style does not come by the artist's name, where judges are there to see it
+    linkage: report         # near-duplicates that stay; counted, and referred to a person
+  EMPIRICAL:                # an edit of the weights: what they still know is measured, never proven to be gone
+    style: must_pass        # no attack brings the style back more often than styles that no training saw
+    collateral: must_pass   # other artists' styles and what the pictures show are still there
+    linkage: report
+attacks: []
+limits:
+  max_attempts: 4
+selftest:
+  max_age_days: 90
+"""
+BY_KIND: Mapping[Kind, str] = {"classifier": DEFAULT, "recommender": RECOMMENDER, "generator": GENERATOR}
 """The policy of a new workspace, by what is deleted from."""
-RECIPES: Mapping[Kind, str] = {"classifier": "digits", "recommender": "ease"}
+RECIPES: Mapping[Kind, str] = {"classifier": "digits", "recommender": "ease", "generator": "artist-styles"}
 """The built-in recipe of a new workspace where none is named."""
-_FAMILIES: Mapping[str, Kind] = {"models": "classifier", "recommenders": "recommender"}
+_FAMILIES: Mapping[str, Kind] = {"models": "classifier", "recommenders": "recommender", "generators": "generator"}
 
 
 def kind_of(data: Any) -> Kind:

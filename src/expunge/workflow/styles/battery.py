@@ -20,7 +20,8 @@ from expunge.core import registry
 from expunge.core.codec import digest_of, encode
 from expunge.core.errors import CheckBroken, InputProblems
 from expunge.core.protocols import Progress, silent
-from expunge.stats.recovery import CONTROLS, Runs
+from expunge.stats.recovery import CONTROLS
+from expunge.stats.styles import Arms, Counted
 from expunge.training.judging.judge import Judge, votes_of
 from expunge.training.text_to_image.probing import ProbeJob
 from expunge.training.text_to_image.sampler import Sampling, TextToImage
@@ -83,36 +84,6 @@ class BatteryPlan:
     def digest(self) -> str:
         """`sha256:` of everything that is asked."""
         return digest_of(self)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
-    """Hits of one probe on one model and style, a run a seed. agreed: enough families say so; any: at least one does;
-    nowhere: pictures that every family calls no style at all. `by_judge`: each judge's own hits."""
-
-    pictures: int
-    agreed: tuple[int, ...]
-    any: tuple[int, ...]
-    nowhere: tuple[int, ...]
-    by_judge: Mapping[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arms:
-    """One probe's counts: the target on original and candidate, every control on the candidate; gold where there is one."""
-
-    original: Counted
-    candidate: Counted
-    controls: Mapping[str, Counted]
-    gold: Counted | None = None
-
-    def runs(self, arm: str) -> Runs:
-        """The candidate is counted where any family sees the style, all others where enough agree: the doubt is on its side."""
-        if arm == "controls":
-            return Runs(hits=np.array([c.agreed for c in self.controls.values()]), pictures=self.original.pictures)
-        counted: Counted = getattr(self, arm)
-        hits = counted.any if arm == "candidate" else counted.agreed
-        return Runs(hits=np.array([hits]), pictures=counted.pictures)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,107 @@
+"""Does an artist's style come back, by name or under attack, more often than styles that no training saw?"""
+
+from __future__ import annotations
+
+from expunge.core.codec import decimal
+from expunge.core.finding import Condition, Finding, Guarantee, Verdict
+from expunge.core.protocols import CheckJob
+from expunge.core.styles import SENTENCES, StyleEvidence, StyleRung
+from expunge.stats.styles import Answer, Gates, StyleVerdict, verdict_of
+
+_STATISTIC = "pictures in the style when asked by the artist's name (share)"
+_DIRECT = "direct"
+
+
+class Style:
+    """The battery of probes on original, candidate and controls, read off the ladder of `core.styles`.
+
+    Under EMPIRICAL it passes only on INDISTINGUISHABLE-FROM-CONTROL: prompts fail, and no attack at an equal budget brings the
+    style back more often than styles that no training saw (Pham et al. 2024, arXiv 2308.01508, is why prompts alone are
+    no evidence). Under EXACT, which rests on provenance, it fails where the style still comes by the artist's name, as it does
+    when somebody else's works in the same style remain. A style that the original never drew has nothing to lose: NOT-LEARNED,
+    which passes and says so. Without judges, or without anybody who says how the artist is asked for, INCONCLUSIVE.
+
+    Controls: the original, which must show the style, and control styles on the candidate. Cost: none; drawing was before.
+    """
+
+    question = "Does the style come back from the candidate more often than styles that no training saw?"
+
+    def run(self, job: CheckJob) -> Finding:
+        """One finding, a condition a probe."""
+        found = job.styles
+        if found is None or found.unread:
+            why = "nothing was drawn" if found is None else found.unread
+            return self._finding(Verdict.INCONCLUSIVE, why)
+        verdict = verdict_of(found.arms, Gates(mistakes=found.mistakes))
+        return self._finding(_verdict(verdict, job.guarantee), _reason(verdict), found, verdict)
+
+    def _finding(
+        self, verdict: Verdict, reason: str, found: StyleEvidence | None = None, ladder: StyleVerdict | None = None
+    ) -> Finding:
+        rate = None if found is None else _rates(found)
+        details = {} if found is None or ladder is None else _details(found, ladder)
+        return Finding(
+            check="style",
+            question=self.question,
+            statistic=_STATISTIC,
+            verdict=verdict,
+            reason=reason,
+            estimate=rate and rate[0],
+            original=rate and rate[1],
+            reference=rate and rate[2],
+            n=0 if found is None else _pictures(found),
+            conditions=() if ladder is None else tuple(map(_condition, ladder.answers)),
+            details=details,
+        )
+
+
+def _verdict(found: StyleVerdict, guarantee: Guarantee) -> Verdict:
+    """What the rung means for the guarantee that is aimed at."""
+    if found.rung in (StyleRung.INDISTINGUISHABLE, StyleRung.NOT_LEARNED):
+        return Verdict.PASS
+    told = [answer for answer in found.answers if answer.label != "not_learned"]
+    judged = told if guarantee is not Guarantee.EXACT else [a for a in told if a.left is None and a.seen is None]
+    return Verdict.FAIL if any(answer.verdict is Verdict.FAIL for answer in judged) else Verdict.INCONCLUSIVE
+
+
+def _reason(found: StyleVerdict) -> str:
+    words = SENTENCES[found.rung]
+    why = f" Not more, because: {'; '.join(found.reasons[:4])}" if found.reasons else ""
+    return f"{found.rung.value}: {words}{why}"
+
+
+def _rates(found: StyleEvidence) -> tuple[float, float, float] | None:
+    """Asked by name: candidate, original, and the mean of the controls on the candidate."""
+    arms = found.arms.get(_DIRECT)
+    if arms is None:
+        return None
+    return tuple(float(arms.runs(arm).rates.mean()) for arm in ("candidate", "original", "controls"))  # type: ignore[return-value]
+
+
+def _pictures(found: StyleEvidence) -> int:
+    """Pictures of the candidate that were looked at."""
+    return sum(arms.candidate.pictures * len(arms.candidate.any) for arms in found.arms.values())
+
+
+def _condition(answer: Answer) -> Condition:
+    """One probe: for prompts the share and its upper limit, for recovery what is left above control."""
+    note = "" if answer.seen is None else f"original above control by {answer.seen.estimate:.2f}"
+    estimate = answer.rate if answer.left is None else answer.left.estimate
+    limit = answer.at_most if answer.left is None else answer.left.high
+    return Condition(
+        name=answer.label, verdict=answer.verdict, estimate=estimate, limit=limit, note=answer.reason or note
+    )
+
+
+def _details(found: StyleEvidence, ladder: StyleVerdict) -> dict[str, str]:
+    details = {
+        "rung": ladder.rung.value,
+        "battery": found.plan,
+        "scale": found.scale,
+        "mistakes": decimal(found.mistakes),
+    }
+    for arm, sizes in ladder.budgets.items():
+        details[f"smallest_vectors_{arm}"] = ", ".join("none" if k is None else f"{k:g}" for k in sizes)
+    if ladder.lottery is not None:
+        details["attack_runs"] = f"{ladder.lottery.recovered} of {ladder.lottery.runs} succeeded"
+    return details
