@@ -43,6 +43,8 @@ RECOMMENDER_METHODS = (
     "wrong_user",
 )
 """Saboteurs of recommenders. Which of them a family can be tried on depends on what it keeps; each is named."""
+GENERATOR_METHODS = ("no_op", "retrain_with_data", "wrong_record")
+"""Saboteurs of text-to-image models."""
 REQUIRED_PROCESSES = (
     "forged_transcript",
     "refiled_request",
@@ -58,15 +60,20 @@ ALWAYS_TRIED_ON_USERS = frozenset({"hidden_copy", "one_item_kept", "stale_weight
 """Of a recommender as well: every family can be tried on these, whatever it keeps."""
 
 
+ALWAYS_TRIED_ON_WORKS = frozenset({"retrain_with_data", "wrong_record"})
+"""Of a text-to-image model: every family can be tried on these."""
+_METHODS: Mapping[str, tuple[str, ...]] = {"recommender": RECOMMENDER_METHODS, "generator": GENERATOR_METHODS}
+_ALWAYS: Mapping[str, frozenset[str]] = {"recommender": ALWAYS_TRIED_ON_USERS, "generator": ALWAYS_TRIED_ON_WORKS}
+
+
 def required(kind: str) -> frozenset[str]:
     """Saboteurs that a report about this kind of model has to name."""
-    methods = RECOMMENDER_METHODS if kind == "recommender" else REQUIRED_METHODS
-    return frozenset({*methods, *REQUIRED_PROCESSES})
+    return frozenset({*_METHODS.get(kind, REQUIRED_METHODS), *REQUIRED_PROCESSES})
 
 
 def always_tried(kind: str) -> frozenset[str]:
     """Those of them that a report may not skip, whatever its reason."""
-    return ALWAYS_TRIED | ALWAYS_TRIED_ON_USERS if kind == "recommender" else ALWAYS_TRIED
+    return ALWAYS_TRIED | _ALWAYS.get(kind, frozenset())
 
 
 TOLERATED: Mapping[str, float] = {"one_in_ten": 0.05}

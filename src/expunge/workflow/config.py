@@ -96,6 +96,18 @@ class QualityTable(_Table):
     split: Literal["fold-in", "last", "time"] = "fold-in"
 
 
+class StylesTable(_Table):
+    """How often a text-to-image model is asked for a style: attack `seeds`, `pictures` a seed and probe, `retained` pictures of
+    each other artist; DDIM `steps` and `guidance`; `budget` of attacks in percent of their own."""
+
+    seeds: int = Field(default=8, ge=8, le=200)
+    pictures: int = Field(default=40, ge=4, le=1000)
+    retained: int = Field(default=60, ge=4, le=10_000)
+    steps: int = Field(default=20, ge=1, le=1000)
+    guidance: str = Field(default="3", pattern=r"^\d{1,2}(\.\d{1,3})?$")
+    budget: int = Field(default=100, ge=1, le=1000)
+
+
 class PlaceTable(_Table):
     """A file outside the workspace in which a user of a recommender may sit; `kind` is a plug-in of `places`."""
 
@@ -122,6 +134,7 @@ class Config(_Table):
     compute: ComputeTable = ComputeTable()
     owner: OwnerTable = OwnerTable()
     quality: QualityTable = QualityTable()
+    styles: StylesTable = StylesTable()
     places: tuple[PlaceTable, ...] = ()
 
     @field_validator("places")
@@ -181,7 +194,7 @@ def origin_of(config: Config) -> str:
 def config_text(config: Config) -> str:
     """The file for a config; written once, by init."""
     lines = [f"version = {config.version}"]
-    for name in ("data", "model", "bank", "compute", "owner", "quality"):
+    for name in ("data", "model", "bank", "compute", "owner", "quality", "styles"):
         lines += _table_text(f"[{name}]", name, getattr(config, name))
     for place in config.places:
         lines += _table_text("[[places]]", "places", place)

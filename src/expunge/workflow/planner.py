@@ -18,6 +18,7 @@ from expunge.core.protocols import UnlearnJob
 from expunge.workflow.histories import shortened
 from expunge.workflow.places import declared_digest
 from expunge.workflow.policy import policy_digest
+from expunge.workflow.styles.evidence import asked_digest
 
 if TYPE_CHECKING:
     from expunge.workflow.intake import Resolution
@@ -102,7 +103,10 @@ def unlearn_job(workspace: Workspace, resolution: Resolution, *, target: str = "
 
 
 def _pinned(workspace: Workspace) -> dict[str, str]:
-    """What else the plan of a recommender fixes: the places that the census will look at, and what has to be guessed."""
+    """What else a plan fixes: of a recommender the places that the census will look at, and what has to be guessed; of a
+    text-to-image model what it will be asked for."""
+    if workspace.policy.kind == "generator":
+        return {"asked": asked_digest(workspace)}
     if workspace.policy.kind != "recommender":
         return {}
     return {"places": declared_digest(workspace), "split": workspace.config.quality.split}

@@ -24,6 +24,7 @@ from expunge.workflow.execute import Executed
 from expunge.workflow.ladder import climb
 from expunge.workflow.linkage import linkage_of
 from expunge.workflow.measure import measure
+from expunge.workflow.styles.evidence import style_evidence
 from expunge.workflow.train import bank_folder, read_bank
 
 if TYPE_CHECKING:
@@ -36,8 +37,7 @@ def verify(
 ) -> tuple[Finding, ...]:
     """Run every check the policy names for the guarantee that the plan aims at."""
     number = seed_number(seed) & 0x7FFFFFFF
-    looked_at = _users if workspace.policy.kind == "recommender" else _records
-    job = looked_at(workspace, resolution, plan, executed, plan_index, number)
+    job = _LOOKED_AT[workspace.policy.kind](workspace, resolution, plan, executed, plan_index, number)
     findings = []
     for done, spec in enumerate(plan.checks):
         workspace.progress("checks", done, len(plan.checks))
@@ -95,6 +95,25 @@ def _records(
         ),
         canary_power=workspace.canary_power(),
     )
+
+
+def _pictures(
+    workspace: Workspace, resolution: Resolution, plan: Plan, executed: Executed, plan_index: int, number: int
+) -> CheckJob:
+    """A text-to-image model: what its log says it was trained on, and what comes out when it is asked for the style."""
+    return CheckJob(
+        limits=workspace.policy.limits,
+        guarantee=plan.aims_at,
+        seed=number,
+        attempt=plan.attempt,
+        provenance=_provenance(workspace, resolution, executed, plan_index),
+        linkage=linkage_of(workspace, resolution),
+        styles=style_evidence(workspace, resolution, plan, executed, number),
+    )
+
+
+_LOOKED_AT = {"classifier": _records, "recommender": _users, "generator": _pictures}
+"""Kind of model -> what is measured for the checks."""
 
 
 def _earlier(workspace: Workspace, resolution: Resolution) -> tuple[int, int]:

@@ -122,7 +122,7 @@ def _cheat(tally: Tally) -> Mapping[str, Any]:
 
 
 def _facts(workspace: Workspace, accepted: Accepted, draft: Predicate) -> dict[str, str]:
-    who = "users" if workspace.policy.kind == "recommender" else "records"
+    who = {"recommender": "users", "generator": "works"}.get(workspace.policy.kind, "records")
     return {
         "method": f"{draft.method.name} ({draft.method.origin}), {accepted.seconds:.2f} s, "
         f"{accepted.steps_run} of {accepted.steps_total} steps run",

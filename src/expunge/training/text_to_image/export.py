@@ -11,20 +11,13 @@ import torch
 
 from expunge.core.errors import InputError
 from expunge.evidence.durable import storage_errors
-from expunge.training.text_to_image.captions import LENGTH, VOCABULARY
+from expunge.training.text_to_image.answering import TOKENIZER
+from expunge.training.text_to_image.captions import VOCABULARY
 from expunge.training.text_to_image.directory import INDEX, Directory, read_directory
 from expunge.training.text_to_image.libraries import quiet
 from expunge.training.text_to_image.net import TextToImageNet
 from expunge.training.text_to_image.noise import SCHEDULER
 
-_TOKENIZER: dict[str, Any] = {
-    "tokenizer_class": "PreTrainedTokenizerFast",
-    "bos_token": "<|startoftext|>",
-    "eos_token": "<|endoftext|>",
-    "pad_token": "<|endoftext|>",
-    "unk_token": "<|endoftext|>",
-    "model_max_length": LENGTH,
-}
 _PARTS = {
     "_class_name": "StableDiffusionPipeline",
     "unet": ["diffusers", "UNet2DConditionModel"],
@@ -48,7 +41,9 @@ def export(net: TextToImageNet, folder: Path) -> Directory:
                 part.save_pretrained(folder / name, safe_serialization=True)
         (folder / "tokenizer").mkdir()
         (folder / "tokenizer" / "tokenizer.json").write_bytes(VOCABULARY.read_bytes())
-        _write(folder / "tokenizer" / "tokenizer_config.json", _TOKENIZER)
+        _write(
+            folder / "tokenizer" / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **TOKENIZER}
+        )
         (folder / "scheduler").mkdir()
         _write(folder / "scheduler" / "scheduler_config.json", {"_class_name": "DDIMScheduler", **SCHEDULER})
         _write(folder / INDEX, _PARTS)

@@ -233,7 +233,7 @@ def _retrained(rehearsal: Rehearsal, found: _Found) -> list[Alarms]:
 
 
 def _left_out(rehearsal: Rehearsal, workspace: Workspace, size: Size, slots: Sequence[Sequence[int]]) -> list[Alarms]:
-    if workspace.policy.kind == "recommender":  # there is no bank to leave anybody out of
+    if workspace.policy.kind != "classifier":  # there is no bank to leave anybody out of
         return []
     whole = open_bank(workspace)
     seed = seed_number(rehearsal.seed)

@@ -1,0 +1,136 @@
+"""Step 5 for a text-to-image model: candidate and original are asked for the style, for controls, and for everybody else's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from expunge.core import registry
+from expunge.core.codec import digest_of, encode
+from expunge.core.errors import InputError
+from expunge.core.finding import Guarantee
+from expunge.core.styles import StyleEvidence
+from expunge.stats.intervals import share_at_most
+from expunge.stats.style_collateral import Kept
+from expunge.training.judging.judge import Judge, votes_of
+from expunge.training.rng import derive_seed
+from expunge.training.text_to_image.answering import answering
+from expunge.training.text_to_image.sampler import Sampling, TextToImage
+from expunge.training.text_to_image.testbed import wording_of
+from expunge.workflow.styles.battery import DEFAULT_PROBES, BatteryPlan, ProbePlan, Subjects, run_battery
+from expunge.workflow.styles.collateral import Asking, ask_for
+from expunge.workflow.styles.material import SCALE, Material, material_of
+
+if TYPE_CHECKING:
+    from expunge.core.plan import Plan
+    from expunge.workflow.execute import Executed
+    from expunge.workflow.intake import Resolution
+    from expunge.workflow.workspace import Workspace
+
+JUDGES = ("adain", "cnn")
+PROMPTS = ("direct", "reworded")
+"""What is asked where the proof is provenance: whether the name still brings the style. Attacks would say nothing more."""
+
+
+def asked_digest(workspace: Workspace) -> str:
+    """What a plan fixes of the battery before anything runs: probes, counts and judges. Seed and style are drawn and named
+    by the case."""
+    return digest_of(
+        {
+            "battery": encode(workspace.config.styles.model_dump()),
+            "probes": {
+                one.value: [encode(probe) for probe in _probes(one)] for one in (Guarantee.EXACT, Guarantee.EMPIRICAL)
+            },
+            "judges": {judge.name: judge.digest for judge in _judges()},
+        }
+    )
+
+
+def style_evidence(
+    workspace: Workspace, resolution: Resolution, plan: Plan, executed: Executed, seed: int
+) -> StyleEvidence:
+    """Draw, judge and count. Raises what the judges and the battery raise; says in `unread` where nothing can be asked."""
+    material = material_of(workspace, resolution.block)
+    if isinstance(material, str):
+        return StyleEvidence(unread=material)
+    original = workspace.root / workspace.served().run / "model.safetensors"
+    try:
+        models = {
+            "original": (workspace.served().digest, _drawing(workspace, original)),
+            "candidate": (executed.result.digest, _drawing(workspace, executed.result.model)),
+        }
+    except InputError as error:
+        return StyleEvidence(unread=str(error))
+    judges = _judges()
+    asked = _battery(workspace, material, plan.aims_at, derive_seed(f"{seed:x}", "battery"), judges)
+    folder = executed.folder / "battery"
+    subjects = Subjects(models=models, suspects=material.suspects, photos=material.photos)
+    return StyleEvidence(
+        arms=run_battery(asked, subjects, judges, folder, workspace.progress),
+        kept=_kept(workspace, material, models, judges, asked) if plan.aims_at is not Guarantee.EXACT else (),
+        mistakes=_mistakes(workspace, material.target, judges),
+        plan=asked.digest,
+        scale=f"{SCALE}; {asked.seeds} seeds of {asked.pictures} pictures a probe",
+    )
+
+
+def _probes(guarantee: Guarantee) -> tuple[ProbePlan, ...]:
+    if guarantee is not Guarantee.EXACT:
+        return DEFAULT_PROBES
+    return tuple(probe for probe in DEFAULT_PROBES if probe.label in PROMPTS)
+
+
+def _battery(
+    workspace: Workspace, material: Material, guarantee: Guarantee, seed: str, judges: list[Judge]
+) -> BatteryPlan:
+    table = workspace.config.styles
+    return BatteryPlan(
+        target=material.target,
+        controls=material.controls,
+        objects=material.objects,
+        judges={judge.name: judge.digest for judge in judges},
+        seed=seed,
+        probes=_probes(guarantee),
+        seeds=table.seeds,
+        pictures=table.pictures,
+        steps=table.steps,
+        guidance=table.guidance,
+        budget=table.budget,
+    )
+
+
+def _kept(
+    workspace: Workspace,
+    material: Material,
+    models: dict[str, tuple[str, TextToImage]],
+    judges: list[Judge],
+    asked: BatteryPlan,
+) -> tuple[Kept, ...]:
+    """Everybody else's styles, before and after."""
+    how = Sampling(seed=asked.seed, steps=asked.steps, guidance=float(asked.guidance))
+    asking = Asking(objects=material.objects, pictures=workspace.config.styles.retained, how=how)
+    pair = models["original"][1], models["candidate"][1]
+    found = []
+    for number, style in enumerate(material.retained):
+        found.append(ask_for(style, wording_of(style), pair, judges, asking))
+        workspace.progress("retained styles", number + 1, len(material.retained))
+    return tuple(found)
+
+
+def _mistakes(workspace: Workspace, style: str, judges: list[Judge]) -> float:
+    """Upper 95 % limit of the share of other styles' test works in which any family of judges sees this one."""
+    test = workspace.data.test
+    others = [row for row, name in enumerate(test.styles) if name != style]
+    if not others:
+        return 0.0
+    votes = votes_of(style, [judge.judge(np.asarray(test.images[others])) for judge in judges])
+    return share_at_most(votes.agreed + votes.disputed, votes.n)
+
+
+def _judges() -> list[Judge]:
+    return [registry.load("judges", name)() for name in JUDGES]
+
+
+def _drawing(workspace: Workspace, file: Any) -> TextToImage:
+    return answering(workspace.adapter.load(file))
