@@ -39,7 +39,9 @@ def write_folder(folder: Path, works: int = 8, side: int = 20) -> Path:
             artist = ARTISTS[number % len(ARTISTS)]
             name = f"{number:03d}.png"
             Image.fromarray(image).save(folder / split / name)
-            lines.append({"file_name": name, "text": f"a car image in {artist} style", "artist": artist, "object": "car"})
+            lines.append(
+                {"file_name": name, "text": f"a car image in {artist} style", "artist": artist, "object": "car"}
+            )
         (folder / split / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 
@@ -63,7 +65,9 @@ def make_works(root: Path, *, policy: str = GENERATOR, size: int = 16, **tables:
 
 
 def blue_ids(workspace: Workspace) -> list[str]:
-    return [str(name) for name, block in zip(workspace.book.ids, workspace.book.blocks, strict=True) if block == ARTISTS[1]]
+    return [
+        str(name) for name, block in zip(workspace.book.ids, workspace.book.blocks, strict=True) if block == ARTISTS[1]
+    ]
 
 
 def arrays(folder: Path) -> dict[str, np.ndarray]:

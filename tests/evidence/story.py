@@ -13,7 +13,7 @@ from expunge.core.finding import Condition, Finding, Guarantee, Interval, Verdic
 from expunge.core.plan import CheckSpec, Numerics, Plan
 from expunge.core.policy import SIGNALS, Decision, Demand, Limits, Policy
 from expunge.core.refs import DataRef, ModelRef
-from expunge.core.selftest import RECOMMENDER_METHODS, REQUIRED_METHODS, REQUIRED_PROCESSES, SelftestReport, Tally
+from expunge.core.selftest import REQUIRED_PROCESSES, SelftestReport, Tally, required
 from expunge.evidence.bundle import file_digests, write_bundle
 from expunge.evidence.commitment import Opening, commit, open_commitment
 from expunge.evidence.envelope import sign_envelope
@@ -76,8 +76,8 @@ def findings(
 
 def selftest(**changes: Any) -> SelftestReport:
     """A self-test in which every required saboteur was tried once and caught."""
-    methods = RECOMMENDER_METHODS if changes.get("kind") == "recommender" else REQUIRED_METHODS
-    kinds = [(name, "method") for name in methods] + [(name, "process") for name in REQUIRED_PROCESSES]
+    methods = required(str(changes.get("kind", "classifier"))) - {*REQUIRED_PROCESSES}
+    kinds = [(name, "method") for name in sorted(methods)] + [(name, "process") for name in REQUIRED_PROCESSES]
     plain: dict[str, Any] = {
         "size": "quick",
         "expunge": "0.1.0",

@@ -17,9 +17,10 @@ class Style:
 
     Under EMPIRICAL it passes only on INDISTINGUISHABLE-FROM-CONTROL: prompts fail, and no attack at an equal budget brings the
     style back more often than styles that no training saw (Pham et al. 2024, arXiv 2308.01508, is why prompts alone are
-    no evidence). Under EXACT, which rests on provenance, it fails where the style still comes by the artist's name, as it does
-    when somebody else's works in the same style remain. A style that the original never drew has nothing to lose: NOT-LEARNED,
-    which passes and says so. Without judges, or without anybody who says how the artist is asked for, INCONCLUSIVE.
+    no evidence). Under EXACT, which rests on provenance, it fails where the style still comes by the artist's name, as it
+    does when somebody else's works in the same style remain. A style that the original never drew has nothing to lose:
+    NOT-LEARNED, which passes under EXACT and says so, and grants an edit nothing. Without judges, or without anybody who
+    says how the artist is asked for, INCONCLUSIVE.
 
     Controls: the original, which must show the style, and control styles on the candidate. Cost: none; drawing was before.
     """
@@ -57,7 +58,9 @@ class Style:
 
 def _verdict(found: StyleVerdict, guarantee: Guarantee) -> Verdict:
     """What the rung means for the guarantee that is aimed at."""
-    if found.rung in (StyleRung.INDISTINGUISHABLE, StyleRung.NOT_LEARNED):
+    if found.rung is StyleRung.NOT_LEARNED:
+        return Verdict.PASS if guarantee is Guarantee.EXACT else Verdict.INCONCLUSIVE
+    if found.rung is StyleRung.INDISTINGUISHABLE:
         return Verdict.PASS
     told = [answer for answer in found.answers if answer.label != "not_learned"]
     judged = told if guarantee is not Guarantee.EXACT else [a for a in told if a.left is None and a.seen is None]

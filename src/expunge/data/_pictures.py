@@ -18,6 +18,8 @@ from expunge.data._ids import rows_in_source
 from expunge.data._records import PixelRecords
 
 CONTENT_DOMAIN = b"expunge/picture/v1"
+NOBODYS = ("", "photo")
+"""Styles of works that are no artist's."""
 _TEXTS = ("ids", "captions", "styles", "objects", "blocks")
 
 

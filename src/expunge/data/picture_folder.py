@@ -125,5 +125,7 @@ def _decoded(raw: bytes, name: str, size: int) -> NDArray[np.uint8]:
                 left, top = (image.width - side) // 2, (image.height - side) // 2
                 square = image.convert("RGB").crop((left, top, left + side, top + side))
                 return np.array(square.resize((size, size), Image.Resampling.LANCZOS), np.uint8)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombWarning) as error:
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise DataError(f"{name[:80]} unpacks to too many pixels", expected=f"at most {MOST_PIXELS:,}") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{name[:80]} is no picture", expected=", ".join(_FORMATS), got=str(error)[:120]) from error

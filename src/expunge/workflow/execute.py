@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expunge.core import registry
 from expunge.core.codec import encode
 from expunge.core.errors import IntegrityError
 from expunge.core.finding import Guarantee
@@ -18,6 +17,7 @@ from expunge.training.checkpoint import weights_identity
 from expunge.training.transcript import transcript_digest
 from expunge.workflow.planner import LAST, unlearn_job
 from expunge.workflow.state import ModelRecord
+from expunge.workflow.styles.edits import method_named
 
 if TYPE_CHECKING:
     from expunge.workflow.intake import OpenCase, Resolution
@@ -42,7 +42,7 @@ def seed_after(case: OpenCase, checkpoint: str) -> str:
 def execute(workspace: Workspace, case: OpenCase, resolution: Resolution, plan: Plan, seed: str) -> Executed:
     """Run the plan's method into a new folder. The original is read only, which is checked and not assumed."""
     served = workspace.served()
-    method = registry.load(*registry.split_name(plan.method, "methods"))()
+    method = method_named(plan.method)
     _still(workspace, served)
     if method.needs in (HasTranscript, HasShards):
         _pinned(workspace, served)

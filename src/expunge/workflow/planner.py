@@ -18,6 +18,7 @@ from expunge.core.protocols import UnlearnJob
 from expunge.workflow.histories import shortened
 from expunge.workflow.places import declared_digest
 from expunge.workflow.policy import policy_digest
+from expunge.workflow.styles.edits import edits, method_named
 from expunge.workflow.styles.evidence import asked_digest
 
 if TYPE_CHECKING:
@@ -40,13 +41,19 @@ class Candidate:
 
 def candidates(workspace: Workspace, resolution: Resolution, methods: Sequence[str] = ()) -> list[Candidate]:
     """All candidates in the order of trial, refused ones at the end. `methods` restricts and orders them."""
-    unknown = [name for name in methods if name not in registry.names("methods")]
+    known = _known(workspace)
+    unknown = [name for name in methods if name not in known]
     if unknown:
-        raise InputError("unknown method", expected=", ".join(registry.names("methods")), got=", ".join(unknown))
-    found = [_candidate(workspace, resolution, name) for name in (methods or registry.names("methods"))]
+        raise InputError("unknown method", expected=", ".join(known), got=", ".join(unknown))
+    found = [_candidate(workspace, resolution, name) for name in (methods or known)]
     if not methods:
         found.sort(key=_order)
     return [c for c in found if c.refused is None] + [c for c in found if c.refused is not None]
+
+
+def _known(workspace: Workspace) -> list[str]:
+    """Every method; for a text-to-image model the erasers of concepts too."""
+    return [*registry.names("methods"), *(edits() if workspace.policy.kind == "generator" else ())]
 
 
 def _order(candidate: Candidate) -> tuple[bool, int, float]:
@@ -55,8 +62,7 @@ def _order(candidate: Candidate) -> tuple[bool, int, float]:
 
 
 def _candidate(workspace: Workspace, resolution: Resolution, name: str) -> Candidate:
-    plugin = registry.find("methods", name)
-    method = registry.load("methods", name)()
+    plugin, method = registry.find(*registry.split_name(name, "methods")), method_named(name)
     refused = _refused(workspace, resolution, method, plugin.built_in)
     cost = None
     if refused is None:

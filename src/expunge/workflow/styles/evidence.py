@@ -51,7 +51,7 @@ def style_evidence(
     workspace: Workspace, resolution: Resolution, plan: Plan, executed: Executed, seed: int
 ) -> StyleEvidence:
     """Draw, judge and count. Raises what the judges and the battery raise; says in `unread` where nothing can be asked."""
-    material = material_of(workspace, resolution.block)
+    material = material_of(workspace, resolution)
     if isinstance(material, str):
         return StyleEvidence(unread=material)
     original = workspace.root / workspace.served().run / "model.safetensors"

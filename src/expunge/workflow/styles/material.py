@@ -19,6 +19,7 @@ from expunge.data.artist_styles import OBJECTS, cifar10_photos
 from expunge.training.text_to_image.testbed import Suspect, suspect
 
 if TYPE_CHECKING:
+    from expunge.workflow.intake import Resolution
     from expunge.workflow.workspace import Workspace
 
 TESTBED = "artist_styles"
@@ -37,9 +38,12 @@ class Material:
     photos: Mapping[str, NDArray[np.uint8]]
 
 
-def material_of(workspace: Workspace, block: str | None) -> Material | str:
-    """What to ask with about the artist of a block; or why nothing can be asked."""
-    if block is None:
+def material_of(workspace: Workspace, resolution: Resolution) -> Material | str:
+    """What to ask with about the artist whose works all go; or why nothing can be asked."""
+    block, book = resolution.block, workspace.book
+    gone = set(resolution.slots)
+    stay = {book.blocks[slot] for slot, name in enumerate(book.ids) if name and slot not in gone}
+    if block is None or block in stay:
         return "the request is for single works and not for an artist, so no style was asked for"
     if workspace.config.data.source != TESTBED:
         return "nobody has said how this artist is asked for, and which styles no training saw; nothing was drawn"

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from expunge.core.errors import CheckBroken
-from expunge.workflow.styles.collateral import Kept, Limits, collateral_of, drop_of
+from expunge.stats.style_collateral import Kept, Limits, collateral_of, drop_of
 
 
 def answers(hits, n=200):
