@@ -66,14 +66,18 @@ def _candidate(workspace: Workspace, resolution: Resolution, name: str) -> Candi
     refused = _refused(workspace, resolution, method, plugin.built_in)
     cost = None
     if refused is None:
-        fraction = method.cost(unlearn_job(workspace, resolution))
-        seconds = workspace.served().seconds
-        cost = Cost(
-            seconds=fraction * seconds, fraction=fraction, basis="share of the measured seconds of the original"
-        )
+        cost = _priced(workspace, method.cost(unlearn_job(workspace, resolution)))
     return Candidate(
         method=name, origin=plugin.origin, aims_at=_cap(method, plugin.built_in), cost=cost, refused=refused
     )
+
+
+def _priced(workspace: Workspace, fraction: float | None) -> Cost | None:
+    """A share of a training, in seconds; None where the method cannot say."""
+    if fraction is None:
+        return None
+    seconds = fraction * workspace.served().seconds
+    return Cost(seconds=seconds, fraction=fraction, basis="share of the measured seconds of the original")
 
 
 def _cap(method: Any, built_in: bool) -> Guarantee:

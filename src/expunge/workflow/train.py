@@ -148,6 +148,8 @@ def build_bank(workspace: Workspace, monitored: Sequence[str] = ()) -> tuple[Ban
 
     `monitored` are blocks that the anchors watch besides those of the configuration.
     """
+    if workspace.policy.kind != "classifier":
+        raise InputError(f"no bank judges a {workspace.policy.kind}", hint="expunge selftest, then expunge request")
     served = workspace.served()
     state = workspace.state()
     if state.banks:

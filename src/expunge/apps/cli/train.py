@@ -18,7 +18,7 @@ def command(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption 
         with progress_on_stderr(images_per_step=min(getattr(ws.recipe, "batch", 0), len(ws.data.train))) as progress:
             ws.progress = progress
             record, fitted = ws.train()
-        quality, said, following = _users(ws) if ws.policy.kind == "recommender" else _records(ws, fitted)
+        quality, said, following = _quality(ws, fitted)
         result = {
             "model": record.digest,
             "seconds": round(record.seconds, 2),
@@ -34,6 +34,21 @@ def command(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption 
             f"model {record.digest[:19]}… trained in {result['seconds']} s\n{said}\nnext: expunge {following} -w {workspace}"
         ),
     )
+
+
+def _quality(ws: Workspace, fitted: Any) -> tuple[dict[str, Any], str, str]:
+    """How good the model is, as numbers and in words, and the next verb."""
+    if ws.policy.kind == "generator":
+        return _works(ws, fitted)
+    return _users(ws) if ws.policy.kind == "recommender" else _records(ws, fitted)
+
+
+def _works(ws: Workspace, fitted: Any) -> tuple[dict[str, Any], str, str]:
+    """Denoising error of a text-to-image model on works it was not trained on; lower is better, and no picture is drawn."""
+    known = ws.adapter.outputs(ws.adapter.load(fitted.model), ws.data.test) if len(ws.data.test) else None
+    error = None if known is None else round(float(-known.mean()), 4)
+    told = "no test works" if error is None else f"denoising error {error} on {len(ws.data.test)} test works"
+    return {"test_error": error}, f"{told} of {ws.data.note}", "selftest"
 
 
 def _records(ws: Workspace, fitted: Any) -> tuple[dict[str, Any], str, str]:

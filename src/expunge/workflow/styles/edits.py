@@ -24,7 +24,7 @@ from expunge.training.text_to_image.net import TextToImageNet
 KIND = "erasers"
 MODEL = "model.safetensors"
 ESCALATION = ("uce", "rece", "concept_ablation", "esd_x", "esd_u", "salun", "siss", "robust", "purged_finetune")
-"""From what costs milliseconds to what trains: the order of trial. An eraser from outside comes after these."""
+"""From what takes milliseconds to what trains: the order of trial. An eraser from outside comes after these."""
 _PROMPTS, _WORKS, _RETAINED = 120, 400, 4000
 
 
@@ -59,10 +59,9 @@ class Edit:
             return "the works are not one artist's, so there is no name to erase"
         return None
 
-    def cost(self, job: UnlearnJob) -> float:
-        """Its place in the order of trial, as thousandths of a training: closed forms take milliseconds, the last minutes."""
-        place = ESCALATION.index(self.name) if self.name in ESCALATION else len(ESCALATION)
-        return (place + 1) / 1000
+    def cost(self, job: UnlearnJob) -> float | None:
+        """Not known as a share of a training: milliseconds for closed forms, minutes for what trains; see its card."""
+        return None
 
     def unlearn(self, job: UnlearnJob) -> FitResult:
         """A new file with the edited networks; the original is only read."""
@@ -77,8 +76,10 @@ class Edit:
 
 
 def edits() -> list[str]:
-    """Names of all erasers as a plan has them: `erasers/uce`."""
-    return [f"{KIND}/{name}" for name in registry.names(KIND)]
+    """All erasers in the order of trial, as a plan names them: `erasers/uce`."""
+    there = registry.names(KIND)
+    others = [name for name in there if name not in ESCALATION]
+    return [f"{KIND}/{name}" for name in (*ESCALATION, *others) if name in there]
 
 
 def method_named(name: str) -> Any:
