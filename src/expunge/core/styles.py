@@ -14,7 +14,10 @@ class StyleRung(StrEnum):
     NOT_LEARNED = "NOT-LEARNED"
     """The untouched model does not draw the style when it is asked to: nothing was edited."""
     NOT_ERASED = "NOT-ERASED"
-    """The style still comes by its name, or others were harmed beyond what is allowed."""
+    """The style still comes by its name."""
+    NOT_SHOWN = "NOT-SHOWN"
+    """Too few pictures to say that the style does not come by its name, or others were harmed, or may have been, beyond what is
+    allowed."""
     SUPPRESSED = "SUPPRESSED"
     """Prompts no longer bring the style, and someone who has a few of the artist's pictures gets it back, or could not be
     shown not to."""
@@ -28,6 +31,7 @@ SENTENCES = {
     StyleRung.NOT_LEARNED: "The model was asked for the style and did not draw it more often than it is seen by mistake; "
     "nothing was changed.",
     StyleRung.NOT_ERASED: "The style was not erased.",
+    StyleRung.NOT_SHOWN: "It was not shown that the style is erased and that everybody else's is still there.",
     StyleRung.SUPPRESSED: "The style is suppressed, not removed: its name no longer brings it, and the weights may still hold "
     "it. Whoever trains on a few of the works may get it back.",
     StyleRung.INDISTINGUISHABLE: "With the attacks and budgets listed, the style came back no more often than styles that the "

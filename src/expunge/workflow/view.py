@@ -15,6 +15,7 @@ from expunge.workflow.figures import figure_data
 from expunge.workflow.policy import BY_KIND, checks_of
 from expunge.workflow.purge import NOT_COVERED, Accepted, Purge
 from expunge.workflow.selftest.gate import RECORDED, latest
+from expunge.workflow.styles.sheet import kept_sheet
 
 if TYPE_CHECKING:
     from expunge.workflow.workspace import Workspace
@@ -43,6 +44,7 @@ def view(workspace: Workspace, accepted: Accepted, purged: Purge, draft: Predica
         "other_kinds": len(foreign),
         "demands": {name: demand.value for name, demand in workspace.policy.rules(draft.guarantee).items()},
         "figures": figure_data(workspace),
+        "sheet": kept_sheet(workspace, accepted.record.run),
         "bank_n": draft.bank.n if draft.bank else 0,
         "facts": _facts(workspace, accepted, draft),
         "selftest": _selftest(workspace, draft),

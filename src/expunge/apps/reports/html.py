@@ -50,7 +50,7 @@ class HtmlReport:
 
 def _arranged(view: Mapping[str, Any]) -> dict[str, Any]:
     """The view as the template wants it; a classifier has no ladder."""
-    ladder = view["kind"] == "recommender"
+    ladder, sheet = view["kind"] == "recommender", view.get("sheet")
     findings = view["findings"]
     return {
         "ladder": ladder,
@@ -59,6 +59,8 @@ def _arranged(view: Mapping[str, Any]) -> dict[str, Any]:
         "demands": {check: DEMANDS[demand] for check, demand in view["demands"].items()} if ladder else {},
         "quality": quality(findings) if ladder else None,
         "places": places(findings) if ladder else None,
+        "works": view["kind"] == "generator",
+        "sheet": sheet,
         "log": [{**entry, "words": entry_words(entry["kind"], entry["own"])} for entry in view["log"]],
     }
 
