@@ -1,6 +1,7 @@
-"""Low-rank additions to linear layers that can be taken away again: the weights underneath stay as they are, bit for bit.
+"""Low-rank additions to layers that can be taken away again: the weights underneath stay as they are, bit for bit.
 
-Hu et al. 2022 (LoRA, arXiv 2106.09685, equation 3): W x + scale B A x, with A (rank, in) drawn and B (out, rank) at zero.
+Hu et al. 2022 (LoRA, arXiv 2106.09685, equation 3): W x + scale B A x, with A (rank, in) drawn and B (out, rank) at zero. A
+convolution is the linear layer of its patches, so its `in` is channels x height x width of the kernel.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -22,39 +24,51 @@ ADDED = r"\.(?:up|down)\Z"
 
 
 class Adapted(nn.Module):
-    """A linear layer `base` that computes with W + scale B A; the sum is made anew each time and never stored."""
+    """A layer `base` that computes with W + scale B A; the sum is made anew each time and never stored."""
 
-    def __init__(self, base: nn.Linear, down: Tensor, scale: float) -> None:
+    def __init__(self, base: nn.Linear | nn.Conv2d, down: Tensor, scale: float) -> None:
         super().__init__()
         self.base, self.scale = base, scale
-        self.down, self.up = nn.Parameter(down), nn.Parameter(torch.zeros(base.out_features, len(down)))
+        self.down, self.up = nn.Parameter(down), nn.Parameter(torch.zeros(len(base.weight), len(down)))
 
     @property
     def summed(self) -> Tensor:
         """W + scale B A."""
-        return self.base.weight + self.scale * (self.up @ self.down)
+        return self.base.weight + self.scale * (self.up @ self.down).view_as(self.base.weight)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs of the layer with its addition."""
-        return F.linear(inputs, self.summed, self.base.bias)
+        base = self.base
+        if isinstance(base, nn.Linear):
+            return F.linear(inputs, self.summed, base.bias)
+        return F.conv2d(inputs, self.summed, base.bias, base.stride, base.padding, base.dilation)
+
+
+def _takes(layer: nn.Module) -> TypeGuard[nn.Linear | nn.Conv2d]:
+    """Linear layers, and convolutions that look at all channels at once."""
+    if isinstance(layer, nn.Conv2d):
+        return layer.groups == 1 and layer.padding_mode == "zeros"
+    return isinstance(layer, nn.Linear)
 
 
 def with_adapter(unet: nn.Module, where: str, rank: int, scale: float, seed: str) -> nn.Module:
-    """A copy whose linear layers named by `where` have a low-rank addition of zero; raises InputError where there are none."""
+    """A copy whose layers named by `where` have a low-rank addition of zero; raises InputError where there are none."""
     count = 0
 
     def adapt(name: str, layer: nn.Module) -> nn.Module:
         nonlocal count
-        if not (isinstance(layer, nn.Linear) and re.search(where, name)):
+        if not (_takes(layer) and re.search(where, name)):
             return layer
-        columns = layer.in_features
+        columns = layer.weight[0].numel()
         flat = normals(seed, "adapter", count, np.arange(rank, dtype=np.int64), columns) / np.sqrt(columns)
         count += 1
         return Adapted(layer, torch.from_numpy(flat.astype(np.float32)), scale)
 
     made = _replaced(unet, adapt)
     if not count:
-        raise InputError("no linear layers to adapt", expected=f"names like {where}", code="no-cross-attention")
+        raise InputError(
+            "no linear layers or convolutions to adapt", expected=f"names like {where}", code="no-cross-attention"
+        )
     return made
 
 
