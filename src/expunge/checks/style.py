@@ -34,7 +34,7 @@ class Style:
             why = "nothing was drawn" if found is None else found.unread
             return self._finding(Verdict.INCONCLUSIVE, why)
         verdict = verdict_of(found.arms, Gates(mistakes=found.mistakes))
-        return self._finding(_verdict(verdict, job.guarantee), _reason(verdict), found, verdict)
+        return self._finding(_verdict(verdict, job.guarantee), _reason(verdict, found, job.guarantee), found, verdict)
 
     def _finding(
         self, verdict: Verdict, reason: str, found: StyleEvidence | None = None, ladder: StyleVerdict | None = None
@@ -67,10 +67,14 @@ def _verdict(found: StyleVerdict, guarantee: Guarantee) -> Verdict:
     return Verdict.FAIL if any(answer.verdict is Verdict.FAIL for answer in judged) else Verdict.INCONCLUSIVE
 
 
-def _reason(found: StyleVerdict) -> str:
-    words = SENTENCES[found.rung]
-    why = f" Not more, because: {'; '.join(found.reasons[:4])}" if found.reasons else ""
-    return f"{found.rung.value}: {words}{why}"
+def _reason(ladder: StyleVerdict, found: StyleEvidence, guarantee: Guarantee) -> str:
+    """The word and why it is not the next higher one; where the proof is provenance, what was seen beside it."""
+    why = f" Not more, because: {'; '.join(ladder.reasons[:4])}" if ladder.reasons else ""
+    if guarantee is not Guarantee.EXACT or ladder.rung is StyleRung.NOT_LEARNED:
+        return f"{ladder.rung.value}: {SENTENCES[ladder.rung]}{why}"
+    rates = _rates(found)
+    asked = "" if rates is None else f", {rates[0]:.1%} of the pictures are in the style ({rates[1]:.1%} before)"
+    return f"the proof is the log of the training; beside it, asked by the artist's name{asked}.{why}"
 
 
 def _rates(found: StyleEvidence) -> tuple[float, float, float] | None:

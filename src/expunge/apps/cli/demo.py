@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
 
     from expunge.workflow.stories import Story
 
-STORIES = ("digits", "cifar10", "movielens")
+STYLES = "artist-style"
+STORIES = ("digits", "cifar10", "movielens", STYLES)
 
 
 def command(
-    story: Annotated[str, typer.Argument(help="digits (embedded), cifar10 or movielens.")] = "digits",
+    story: Annotated[str, typer.Argument(help="digits (embedded), cifar10, movielens or artist-style.")] = "digits",
     data: Annotated[Path | None, typer.Option("--data", help="Folder with the data of the story.")] = None,
     folder: Annotated[
         Path, typer.Option("--folder", help="Workspace to make; an earlier demo there is replaced.")
@@ -40,6 +42,9 @@ def command(
 
     if story not in STORIES:
         raise InputError("unknown story", expected=" or ".join(STORIES), got=story)
+    if story == STYLES:
+        _tell_styles(folder, as_json)
+        return
     chosen = _story(story, data, size="full" if full else size, red_team=red_team)
     console = Console(stderr=True, highlight=False)
     console.print(f"[bold]{chosen.title}[/]\n{chosen.estimate}")
@@ -50,6 +55,49 @@ def command(
     seconds = time.monotonic() - started
     result = {"story": story, "seconds": round(seconds, 1), "cases": told}
     emit(result, as_json, lambda console: _show(console, told, seconds))
+
+
+def _tell_styles(folder: Path, as_json: bool) -> None:
+    """The story of an artist, on the checkpoints that ship; the page lies in the folder."""
+    from expunge.apps.reports._styles import styles_page
+    from expunge.core.errors import InputError
+    from expunge.workflow.styles.story import play_styles
+
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / "battery").is_dir():
+            raise InputError(f"{folder} holds something that is not this demo", hint="choose another --folder")
+        shutil.rmtree(folder)
+    started = time.monotonic()
+    with progress_on_stderr() as progress:
+        told = play_styles(folder, progress)
+    seconds = round(time.monotonic() - started, 1)
+    plain = asdict(told)
+    page = folder / "styles.html"
+    page.write_bytes(styles_page(plain))
+    result = {
+        "story": STYLES,
+        "seconds": seconds,
+        "page": str(page),
+        **{k: v for k, v in plain.items() if k != "sheet"},
+    }
+    emit(result, as_json, lambda console: _show_styles(console, told, page, seconds))
+
+
+def _show_styles(console: Console, told: Any, page: Path, seconds: float) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"an artist is forgotten: {told.scale}", title_justify="left")
+    for name in ("model", "word", "by name", "reworded", "one vector", "two vectors"):
+        table.add_column(name, overflow="fold")
+    for chapter in told.chapters:
+        shares = [
+            "–" if label not in chapter.rates else f"{chapter.rates[label][1]:.0%} ({chapter.rates[label][0]:.0%})"
+            for label in ("direct", "reworded", "soft_prompt/1", "soft_prompt/2")
+        ]
+        table.add_row(chapter.title, chapter.rung.value, *shares)
+    console.print(table)
+    console.print("pictures in the artist's style from this model (in brackets: from the model as it is)")
+    console.print(f"page: {page}\n{seconds:.0f} s in all")
 
 
 def _story(name: str, data: Path | None, *, size: str, red_team: bool) -> Story:
