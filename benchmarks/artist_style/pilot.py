@@ -1,9 +1,11 @@
 """The whole protocol at pilot counts on the small model: every eraser, the battery on original and candidate, the ladder.
 
-    python benchmarks/artist_style/pilot.py --photos CIFAR10 --work FOLDER [--only uce] [--target neon]
+    python benchmarks/artist_style/pilot.py --photos CIFAR10 --work FOLDER [--only uce] [--target neon] [--quick]
 
-Resumable: each probe of a model and style is kept under the digest of all that can change it. Writes pilot.json, one entry
-an eraser. At pilot counts (8 seeds of 12 pictures) prompts cannot be shown to be below 1 %: the numbers say where they are.
+Resumable: each probe of a model and style is kept under the digest of all that can change it. Writes one entry an eraser,
+beside them `none` (the original as it is, the negative control) and `retrained` (its gold model, where it is published). At
+pilot counts (8 seeds of 10 pictures, attacks at half of their steps, 4 controls) prompts cannot be shown to be below 1 %: the
+numbers say where they are.
 """
 
 from __future__ import annotations
@@ -23,27 +25,23 @@ from expunge.core import registry
 from expunge.core.codec import digest_of
 from expunge.data._styles import CONTROLS, STYLES, TRAINED
 from expunge.data.artist_styles import OBJECTS, ArtistStyles, cifar10_photos
+from expunge.stats.styles import Arms, Gates, verdict_of
 from expunge.training.rng import derive_seed
 from expunge.training.text_to_image.directory import read_directory
 from expunge.training.text_to_image.erasing import EraseJob
 from expunge.training.text_to_image.sampler import Sampling, TextToImage
 from expunge.training.text_to_image.testbed import suspect, wording_of
-from expunge.stats.styles import Arms, Gates, verdict_of
-from expunge.workflow.styles.battery import BatteryPlan, ProbePlan, Subjects, run_battery
+from expunge.workflow.styles.battery import DEFAULT_PROBES, BatteryPlan, Subjects, run_battery
 from expunge.workflow.styles.collateral import Asking, Limits, ask_for, collateral_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from checkpoints import home_of
 from recorded import record_parts
 
 HERE = Path(__file__).parent
-PROBES = (
-    ProbePlan(label="direct", probe="direct"),
-    ProbePlan(label="reworded", probe="reworded"),
-    ProbePlan(label="described", probe="described"),
-    ProbePlan(label="textual_inversion", probe="textual_inversion"),
-    *(ProbePlan(label=f"soft_prompt/{k}", probe="soft_prompt", settings={"vectors": k}) for k in (1, 2, 4)),
-)
-SEEDS, PICTURES, STEPS = 8, 12, 10
+QUICK = ("direct", "reworded", "component_swap", "textual_inversion", "soft_prompt/1", "soft_prompt/2")
+SEEDS, PICTURES, STEPS, BUDGET = 8, 10, 10, 50
+RETRAINED = "retrained"
 
 
 class Pilot:
@@ -51,12 +49,15 @@ class Pilot:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.target, self.work = args.target, args.work
-        self.folder = HERE / "models" / args.original
+        self.probes = tuple(probe for probe in DEFAULT_PROBES if not args.quick or probe.label in QUICK)
+        self.folder = home_of(args.original) / args.original
+        gold = f"without-{args.target.replace(' ', '-')}-{args.original.rpartition('-')[2]}"
+        self.gold = home_of(gold) / gold
         self.original = TextToImage.from_dir(self.folder)
         self.digest = read_directory(self.folder).digest
         self.photos = cifar10_photos(args.photos)
         self.judges = [registry.load("judges", name)() for name in ("cnn", "adain")]
-        self.suspects = {style: suspect(style, self.photos["attack"]) for style in (self.target, *CONTROLS)}
+        self.suspects = {style: suspect(style, self.photos["attack"]) for style in (self.target, *CONTROLS[:4])}
         self.data = ArtistStyles(path=str(args.photos), works=40).open().train
         self.seed = derive_seed("artist-styles pilot", args.original, self.target)
 
@@ -81,6 +82,8 @@ class Pilot:
         """The edited copy with its digest, or the original itself: the negative control."""
         if eraser is None:
             return self.digest, self.original, {"seconds": 0.0}
+        if eraser == RETRAINED:
+            return read_directory(self.gold).digest, TextToImage.from_dir(self.gold), {"directory": self.gold.name}
         started, cpu = time.perf_counter(), time.process_time()
         erased = registry.load("erasers", eraser)().erase(self.job())
         costs = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
@@ -93,19 +96,21 @@ class Pilot:
         started = time.perf_counter()
         plan = BatteryPlan(
             target=self.target,
-            controls=CONTROLS,
+            controls=CONTROLS[:4],
             objects=OBJECTS,
             judges={judge.name: judge.digest for judge in self.judges},
             seed=self.seed,
-            probes=PROBES,
+            probes=self.probes,
             seeds=SEEDS,
             pictures=PICTURES,
             steps=STEPS,
+            budget=BUDGET,
         )
         subjects = Subjects(
             models={"original": (self.digest, self.original), "candidate": (digest, model)},
             suspects=self.suspects,
             photos=self.photos["attack"],
+            unrelated=self.job().retained,
         )
         arms = run_battery(plan, subjects, self.judges, self.work / "units", _progress)
         asking = Asking(objects=OBJECTS, pictures=40, how=Sampling(seed=self.seed, steps=STEPS))
@@ -154,9 +159,12 @@ def main() -> None:
     parser.add_argument("--original", default="original-0")
     parser.add_argument("--target", default="neon")
     parser.add_argument("--only")
+    parser.add_argument("--quick", action="store_true", help="the probes that tell most, and no others")
     args = parser.parse_args()
     pilot = Pilot(args)
     parts = {"none": lambda: pilot.measure(None)}
+    if pilot.gold.is_dir():
+        parts[RETRAINED] = lambda: pilot.measure(RETRAINED)
     parts |= {name: (lambda name=name: pilot.measure(name)) for name in registry.names("erasers")}
     command = "python benchmarks/artist_style/pilot.py --photos CIFAR10 --work FOLDER"
     record_parts(HERE / f"pilot-{args.original}-{args.target.replace(' ', '-')}.json", command, parts, args.only)

@@ -1,16 +1,16 @@
 """Puts finished trainings beside this script: model directories in half precision, with how they were made, and a sheet.
 
-python benchmarks/artist_style/publish.py --work FOLDER         # models/NAME/ and sheet.png
+python benchmarks/artist_style/publish.py --work FOLDER         # NAME/ and NAME.json, and sheet.png
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
+from checkpoints import home_of, published
 from PIL import Image, ImageDraw
 
 from expunge.core import registry
@@ -22,13 +22,13 @@ from expunge.training.text_to_image.sampler import Sampling, TextToImage
 from expunge.training.text_to_image.testbed import wording_of
 
 HERE = Path(__file__).parent
-MODELS = HERE / "models"
 SIZE, ZOOM, MARGIN, EACH = 32, 2, 92, 2
 
 
 def publish(run: Path) -> Path:
     """The finished run's weights as a directory with `made.json` and the end of its transcript; kept where it is there."""
-    target = MODELS / run.name
+    target = home_of(run.name) / run.name
+    target.parent.mkdir(exist_ok=True)
     if not target.exists():
         recipe = load_recipe("artist-styles")
         net = registry.load("generators", recipe.family)(recipe, size=SIZE).load(run / "model.safetensors")[0]
@@ -36,7 +36,7 @@ def publish(run: Path) -> Path:
         made = json.loads((run / "made.json").read_text())
         lines = (run / "transcript.jsonl").read_text().splitlines()
         made |= {"directory": found.digest, "transcript_lines": len(lines), "transcript_end": json.loads(lines[-1])}
-        (MODELS / f"{run.name}.json").write_text(json.dumps(made, indent=2) + "\n")
+        (target.parent / f"{run.name}.json").write_text(json.dumps(made, indent=2) + "\n")
     return target
 
 
@@ -76,15 +76,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     args = parser.parse_args()
-    MODELS.mkdir(exist_ok=True)
     for run in sorted(args.work.iterdir()):
         if (run / "made.json").exists():
             publish(run)
-    for left in MODELS.glob("*/README.md"):  # transformers may add one
-        left.unlink()
-    for stale in MODELS.glob("*.tmp"):
-        shutil.rmtree(stale)
-    sheet(sorted(folder for folder in MODELS.iterdir() if folder.is_dir()))
+    for folder in published():
+        (folder / "README.md").unlink(missing_ok=True)  # transformers may add one
+    sheet(published())
 
 
 if __name__ == "__main__":
