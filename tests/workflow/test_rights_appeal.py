@@ -1,6 +1,7 @@
 """Appeals: the claimant's probes test and never train, a second person decides, and the records have no words in them."""
 
 import copy
+import hashlib
 import json
 import pickle
 from datetime import timedelta
@@ -71,8 +72,6 @@ def test_a_digest_of_a_probe_cannot_be_guessed_without_the_key():
 
 
 def test_probes_that_come_back_as_training_prompts_or_works_are_refused():
-    import hashlib
-
     mine = probes()
     work = hashlib.sha256(b"pixels").hexdigest()
     for prompts, works in ((["A harbour,\u00a0as MIRA paints it"], []), ([], [work]), ([mine], [])):

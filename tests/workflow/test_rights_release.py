@@ -1,5 +1,6 @@
 """Releases are blocked until every granted request was verified on their bytes; what is published points at nobody."""
 
+import json
 from collections import Counter
 
 import numpy as np
@@ -33,8 +34,6 @@ def folder(tmp_path):
         "tokenizer": ["transformers", "CLIPTokenizer"],
         "scheduler": ["diffusers", "DDIMScheduler"],
     }
-    import json
-
     for part in index:
         (tmp_path / part).mkdir()
     (tmp_path / "model_index.json").write_text(json.dumps(index))

@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from expunge.core.codec import canonical, encode, loads
 from expunge.core.errors import InputError, InputProblems
 from expunge.core.finding import Verdict
 from expunge.workflow.rights.deadlines import business_days, deadlines, months
@@ -231,6 +232,8 @@ def test_the_law_switches_the_ground_and_never_the_copy():
         decision = triage(facts_for(copies="found"), POLICY, what)
         assert decision.action is Action.PURGE_WORKS
         grounds[code] = decision.ground
+        assert any("42 O 14139/24" in source and "not final" in source for source in decision.law) is (code == "DE")
+        assert all(source in decision.words for source in decision.law)
     assert grounds.pop("DE") is Ground.MEMORISED_REPRODUCTION
     assert set(grounds.values()) == {Ground.MEMORISED_COPY}
 
@@ -246,6 +249,7 @@ def test_the_decision_is_the_same_for_the_same_facts_and_names_what_it_was_made_
     first, again = decide(), decide()
     assert first == again
     assert first.policy == POLICY.digest
+    assert loads(canonical(encode(first)))["ground"] == "style_learned", "it can be logged as it is"
     assert decide(works="few").facts != first.facts
     assert triage(facts_for(), replace(POLICY, version=2), filed()).policy != first.policy
 

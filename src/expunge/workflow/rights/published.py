@@ -50,10 +50,11 @@ def published(closed: Sequence[Closed], policy: RightsPolicy) -> Published:
 
 
 def fold(counts: Mapping[str, int], floor: int) -> dict[str, int]:
-    """Cells below the floor as one, never one alone; nothing at all where the folded ones are still below it together."""
+    """Cells below the floor as one, with the next larger one where they are still below it together (so never one alone);
+    nothing of them at all where no larger one is left."""
     small = sorted((count, name) for name, count in counts.items() if 0 < count < floor)
     large = sorted((count, name) for name, count in counts.items() if count >= floor)
-    while small and large and (len(small) < 2 or sum(count for count, _ in small) < floor):
+    while small and large and sum(count for count, _ in small) < floor:
         small.append(large.pop(0))
     found = {name: count for count, name in sorted(large, key=lambda cell: cell[1])}
     folded = sum(count for count, _ in small)

@@ -11,10 +11,11 @@ from expunge.core.codec import digest_of, timestamp
 from expunge.core.errors import CheckBroken
 from expunge.workflow.rights.deadlines import deadlines
 from expunge.workflow.rights.facts import Facts, measurements, readings
-from expunge.workflow.rights.jurisdictions import Jurisdiction
+from expunge.workflow.rights.jurisdictions import Jurisdiction, Source
 from expunge.workflow.rights.policy import RightsPolicy, Row
 from expunge.workflow.rights.terms import NEEDS, Action, Basis, Ground, Readings
 
+SWITCHES = frozenset({"reproduction", "protectable", "training"})
 MITIGATED = frozenset({Ground.MEMORISED_REPRODUCTION, Ground.MEMORISED_COPY, Ground.OPTED_OUT, Ground.STYLE_LEARNED})
 """Grounds on which an interim filter starts at once; so does every retraining."""
 _DUE: Mapping[Action, tuple[str, ...]] = {
@@ -37,7 +38,8 @@ class Filed:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """What is done and why. `row`: number in the table; `measurements`: reading -> what was measured, those that carried it;
-    `mitigate`: names and near-copies are filtered by the deadline `mitigation`; `policy` and `facts` are digests."""
+    `law`: sources of the jurisdiction, where the row asks one of its switches; `mitigate`: names and near-copies are filtered
+    by the deadline `mitigation`; `policy` and `facts` are digests."""
 
     action: Action
     also: tuple[Action, ...]
@@ -45,6 +47,7 @@ class Decision:
     row: int
     jurisdiction: str
     measurements: Mapping[str, str]
+    law: tuple[str, ...]
     deadlines: Mapping[str, datetime]
     mitigate: bool
     words: str
@@ -70,6 +73,7 @@ def triage(facts: Facts, policy: RightsPolicy, filed: Filed) -> Decision:
     said = measurements(facts, _asked(row))
     if row.ground in NEEDS and NEEDS[row.ground][0] not in said:
         raise CheckBroken(f"{row.ground.value} without a measurement", expected=NEEDS[row.ground][0])
+    law = tuple(map(_cited, filed.jurisdiction.sources)) if SWITCHES & set(row.when) else ()
     mitigate = row.ground in MITIGATED or row.action is Action.RETRAIN
     due = _due(row, mitigate, deadlines(filed.received, policy, filed.basis))
     return Decision(
@@ -79,9 +83,10 @@ def triage(facts: Facts, policy: RightsPolicy, filed: Filed) -> Decision:
         row=number,
         jurisdiction=filed.jurisdiction.code,
         measurements=said,
+        law=law,
         deadlines=due,
         mitigate=mitigate,
-        words=_letter(row, facts, policy, said, due),
+        words=_letter(row, facts, policy, said, law, due),
         policy=policy.digest,
         facts=digest_of(facts),
     )
@@ -99,13 +104,30 @@ def _due(row: Row, mitigate: bool, all_due: Mapping[str, datetime]) -> dict[str,
     return {name: all_due[name] for name in dict.fromkeys(names)}
 
 
-def _letter(row: Row, facts: Facts, policy: RightsPolicy, said: Mapping[str, str], due: Mapping[str, datetime]) -> str:
-    """Ground, numbers, deadlines, honest words: no names, so it can be kept and published with the case."""
+def _cited(source: Source) -> str:
+    sure = {"V": "read in the source", "V secondary": "read in secondary sources", "M": "from memory"}[
+        source.confidence
+    ]
+    when = f", {source.date}" if source.date else ""
+    return f"{source.name} ({source.citation}{when}; {source.status}; {sure})"
+
+
+def _letter(
+    row: Row,
+    facts: Facts,
+    policy: RightsPolicy,
+    said: Mapping[str, str],
+    law: tuple[str, ...],
+    due: Mapping[str, datetime],
+) -> str:
+    """Ground, numbers, law, deadlines, honest words: no names, so it can be kept and published with the case."""
     expiry = f"{policy.limits.mitigation_days} days after it starts"
     numbers = {**_numbers(facts), "expiry": expiry}
     parts = [Template(policy.letters[row.ground.value]).substitute(numbers)]
     if said:
         parts.append("What was measured: " + "; ".join(f"{name}: {text}" for name, text in said.items()) + ".")
+    if law:
+        parts.append("What the law that you named says of it, as we have it on record: " + "; ".join(law) + ".")
     if "mitigation" in due:
         parts.append(Template(policy.mitigation).substitute(numbers))
     parts.append("Due: " + "; ".join(f"{name} by {timestamp(moment)[:16]}Z" for name, moment in due.items()) + ".")
