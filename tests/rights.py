@@ -62,7 +62,9 @@ def facts_for(**changes) -> Facts:
         rights=Rights(state=want["rights"], record="" if want["rights"] == "clear" else RECORD),
         works=None
         if want["works"] == "open"
-        else Works(listed=50, present=_PRESENT[want["works"]], searched=60_000, by=("sha256", "perceptual")),
+        else Works(
+            listed=50, present=_PRESENT[want["works"]], searched=60_000, records=60_000, by=("sha256", "perceptual")
+        ),
         copies=_FOUND[want["copies"]],
         learned=Learned(verdict=_VERDICTS[want["learned"]], rate=0.4, at_most=0.5),
         opt_out=_OPT_OUTS[want["opt_out"]],

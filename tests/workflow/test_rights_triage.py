@@ -163,14 +163,17 @@ def test_an_artist_called_a_movement_is_not_refused_by_the_name_alone():
 
 def test_a_search_that_looked_at_nothing_finds_nothing_and_refuses_nobody():
     for works in (
-        Works(listed=50, present=0, searched=0, by=("sha256",)),
-        Works(listed=50, present=0, searched=60_000, by=()),
+        Works(listed=50, present=0, searched=0, records=60_000, by=("sha256",)),
+        Works(listed=50, present=0, searched=60_000, records=60_000, by=()),
+        Works(listed=50, present=0, searched=1, records=60_000, by=("sha256", "perceptual")),
+        Works(listed=50, present=0, searched=59_999, records=60_000, by=("sha256",)),
         None,
     ):
         blind = replace(facts_for(learned="not_learned"), works=works)
         assert triage(blind, POLICY, filed()).ground is Ground.UNMEASURED
     looked = replace(
-        facts_for(learned="not_learned"), works=Works(listed=50, present=0, searched=60_000, by=("sha256",))
+        facts_for(learned="not_learned"),
+        works=Works(listed=50, present=0, searched=60_000, records=60_000, by=("sha256",)),
     )
     assert triage(looked, POLICY, filed()).ground is Ground.NOT_PRESENT
 
@@ -261,8 +264,9 @@ def test_the_decision_is_the_same_for_the_same_facts_and_names_what_it_was_made_
         lambda: Authority(kind=AuthorityKind.AUTHOR, state="proven", record="Jane Doe, passport 12345"),
         lambda: Rights(state="public_domain"),
         lambda: Rights(state="mixed", record="some of them"),
-        lambda: Works(listed=1, present=5, searched=4, by=("sha256",)),
-        lambda: Works(listed=0, present=0, searched=4, by=("sha256",)),
+        lambda: Works(listed=1, present=5, searched=4, records=4, by=("sha256",)),
+        lambda: Works(listed=1, present=0, searched=5, records=4, by=("sha256",)),
+        lambda: Works(listed=0, present=0, searched=4, records=4, by=("sha256",)),
         lambda: Copies(found=3, draws=2),
         lambda: Style(others=5, asked=4),
         lambda: Harm(at_most=float("nan"), neighbours=3),
@@ -277,7 +281,7 @@ def test_facts_that_no_measurement_gives_and_texts_instead_of_records_are_refuse
 
 @pytest.mark.parametrize("noun", [Works, Copies, OptOut, Style])
 def test_counts_below_zero_are_refused(noun):
-    names = {"listed": 1, "present": 0, "searched": 1, "by": ("sha256",), "found": 0, "draws": 1}
+    names = {"listed": 1, "present": 0, "searched": 1, "records": 1, "by": ("sha256",), "found": 0, "draws": 1}
     names |= {"reserved": 0, "unknown": 0, "others": 0, "asked": 1, "movement": False}
     good = {field.name: names[field.name] for field in fields(noun)}
     noun(**good)

@@ -60,19 +60,20 @@ class Rights:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Works:
     """Join of the listed works with the training manifest. `present`: records that are one of them, near-duplicates too;
-    `searched`: records that were looked at; `by`: how (`sha256`, `perceptual`, `embedding`)."""
+    `searched`: records that were looked at, of all `records` that were trained on; `by`: how (`sha256`, `perceptual`,
+    `embedding`). Who looked at a part has not shown that nothing is there."""
 
     listed: int
     present: int
     searched: int
+    records: int
     by: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        _counts("works", listed=self.listed, present=self.present, searched=self.searched)
-        if self.present > self.searched or self.listed < 1:
-            raise InputError(
-                "works that were not searched for", got=f"{self.present} of {self.searched} for {self.listed}"
-            )
+        _counts("works", listed=self.listed, present=self.present, searched=self.searched, records=self.records)
+        if not self.present <= self.searched <= self.records or self.listed < 1:
+            got = f"{self.present} of {self.searched} of {self.records} for {self.listed}"
+            raise InputError("works that were not searched for", got=got)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +204,7 @@ def _works(found: Works | None, policy: RightsPolicy) -> Literal["none", "few", 
     if found is None or not found.searched or not found.by:
         return "open"
     if not found.present:
-        return "none"
+        return "none" if found.searched == found.records else "open"
     limits = policy.limits
     if found.present < limits.imitation_low:
         return "few"
@@ -258,7 +259,8 @@ def measurements(facts: Facts, fields: tuple[str, ...]) -> dict[str, str]:
 
 
 def _said_works(works: Works) -> str:
-    return f"{works.present} records are among the {works.listed} works, of {works.searched} searched by {', '.join(works.by)}"
+    searched = f"{works.searched} of {works.records} records searched by {', '.join(works.by)}"
+    return f"{works.present} records are among the {works.listed} works; {searched}"
 
 
 def _said_harm(harm: Harm) -> str:
