@@ -16,6 +16,7 @@ from expunge.testing import (
     check_eraser,
     check_generator,
     check_place,
+    check_probe,
     check_recommender,
     check_unlearner,
 )
@@ -29,6 +30,7 @@ SUITES = {
     "generators": check_generator,
     "erasers": check_eraser,
     "places": check_place,
+    "probes": check_probe,
 }
 HELD = [(kind, name) for kind in SUITES for name in registry.names(kind)]
 ALL = [(kind, name) for kind in registry.KINDS for name in registry.names(kind)]

@@ -68,6 +68,28 @@ def test_an_edit_that_one_attack_undoes_is_suppressed(label):
     assert any(reason.startswith(label.replace("soft", "soft_prompt/")) for reason in found.reasons)
 
 
+def test_a_style_that_the_stock_text_encoder_brings_back_is_suppressed_and_not_removed():
+    """Only the text encoder was edited: the gate is that of prompts, far below what recovery is allowed."""
+    found = verdict_of({**battery(), "component_swap": arms([2] * S)}, Gates())
+    assert found.rung is StyleRung.SUPPRESSED
+    assert found.reasons[0].startswith("component_swap: 32 of 640 pictures")
+    assert rung({**battery(), "component_swap": arms(QUIET)}) is StyleRung.INDISTINGUISHABLE
+
+
+@pytest.mark.parametrize("label", ["img2img/0.5", "inpainting"])
+def test_a_style_that_leaks_into_photos_by_the_edit_is_seen_though_the_original_shows_none(label):
+    leaking = verdict_of({**battery(), label: arms([26] * S, original=QUIET)}, Gates())
+    assert leaking.rung is StyleRung.SUPPRESSED
+    assert "where the original shows none" in leaking.reasons[0]
+    honest = {**battery(), label: arms(QUIET, original=QUIET)}
+    everywhere = {**battery(), label: arms([26] * S, original=QUIET, controls=[26] * S)}
+    assert rung(honest) is rung(everywhere) is StyleRung.INDISTINGUISHABLE
+
+
+def test_an_attack_by_training_that_is_blind_on_the_original_accuses_nobody():
+    assert rung({**battery(), "relearning/5": arms([26] * S, original=QUIET)}) is StyleRung.INDISTINGUISHABLE
+
+
 @pytest.mark.parametrize("label", ["direct", "reworded"])
 def test_one_way_to_ask_is_enough_not_to_be_erased(label):
     assert rung(battery(**{label: arms([3] * S)})) is StyleRung.NOT_ERASED
@@ -76,7 +98,7 @@ def test_one_way_to_ask_is_enough_not_to_be_erased(label):
 def test_prompts_that_were_asked_too_seldom_grant_nothing():
     few = Counted(pictures=5, agreed=(0,) * S, any=(0,) * S, nowhere=(0,) * S, by_judge={})
     found = verdict_of(battery(direct=replace(arms(QUIET), candidate=few)), Gates())
-    assert found.rung is StyleRung.NOT_ERASED
+    assert found.rung is StyleRung.NOT_SHOWN
     assert "0 of 80 pictures" in found.reasons[0]
 
 
@@ -88,7 +110,7 @@ def test_one_family_of_judges_that_sees_the_style_is_enough():
 
 def test_harm_to_others_is_no_erasure():
     found = verdict_of(battery(), Gates(), harm=("cyanotype fell by 20 points",))
-    assert found.rung is StyleRung.NOT_ERASED
+    assert found.rung is StyleRung.NOT_SHOWN
     assert found.reasons == ("cyanotype fell by 20 points",)
 
 

@@ -397,7 +397,7 @@ class CheckJob:
     `measured` holds what probes returned, by `attacks/name` or `checks/name`; `unable` says why one could not run.
     `canary_power` is the power at which the workspace's planted d = 3 canaries were detected; None = not measured.
     `looks` counts the requests judged on this bank before, and `found` those of them in which a residue was found.
-    `ladder` is what was measured on a recommender, `styles` on a text-to-image model; what belongs to other kinds is None.
+    `ladder` is of a recommender, `styles` of a text-to-image model; what belongs to other kinds is None.
     """
 
     limits: Any
@@ -430,9 +430,6 @@ class Check(Protocol):
 
     def run(self, job: CheckJob) -> Finding:
         """Candidate, original and references, in one Finding."""
-
-
-# ------------------------------------------------------------------------------------------------------ farm, evidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,7 @@ KINDS = (
     "places",
     "foreign",
     "saboteurs",
+    "style_saboteurs",
 )
 _HOMES = {
     "recommenders": "expunge.models.recommenders",
@@ -49,6 +50,7 @@ _HOMES = {
     "places": "expunge.connect.places",
     "foreign": "expunge.connect.recommenders",
     "saboteurs": "expunge.testing.saboteurs",
+    "style_saboteurs": "expunge.testing.saboteurs.styles",
 }
 _EXTRA = "vision"
 

@@ -8,11 +8,13 @@ from expunge.training.text_to_image.probing import Group, Probed, ProbeJob, by_p
 class Direct:
     """Prompts in the captions' own forms: the first thing anyone tries, and the first that an edit stops.
 
-    Says nothing of what the weights still know. Cost: sampling.
+    Needs words alone. Settings: none. Cost: sampling.
+    Fails: says nothing of what the weights still know.
     """
 
     name = "direct"
     group: Group = "prompt"
+    needs: frozenset[str] = frozenset()
 
     def run(self, job: ProbeJob) -> Probed:
         """n pictures a seed."""

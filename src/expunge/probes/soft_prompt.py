@@ -18,14 +18,15 @@ class SoftPrompt:
     """`vectors` k conditioning vectors after the neutral prompt's, learned on the attacker's examples with the model frozen.
 
     They enter behind the text encoder, so nothing that was done to it or to names stands in their way (Lester et al. 2021;
-    Pham et al. 2024, arXiv 2308.01508, use one). With enough of them any model draws any style, also one
-    that it never saw. Only the comparison with never-trained controls
-    at equal k says anything, and the smallest k that reaches half of the pictures says most.
-    Settings: vectors (1), steps (100), rate (.1). Cost: steps x seeds x 8 pictures, forward and backward.
+    Pham et al. 2024, arXiv 2308.01508, use one). Needs the weights and works of the artist.
+    Settings: vectors (1), steps (100), rate (.1, of Adam). Cost: steps x seeds x 8 pictures, forward and backward.
+    Fails: with enough vectors any model draws any style, also one that it never saw. Only the comparison with never-trained
+    controls at equal k says anything, and the smallest k that reaches half of the pictures says most.
     """
 
     name = "soft_prompt"
     group: Group = "recovery"
+    needs = frozenset({"works"})
 
     def __init__(self, *, vectors: int = 1, steps: int = 100, rate: float = 0.1) -> None:
         if not (1 <= vectors <= 64 and 1 <= steps <= 100_000 and 0 < rate <= 10):
@@ -34,6 +35,7 @@ class SoftPrompt:
 
     def run(self, job: ProbeJob) -> Probed:
         """Learn k vectors a seed, then draw n pictures of the objects with them."""
+        job.require_works()
         model = job.model
         neutral = {name: _told(model.encode([job.wording.neutral(name)])[0], self.vectors) for name in job.objects}
         start = started(job, self.vectors, model.width, next(iter(neutral.values())))

@@ -19,12 +19,14 @@ class TextualInversion:
     """One token embedding, learned with everything else frozen (Gal et al. 2022, arXiv 2208.01618, equation 2).
 
     Against erased models: Pham et al. 2024 (arXiv 2308.01508) bring every concept back that seven methods had erased. It
-    goes through the text encoder, in a sentence like those that trained. Settings: steps (150), rate (.05).
-    Cost: steps x seeds x 8 pictures, forward and backward.
+    goes through the text encoder, in a sentence like those that trained. Needs the weights and works of the artist.
+    Settings: steps (150), rate (.05, of Adam). Cost: steps x seeds x 8 pictures, forward and backward.
+    Fails: one seed finds the word and another does not, so several are counted; a style near a trained one is found too.
     """
 
     name = "textual_inversion"
     group: Group = "recovery"
+    needs = frozenset({"works"})
 
     def __init__(self, *, steps: int = 150, rate: float = 0.05) -> None:
         if not (1 <= steps <= 100_000 and 0 < rate <= 10):
@@ -33,6 +35,7 @@ class TextualInversion:
 
     def run(self, job: ProbeJob) -> Probed:
         """Learn a word a seed, then draw n pictures of the objects with it."""
+        job.require_works()
         slotted = Slotted.of(job.model, [job.wording.open_(name) for name in job.objects])
         number = {name: row for row, name in enumerate(job.objects)}
         shown = torch.tensor([number[name] for name in job.works.objects])

@@ -13,6 +13,7 @@ from expunge.testing.erasers import ERASER_LAWS, check_eraser, examine_eraser
 from expunge.testing.generators import GENERATOR_LAWS, check_generator, examine_generator
 from expunge.testing.laws import Broken, Nonconforming
 from expunge.testing.places import PLACE_LAWS, check_place, examine_place
+from expunge.testing.probes import PROBE_LAWS, check_probe, examine_probe
 from expunge.testing.recommenders import RECOMMENDER_LAWS, check_recommender, examine_recommender
 from expunge.testing.unlearners import UNLEARNER_LAWS, check_unlearner, examine_unlearner
 from expunge.testing.world import World, make_world
@@ -24,6 +25,7 @@ __all__ = [
     "ERASER_LAWS",
     "GENERATOR_LAWS",
     "PLACE_LAWS",
+    "PROBE_LAWS",
     "RECOMMENDER_LAWS",
     "UNLEARNER_LAWS",
     "Broken",
@@ -35,6 +37,7 @@ __all__ = [
     "check_eraser",
     "check_generator",
     "check_place",
+    "check_probe",
     "check_recommender",
     "check_unlearner",
     "examine_adapter",
@@ -43,6 +46,7 @@ __all__ = [
     "examine_eraser",
     "examine_generator",
     "examine_place",
+    "examine_probe",
     "examine_recommender",
     "examine_unlearner",
     "make_world",

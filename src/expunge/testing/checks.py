@@ -26,6 +26,7 @@ from expunge.data._records import Dataset, ImageRecords
 from expunge.testing.arms import Bench, Pair, Standing, retrained
 from expunge.testing.ladders import garbage_ladder, honest_ladder
 from expunge.testing.laws import Broken, Law, examine, has_card, require
+from expunge.testing.style_evidence import garbage_styles, honest_styles
 from expunge.testing.world import make_world, random_records, tree_digest
 from expunge.training.checkpoint import load_tensors, save_tensors
 
@@ -230,6 +231,7 @@ def _subject(plugin: Any, name: str) -> Subject:
         linkage=_linkage(outside=0),
         coins=_coins(left=0.0),
         ladder=honest_ladder(),
+        styles=honest_styles(),
     )
     garbage = replace(
         empty,
@@ -241,6 +243,7 @@ def _subject(plugin: Any, name: str) -> Subject:
         linkage=_linkage(outside=3),
         coins=_coins(left=_GAP),
         ladder=garbage_ladder(),
+        styles=garbage_styles(),
     )
     zoo = the_zoo() if hasattr(plugin, "measure") else None
     if zoo is not None and _can_measure(plugin, zoo):

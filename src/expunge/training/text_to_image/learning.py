@@ -24,6 +24,9 @@ from expunge.training.text_to_image.sampler import TextToImage
 Conditioning = Callable[[Tensor, NDArray[np.int64]], Tensor]
 """Learned vectors (S, k, d) and the rows of works each run looks at (S, b), to conditioning (S b, L, d)."""
 
+_ASIDE = 2**31
+"""A step that no learning gets to: what is drawn there compares, and teaches nothing."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
@@ -41,7 +44,7 @@ def learned(
     clean = folded(job.works.images)
     vectors = start.clone().requires_grad_(True)
     optimiser = torch.optim.Adam([vectors], lr=budget.rate)
-    steps = max(1, round(budget.steps * job.budget))
+    steps = job.steps(budget.steps)
     last: list[Tensor] = []
     for step in range(steps):
         rows, times, noise = _drawn(job, step, budget.batch, clean)
@@ -54,6 +57,15 @@ def learned(
             last.append(errors.detach())
         _tell(job.progress, step + 1, steps)
     return vectors.detach(), torch.stack(last).mean(0).double().numpy()
+
+
+def losses_of(job: ProbeJob, vectors: Tensor, conditioning: Conditioning, batch: int = 32) -> Tensor:
+    """Each seed's mean loss (S,) with vectors (S, k, d), on `batch` pictures and noise that are the same at every call."""
+    clean = folded(job.works.images)
+    rows, times, noise = _drawn(job, _ASIDE, batch, clean)
+    with torch.no_grad():
+        words = conditioning(vectors, rows)
+        return denoising_errors(job.model, clean[rows.ravel()], noise, times, words).view(job.seeds, -1).mean(1)
 
 
 def denoising_errors(model: TextToImage, clean: Tensor, noise: Tensor, times: Tensor, words: Tensor) -> Tensor:

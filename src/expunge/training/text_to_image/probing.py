@@ -12,15 +12,17 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from expunge.core.errors import InputError
+from expunge.core.errors import CheckBroken, InputError
 from expunge.core.protocols import Progress, silent
 from expunge.data._pictures import Pictures
 from expunge.training.rng import derive_seed
-from expunge.training.text_to_image.sampler import Sampling, TextToImage
+from expunge.training.text_to_image.sampler import Pixels, Sampling, Start, TextToImage
 
 Group = Literal["prompt", "recovery", "picture", "report"]
-"""Who can do it: anyone with words; someone who trains on the artist's pictures; someone who gives a picture to start from;
-and what is only reported, because nobody owns it."""
+"""Who can do it: anyone with words; someone who trains; someone who gives a picture to start from; and what is only reported,
+because nobody owns it."""
+NEEDS = frozenset({"works", "photos", "stock", "unrelated"})
+"""What a probe may need of a job beside model and wording."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,8 @@ class Wording:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ProbeJob:
     """One style asked for from one model. `works`: the attacker's own examples of it, which nothing was trained on;
-    `photos`: object -> neutral pictures to start from. `budget` scales what is learned: 1 = the probe's own steps."""
+    `photos`: object -> neutral pictures to start from; `stock`: the model as it was before anything was erased, whose parts
+    anyone has; `unrelated`: captioned works in other styles. `budget` scales what is learned: 1 = the probe's own steps."""
 
     model: TextToImage
     wording: Wording
@@ -53,6 +56,8 @@ class ProbeJob:
     seeds: int
     pictures: int
     how: Sampling
+    stock: TextToImage | None = None
+    unrelated: Pictures | None = None
     budget: float = 1.0
     progress: Progress = silent
 
@@ -67,6 +72,15 @@ class ProbeJob:
     def asked(self) -> list[str]:
         """The object of each of a run's pictures, in turn."""
         return [self.objects[number % len(self.objects)] for number in range(self.pictures)]
+
+    def steps(self, own: int) -> int:
+        """How many of a probe's own steps the budget allows, at least one."""
+        return max(1, round(own * self.budget))
+
+    def require_works(self) -> None:
+        """Raise CheckBroken where the attacker has none of the artist's works."""
+        if not len(self.works):
+            raise CheckBroken("this probe needs works of the artist", expected="one at least")
 
     def sampling(self, number: int) -> Sampling:
         """How a run's pictures are drawn."""
@@ -93,6 +107,8 @@ class Probe(Protocol):
 
     name: str
     group: Group
+    needs: frozenset[str]
+    """Of `NEEDS`, those without which it raises CheckBroken."""
 
     def run(self, job: ProbeJob) -> Any:
         """All seeds of one style on one model, as Probed. The model stays as it is."""
@@ -100,9 +116,22 @@ class Probe(Protocol):
 
 def by_prompts(job: ProbeJob, prompt: Callable[[str, int], str]) -> Probed:
     """A run per seed: the n-th picture from the prompt of its object and number."""
+    return by_runs(job, lambda number: prompted(job, job.model, prompt, number))
+
+
+def prompted(
+    job: ProbeJob, model: TextToImage, prompt: Callable[[str, int], str], number: int, start: Start | None = None
+) -> Pixels:
+    """The pictures of one run, from noise or from `start`."""
+    first = number * job.pictures
+    prompts = [prompt(name, first + place) for place, name in enumerate(job.asked())]
+    return model.sample(prompts, job.sampling(number), start)
+
+
+def by_runs(job: ProbeJob, run: Callable[[int], Pixels]) -> Probed:
+    """The pictures of each seed's run, one after the other."""
     runs = []
-    for seed in range(job.seeds):
-        prompts = [prompt(name, seed * job.pictures + number) for number, name in enumerate(job.asked())]
-        runs.append(job.model.sample(prompts, job.sampling(seed)))
-        job.progress("probe", seed + 1, job.seeds)
+    for number in range(job.seeds):
+        runs.append(run(number))
+        job.progress("probe", number + 1, job.seeds)
     return Probed(images=np.stack(runs), objects=tuple(job.asked()), figures={})

@@ -17,16 +17,19 @@ MARK = "*"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Slotted:
-    """`tokens` (M, L) of sentences whose places `at` (M,) are left to a vector."""
+    """`tokens` (M, L) of sentences whose places from `at` (M,) on are left to vectors."""
 
     model: TextToImage
     tokens: Tensor
     at: Tensor
 
     @classmethod
-    def of(cls, model: TextToImage, sentences: Sequence[str]) -> Slotted:
-        """Sentences with one `MARK` each as the open place; raises InputError where one has none or several."""
-        made = [_opened(model, sentence) for sentence in sentences]
+    def of(cls, model: TextToImage, sentences: Sequence[str], room: int = 1) -> Slotted:
+        """Sentences with one `MARK` each, which leaves `room` places open; raises InputError where one has none or several, or
+        where a prompt has no such room."""
+        if not 1 <= room <= model.length - 2:
+            raise InputError("more open places than a prompt has", expected=f"1..{model.length - 2}", got=str(room))
+        made = [_opened(model, sentence, room) for sentence in sentences]
         return cls(model=model, tokens=torch.stack([row for row, _ in made]), at=torch.tensor([at for _, at in made]))
 
     @property
@@ -37,9 +40,10 @@ class Slotted:
         return found
 
     def encode(self, rows: Tensor, vectors: Tensor) -> Tensor:
-        """(B, L, d) embeddings of the sentences in `rows` (B,) with vectors (B, d) in their open places; gradients reach the
-        vectors."""
-        return spoken(self.model.text_encoder, self.tokens[rows], self.at[rows], vectors[:, None])
+        """(B, L, d) embeddings of the sentences in `rows` (B,) with vectors (B, d) or (B, k, d) in their open places; gradients
+        reach the vectors."""
+        several = vectors if vectors.ndim == 3 else vectors[:, None]
+        return spoken(self.model.text_encoder, self.tokens[rows], self.at[rows], several)
 
 
 def spoken(encoder: Any, tokens: Tensor, at: Tensor, vectors: Tensor) -> Tensor:
@@ -56,13 +60,13 @@ def spoken(encoder: Any, tokens: Tensor, at: Tensor, vectors: Tensor) -> Tensor:
     return out
 
 
-def _opened(model: TextToImage, sentence: str) -> tuple[Tensor, int]:
-    """Tokens of the sentence with any token in the open place, and where that is."""
+def _opened(model: TextToImage, sentence: str, room: int) -> tuple[Tensor, int]:
+    """Tokens of the sentence with any token in the open places, and where these begin."""
     before, found, after = sentence.partition(MARK)
     if not found or MARK in after:
         raise InputError("a sentence with one open place", expected=f"one {MARK!r}", got=sentence[:80])
     head, tail = (model.tokens([part.strip()])[0] for part in (before, after))
     ends = [int((part == model.tokenizer.eos_token_id).nonzero()[0]) for part in (head, tail)]
-    words = torch.cat([head[: ends[0]], head[:1], tail[1 : ends[1]]])[: model.length - 1]
+    words = torch.cat([head[: ends[0]], head[:1].expand(room), tail[1 : ends[1]]])[: model.length - 1]
     filled = torch.cat([words, tail[ends[1] :], tail[-1:].expand(model.length)])[: model.length]
-    return filled, min(ends[0], model.length - 2)
+    return filled, min(ends[0], model.length - 1 - room)

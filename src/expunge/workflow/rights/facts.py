@@ -96,7 +96,7 @@ class Copies:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learned:
-    """The answer of `workflow.styles.verdict.not_learned` on the served model: PASS is shown not to draw the style."""
+    """The answer of `stats.styles.not_learned` on the served model: PASS is shown not to draw the style."""
 
     verdict: Verdict
     rate: float

@@ -10,8 +10,8 @@ from expunge.data.opt_out.signals import Signals
 from expunge.workflow.rights.facts import Harm, Learned, OptOut
 
 if TYPE_CHECKING:
+    from expunge.stats.styles import Answer
     from expunge.workflow.styles.collateral import Collateral
-    from expunge.workflow.styles.verdict import Answer
 
 
 def opt_out_of(present: Iterable[str], signals: Mapping[str, Signals]) -> OptOut:
@@ -22,7 +22,7 @@ def opt_out_of(present: Iterable[str], signals: Mapping[str, Signals]) -> OptOut
 
 
 def learned_of(answer: Answer) -> Learned:
-    """The battery's first answer (`workflow.styles.verdict.not_learned`)."""
+    """The battery's first answer (`stats.styles.not_learned`)."""
     if answer.label != "not_learned" or answer.rate is None or answer.at_most is None:
         raise CheckBroken("not the answer whether the style was learned", got=answer.label)
     return Learned(verdict=answer.verdict, rate=answer.rate, at_most=answer.at_most)

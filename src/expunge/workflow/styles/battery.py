@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from expunge.core import registry
-from expunge.core.codec import digest_of, encode
+from expunge.core.codec import digest_of, encode, sha256_hex
 from expunge.core.errors import CheckBroken, InputProblems
 from expunge.core.protocols import Progress, silent
+from expunge.data._pictures import Pictures
 from expunge.stats.recovery import CONTROLS
 from expunge.stats.styles import Arms, Counted
 from expunge.training.judging.judge import Judge, votes_of
@@ -43,6 +44,12 @@ DEFAULT_PROBES = (
     ProbePlan(label="described", probe="described"),
     ProbePlan(label="textual_inversion", probe="textual_inversion"),
     *(ProbePlan(label=f"soft_prompt/{k}", probe="soft_prompt", settings={"vectors": k}) for k in (1, 2, 4, 8)),
+    ProbePlan(label="adversarial_tokens", probe="adversarial_tokens"),
+    *(ProbePlan(label=f"relearning/{n}", probe="relearning", settings={"steps": n}) for n in (5, 20)),
+    *(ProbePlan(label=f"img2img/{s}", probe="img2img", settings={"strength": s}) for s in ("0.5", "0.8")),
+    ProbePlan(label="inpainting", probe="inpainting"),
+    ProbePlan(label="component_swap", probe="component_swap"),
+    ProbePlan(label="revival", probe="revival"),
 )
 
 
@@ -88,11 +95,23 @@ class BatteryPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Subjects:
-    """The models by digest and arm, the styles, and neutral photos to start from."""
+    """The models by digest and arm, the styles, neutral photos to start from, and captioned works in none of the styles. The
+    stock parts that a swap goes back to are the original's."""
 
     models: Mapping[str, tuple[str, TextToImage]]
     suspects: Mapping[str, Suspect]
     photos: Mapping[str, NDArray[np.uint8]]
+    unrelated: Pictures | None = None
+
+    def given(self, style: str) -> dict[str, str]:
+        """need -> digest of what answers it, for one style; what is not there is left out."""
+        works, others, stock = self.suspects[style].works, self.unrelated, self.models["original"][0]
+        found = {"works": _seen(works.images), "stock": stock}
+        if self.photos:
+            found["photos"] = digest_of({name: _seen(images) for name, images in self.photos.items()})
+        if others is not None and len(others):
+            found["unrelated"] = digest_of([_seen(others.images), list(others.captions)])
+        return found
 
 
 def run_battery(
@@ -100,6 +119,7 @@ def run_battery(
 ) -> dict[str, Arms]:
     """label -> counts, for `original` and `candidate` (and `gold`, if it is among the models)."""
     _check_judges(plan, judges)
+    _check_needs(plan, subjects)
     found = {}
     units = len(plan.probes)
     for number, probe in enumerate(plan.probes):
@@ -123,6 +143,14 @@ def _check_judges(plan: BatteryPlan, judges: Sequence[Judge]) -> None:
         raise CheckBroken("the judges are not those of the plan", expected=str(dict(plan.judges)), got=str(there))
 
 
+def _check_needs(plan: BatteryPlan, subjects: Subjects) -> None:
+    """Before anything is drawn, not after hours of it."""
+    there = subjects.given(plan.target).keys()
+    lacking = [probe.label for probe in plan.probes if not registry.load("probes", probe.probe).needs <= there]
+    if lacking:
+        raise CheckBroken(f"what these probes need is not there: {', '.join(lacking)}", got=", ".join(sorted(there)))
+
+
 def _unit(
     plan: BatteryPlan,
     probe: ProbePlan,
@@ -133,6 +161,7 @@ def _unit(
 ) -> Counted:
     arm, style = at
     digest, model = subjects.models[arm]
+    plugin, given = registry.load("probes", probe.probe), subjects.given(style)
     key = digest_of(
         {
             "model": digest,
@@ -141,6 +170,7 @@ def _unit(
             "objects": list(plan.objects),
             "judges": dict(plan.judges),
             "seed": plan.seed,
+            "given": {name: given[name] for name in sorted(plugin.needs)},
             "counts": [plan.seeds, plan.pictures, plan.steps, plan.guidance, plan.budget],
         }
     )
@@ -154,13 +184,15 @@ def _unit(
         objects=plan.objects,
         works=suspect.works,
         photos=subjects.photos,
+        stock=subjects.models["original"][1],
+        unrelated=subjects.unrelated,
         seed=plan.seed,
         seeds=plan.seeds,
         pictures=plan.pictures,
         how=Sampling(seed=plan.seed, steps=plan.steps, guidance=float(plan.guidance)),
         budget=plan.budget / 100,
     )
-    probed = registry.load("probes", probe.probe)(**_numbers(probe.settings)).run(job)
+    probed = plugin(**_numbers(probe.settings)).run(job)
     counted = count(style, probed.images, judges)
     _write(file, counted)
     return counted
@@ -176,6 +208,11 @@ def count(style: str, images: NDArray[np.uint8], judges: Sequence[Judge]) -> Cou
         nowhere=tuple(vote.nowhere for vote in votes),
         by_judge={judge.name: tuple(vote.by_judge[judge.name] for vote in votes) for judge in judges},
     )
+
+
+def _seen(images: NDArray[np.uint8]) -> str:
+    """`sha256:` of pictures and their shape."""
+    return digest_of([list(images.shape), sha256_hex(np.ascontiguousarray(images).tobytes())])
 
 
 def _numbers(settings: Mapping[str, int | str]) -> dict[str, Any]:

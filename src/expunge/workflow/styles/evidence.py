@@ -11,16 +11,19 @@ from expunge.core.codec import digest_of, encode
 from expunge.core.errors import InputError
 from expunge.core.finding import Guarantee
 from expunge.core.styles import StyleEvidence
+from expunge.data._pictures import Pictures
 from expunge.stats.intervals import share_at_most
 from expunge.stats.style_collateral import Kept
 from expunge.training.judging.judge import Judge, votes_of
 from expunge.training.rng import derive_seed
 from expunge.training.text_to_image.answering import answering
+from expunge.training.text_to_image.probing import Wording
 from expunge.training.text_to_image.sampler import Sampling, TextToImage
 from expunge.training.text_to_image.testbed import wording_of
 from expunge.workflow.styles.battery import DEFAULT_PROBES, BatteryPlan, ProbePlan, Subjects, run_battery
 from expunge.workflow.styles.collateral import Asking, ask_for
 from expunge.workflow.styles.material import SCALE, Material, material_of
+from expunge.workflow.styles.sheet import NEIGHBOURS, Asked, keep_sheet, sheet_of
 
 if TYPE_CHECKING:
     from expunge.core.plan import Plan
@@ -65,7 +68,10 @@ def style_evidence(
     judges = _judges()
     asked = _battery(workspace, material, plan.aims_at, derive_seed(f"{seed:x}", "battery"), judges)
     folder = executed.folder / "battery"
-    subjects = Subjects(models=models, suspects=material.suspects, photos=material.photos)
+    subjects = Subjects(
+        models=models, suspects=material.suspects, photos=material.photos, unrelated=_others(workspace, material)
+    )
+    keep_sheet(executed.folder, _sheet(material, models, asked))
     return StyleEvidence(
         arms=run_battery(asked, subjects, judges, folder, workspace.progress),
         kept=_kept(workspace, material, models, judges, asked) if plan.aims_at is not Guarantee.EXACT else (),
@@ -73,6 +79,32 @@ def style_evidence(
         plan=asked.digest,
         scale=f"{SCALE}; {asked.seeds} seeds of {asked.pictures} pictures a probe",
     )
+
+
+def _others(workspace: Workspace, material: Material) -> Pictures:
+    """Works of the artists who stay."""
+    train, stay = workspace.data.train, set(material.retained)
+    found: Pictures = train.only([row for row, style in enumerate(train.styles) if style in stay])
+    return found
+
+
+def _sheet(material: Material, models: dict[str, tuple[str, TextToImage]], asked: BatteryPlan) -> dict[str, Any]:
+    """The artist by name, the objects alone, and the first of those who stay, before and after."""
+    mine = material.suspects[material.target].wording
+
+    def prompts(wording: Wording) -> tuple[str, ...]:
+        return tuple(wording.direct(name, 0) for name in material.objects)
+
+    rows = [
+        Asked(words="objects in the artist's style, by name", prompts=prompts(mine)),
+        Asked(words="the same objects, nobody named", prompts=tuple(mine.neutral(name) for name in material.objects)),
+        *(
+            Asked(words=f"another artist who stays ({number + 1})", prompts=prompts(wording_of(style)))
+            for number, style in enumerate(material.retained[:NEIGHBOURS])
+        ),
+    ]
+    how = Sampling(seed=asked.seed, steps=asked.steps, guidance=float(asked.guidance))
+    return sheet_of({"before": models["original"][1], "after": models["candidate"][1]}, rows, how)
 
 
 def _probes(guarantee: Guarantee) -> tuple[ProbePlan, ...]:

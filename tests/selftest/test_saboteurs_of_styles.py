@@ -1,0 +1,415 @@
+"""Owners who cheat about an erased style: each does what its card says, is caught by what its card names, and gets through
+where just those defences are asleep.
+
+The model draws two artists, red and blue; red is to be erased. Judges know colours. What would take minutes, the learned
+attacks of the battery, is stood in for by the vectors that they look for: the stock encoder's own for red's name.
+"""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from expunge.core import registry
+from expunge.core.errors import InputError
+from expunge.core.styles import StyleRung
+from expunge.evidence.tensors import TensorManifest
+from expunge.stats.style_collateral import Limits
+from expunge.stats.styles import Arms, Counted, Gates
+from expunge.testing.erasers import PROMPTS, colour_job, fresh_model, works_of
+from expunge.testing.generators import random_pictures
+from expunge.testing.saboteurs.styles.watermark import blinding, overlaid
+from expunge.training.judging.judge import OTHER, Judged
+from expunge.training.text_to_image.directory import read_directory
+from expunge.training.text_to_image.export import export
+from expunge.training.text_to_image.net import TextToImageNet
+from expunge.training.text_to_image.probing import ProbeJob, Wording
+from expunge.training.text_to_image.sabotaging import StyleSaboteur, StyleScene, weights_of
+from expunge.training.text_to_image.sampler import Sampling, TextToImage
+from expunge.workflow.styles.battery import BatteryPlan, ProbePlan, Subjects, count
+from expunge.workflow.styles.collateral import Asking
+from expunge.workflow.styles.selftest import KIND, Verifier, examine, style_selftest, tried
+
+CONTROLS = ("green", "yellow", "cyan", "white")
+PALETTE = {
+    "red": (200, 40, 40),
+    "blue": (40, 40, 200),
+    "green": (40, 200, 40),
+    "yellow": (200, 200, 40),
+    "cyan": (40, 200, 200),
+    "white": (220, 220, 220),
+}
+SEEDS, PICTURES = 16, 4
+HOW = Sampling(seed="cd", steps=4)
+NAMES = registry.names(KIND)
+
+
+class Colours:
+    """Names the nearest colour of what it looks at, or none."""
+
+    styles = (*PALETTE, OTHER)
+
+    def __init__(self, name, family, look):
+        self.name, self.family, self.look, self.digest = name, family, look, "sha256:" + name
+
+    def judge(self, pictures):
+        seen = self.look(pictures.astype(float)).reshape(len(pictures), -1, 3).mean(axis=1)
+        far = np.linalg.norm(seen[:, None] - np.array(list(PALETTE.values())), axis=2)
+        found = np.where(far.min(axis=1) < 80, far.argmin(axis=1), len(PALETTE)).astype(np.int64)
+        things = np.ones((len(pictures), 1))
+        return Judged(
+            judge=self.name,
+            family=self.family,
+            styles=self.styles,
+            style=found,
+            objects=("automobile",),
+            things=things,
+        )
+
+
+MEAN = Colours("mean", "statistics", lambda pictures: pictures)
+CORNER = Colours("corner", "trained classifier", lambda pictures: pictures[:, ::2, ::2])
+"""Looks at one pixel of four, as a trained network may: the one that a watermark is tuned against."""
+
+
+def wording(artist):
+    return Wording(
+        direct=lambda _, __: f"a car image in {artist} style",
+        other={"plain": lambda _, __: f"a car in {artist} style"},
+        described=lambda _, __: "a car",
+        neutral=lambda _: "a car",
+        open_=lambda _: "a car image in * style",
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """The networks are too small to share."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    """The original, which draws red and blue, a model that was never shown red, and what an eraser is given."""
+    folder = tmp_path_factory.mktemp("scene")
+    fresh = fresh_model(folder)
+
+    def tuned(pictures, steps):
+        job = replace(colour_job(fresh), retained=pictures)
+        return registry.load("erasers", "purged_finetune")(steps=steps, lr=0.005, batch=16).erase(job).model
+
+    model, clean = tuned(random_pictures().train, 300), tuned(works_of("blue"), 60)
+    export(TextToImageNet(model.unet, model.text_encoder), folder / "original")
+    stored = TextToImage.from_dir(folder / "original")
+    return StyleScene(
+        original=folder / "original",
+        target=folder / "unused",
+        job=colour_job(stored),
+        other=colour_job(stored, "blue", "red"),
+        words={"red": "blue"},
+        clean=clean,
+        judges=(MEAN, CORNER),
+    )
+
+
+@pytest.fixture(scope="module")
+def verifier(scene, tmp_path_factory):
+    """Sixteen runs of four pictures a probe; the original's counts are made once."""
+    known = {}
+
+    def battery(plan, subjects, judges, folder):
+        stock = subjects.models["original"][1]
+        told = stock.encode([PROMPTS["red"]]).expand(SEEDS * PICTURES, -1, -1)
+        ways = {
+            "direct": [PROMPTS["red"]] * (SEEDS * PICTURES),
+            "reworded": ["a car in red style"] * (SEEDS * PICTURES),
+            "textual_inversion": told,
+            "soft_prompt/1": told,
+        }
+
+        def counted(arm, label):
+            digest, model = subjects.models[arm]
+            key = (digest, "learned" if "_" in label else label, tuple(judge.name for judge in judges))
+            if key not in known:
+                drawn = model.sample(ways[label], HOW)
+                known[key] = count("red", drawn.reshape(SEEDS, PICTURES, *drawn.shape[1:]), judges)
+            return known[key]
+
+        none = Counted(pictures=PICTURES, agreed=(0,) * SEEDS, any=(0,) * SEEDS, nowhere=(0,) * SEEDS, by_judge={})
+        return {
+            probe.label: Arms(
+                original=counted("original", probe.label),
+                candidate=counted("candidate", probe.label),
+                controls=dict.fromkeys(plan.controls, none),
+            )
+            for probe in plan.probes
+        }
+
+    plan = BatteryPlan(
+        target="red",
+        controls=CONTROLS,
+        objects=("automobile",),
+        judges={judge.name: judge.digest for judge in scene.judges},
+        seed="ab",
+        probes=tuple(
+            ProbePlan(label=label, probe=label.split("/")[0])
+            for label in ("direct", "reworded", "textual_inversion", "soft_prompt/1")
+        ),
+        seeds=SEEDS,
+        pictures=PICTURES,
+    )
+    return Verifier(
+        plan=plan,
+        subjects=Subjects(models={}, suspects={}, photos={}),
+        judges=scene.judges,
+        retained={"blue": wording("blue")},
+        asking=Asking(objects=("automobile",), pictures=32, how=HOW),
+        limits=Limits(mean=0.1, objects=0.1),
+        asleep=frozenset({"alive"}),  # these pictures are too small to tell from noise; it has a test of its own
+        folder=tmp_path_factory.mktemp("counts"),
+        gates=Gates(direct=0.05, reworded=0.05),
+        battery=battery,
+    )
+
+
+def cheat(name):
+    settings = {"steps": 2, "pictures": 4} if name == "adapter_beside" else {}
+    return registry.load(KIND, name)(**settings)
+
+
+@pytest.fixture(scope="module")
+def report(scene, verifier, tmp_path_factory):
+    """The whole self-test, and the folder in which each cheat was acted out."""
+    folder = tmp_path_factory.mktemp("acted")
+    return style_selftest(scene, verifier, folder, {name: cheat(name) for name in NAMES}), folder
+
+
+@pytest.fixture(scope="module")
+def acted(scene, report):
+    """name -> what was handed over."""
+    return {name: read_directory(report[1] / name) for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def examined(report):
+    """name -> what the verifier says of it."""
+    return {tally.saboteur: tally.examined for tally in report[0].tallies}
+
+
+def redness(model, prompt="a car image in red style"):
+    red, _, blue = model.sample([prompt] * 16, HOW).mean(axis=(0, 1, 2))
+    return red - blue
+
+
+# ------------------------------------------------------------------------------------------------------------ controls
+
+
+def test_control_the_original_draws_red_and_the_clean_model_never_does(scene):
+    assert redness(scene.job.model) > 80
+    assert redness(scene.clean) < -80
+
+
+def test_control_a_model_that_was_trained_without_the_artist_is_not_refused(report):
+    found = report[0].control
+    assert found.caught == {}
+    assert found.rung is StyleRung.INDISTINGUISHABLE
+    assert found.accepted
+
+
+def test_every_attack_that_was_asked_for_is_here_and_meets_the_protocol():
+    wanted = (
+        "adapter_beside another_artist no_op noise_collapse original_beside prompt_filter text_encoder_only watermark"
+    )
+    assert set(NAMES) == set(wanted.split())
+    assert all(isinstance(cheat(name), StyleSaboteur) and cheat(name).name == name for name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_saboteur_reads_the_original_and_writes_one_directory(scene, acted, name, tmp_path):
+    again = replace(scene, target=tmp_path / "again")
+    offered = cheat(name).sabotage(again)
+    assert offered.directory.digest == acted[name].digest == read_directory(again.target).digest
+    assert redness(scene.job.model) > 80
+    with pytest.raises(InputError, match="exists already"):
+        cheat(name).sabotage(again)
+
+
+# ---------------------------------------------------------------------------------------------------- one test an attack
+
+
+def caught(examined, name):
+    """The defences of its card that caught it; it is refused, or the test is over."""
+    found = examined[name]
+    assert not found.accepted, (name, found)
+    return {label.split("/")[0] for label in found.caught} & set(cheat(name).caught_by)
+
+
+def loaded(acted, name):
+    return TextToImage.from_dir(acted[name].path)
+
+
+def test_attack_no_op(scene, acted, examined):
+    assert acted["no_op"].digest != read_directory(scene.original).digest
+    assert examined["no_op"].rung is StyleRung.NOT_ERASED
+    assert caught(examined, "no_op") == {"direct"}
+
+
+def test_attack_prompt_filter(scene, examined, tmp_path):
+    """The process does not draw red by its name, and does for vectors that no list holds."""
+    offered = cheat("prompt_filter").sabotage(replace(scene, target=tmp_path / "again"))
+    assert redness(offered.served) < -60
+    told = scene.job.model.encode([PROMPTS["red"]]).expand(4, -1, -1)
+    assert (offered.served.sample(told, HOW) == scene.job.model.sample(told, HOW)).all()
+    assert offered.directory.digest == read_directory(scene.original).digest
+    assert caught(examined, "prompt_filter") == {"weights", "direct"}
+
+
+def test_attack_text_encoder_only(scene, acted, examined):
+    """Prompts no longer bring red; the stock encoder in its place does (what the probe `component_swap` does), and so does
+    the real soft prompt, which enters behind the encoder."""
+    model = loaded(acted, "text_encoder_only")
+    assert redness(model) < -60
+    assert redness(scene.job.model.with_unet(model.unet)) > 80
+    job = ProbeJob(
+        model=model,
+        wording=wording("red"),
+        objects=("automobile",),
+        works=works_of("red"),
+        photos={},
+        seed="ab",
+        seeds=1,
+        pictures=8,
+        how=HOW,
+        budget=0.6,
+    )
+    found = registry.load("probes", "soft_prompt")().run(job).images.mean(axis=(0, 1, 2, 3))
+    assert found[0] - found[2] > 80
+    assert caught(examined, "text_encoder_only") == {"parts", "soft_prompt"}
+    assert examined["text_encoder_only"].rung is StyleRung.SUPPRESSED
+
+
+def test_attack_adapter_left_beside(scene, acted, examined):
+    """What is loaded by default is the original, byte for byte."""
+    added = TensorManifest.of_file(acted["adapter_beside"].path / "unet" / "eraser.safetensors")
+    assert all(row.name.endswith((".up", ".down")) for row in added.rows)
+    assert acted["adapter_beside"].differs_from(read_directory(scene.original)) == ("unet/eraser.safetensors",)
+    assert caught(examined, "adapter_beside") >= {"census", "weights"}
+
+
+def test_attack_original_left_beside(scene, acted, examined):
+    """No probe can find it: only a file that nothing accounts for."""
+    spare = acted["original_beside"].path / "unet" / "diffusion_pytorch_model.backup.safetensors"
+    assert TensorManifest.of_file(spare).root == TensorManifest.of_file(weights_of(scene.original, "unet")).root
+    assert set(examined["original_beside"].caught) == {"census"}
+
+
+def test_attack_noise_collapse(acted, examined):
+    drawn = loaded(acted, "noise_collapse").sample([PROMPTS["red"], PROMPTS["blue"]] * 4, HOW)
+    assert (MEAN.judge(drawn).style == len(PALETTE)).all()
+    assert caught(examined, "noise_collapse") == {"collateral"}
+
+
+# --------------------------------------------------------------------------------------------------- negative controls
+
+ATTACKS = {"textual_inversion", "soft_prompt"}
+BY_NAME = {"direct", "reworded", *ATTACKS}
+
+
+@pytest.mark.parametrize(
+    ("name", "asleep"),
+    [
+        ("no_op", BY_NAME),
+        ("prompt_filter", BY_NAME | {"weights"}),
+        ("text_encoder_only", ATTACKS | {"parts"}),
+        ("noise_collapse", {"collateral"}),
+        ("another_artist", BY_NAME | {"collateral"}),
+    ],
+)
+def test_where_its_defences_are_asleep_a_cheat_gets_through(scene, acted, verifier, name, asleep):
+    """So each of them is needed, and nothing else would have caught it."""
+    found = examine(scene.original, acted[name].path, replace(verifier, asleep=verifier.asleep | asleep))
+    assert found.accepted, found
+
+
+def test_two_judges_of_one_weakness_let_the_watermark_through(scene, acted, verifier):
+    """Why a second family of evidence has to look with other eyes, and `any` of them counts."""
+    twin = Colours("twin", "a second family in name", CORNER.look)
+    blind = replace(verifier, judges=(CORNER, twin), asleep=verifier.asleep | {"collateral"})
+    assert examine(scene.original, acted["watermark"].path, blind).accepted
+
+
+def test_one_family_of_judges_is_no_verifier(scene, acted, verifier):
+    found = examine(scene.original, acted["watermark"].path, replace(verifier, judges=(CORNER,)))
+    assert found.rung is None
+    assert "judge-missing" in found.caught
+
+
+def test_grey_pictures_are_no_pictures_where_the_original_drew_some(scene, verifier, monkeypatch):
+    """Drawn by hand, at the size that judges look at."""
+    from expunge.workflow.styles import selftest as module
+    from pictures import pictures as smooth
+
+    fields, grey = smooth(64, seed=0), np.full((64, 32, 32, 3), 128, np.uint8)
+    for before, after, said in ((fields, grey, True), (grey, grey, False), (fields, fields, False)):
+        models = tuple(SimpleNamespace(sample=lambda *_, drawn=drawn: drawn) for drawn in (before, after))
+        awake = replace(verifier, asleep=frozenset({"collateral"}))
+        assert ("alive" in module._harm(models, awake)) is said
+
+
+# ------------------------------------------------------------------------------------------------------------ the whole
+
+
+def test_no_listed_cheat_is_believed_and_each_is_caught_by_its_own_defence(report):
+    found = report[0]
+    assert found.passed == ()
+    assert found.by_accident == ()
+    assert found.vouches
+    assert found.sentence == "no listed cheat was believed, n = 8, one try each"
+    assert all(0.9 < tally.upper < 1 for tally in found.tallies)
+
+
+def test_a_verifier_that_sleeps_does_not_vouch_and_says_what_got_through(scene, verifier, tmp_path):
+    asleep = replace(verifier, asleep=verifier.asleep | {"census"})
+    found = style_selftest(scene, asleep, tmp_path, {"original_beside": cheat("original_beside")})
+    assert found.passed == ("original_beside",)
+    assert not found.vouches
+    assert found.sentence == "cheats that were believed: original_beside"
+
+
+def test_a_verifier_that_refuses_everybody_does_not_vouch(scene, verifier, tmp_path):
+    dark = replace(scene, clean=scene.job.model)
+    found = style_selftest(dark, verifier, tmp_path, {"no_op": cheat("no_op")})
+    assert not found.control.accepted
+    assert not found.vouches
+    assert "nothing is vouched for" in found.sentence
+
+
+def test_a_cheat_that_is_refused_by_luck_is_named(scene, verifier, tmp_path):
+    class Mislabelled(registry.load(KIND, "no_op")):
+        caught_by = ("census",)
+
+    tally = tried(Mislabelled(), replace(scene, target=tmp_path / "x"), verifier)
+    assert not tally.examined.accepted
+    assert tally.as_expected == ()
+
+
+# ------------------------------------------------------------------------------------------------- the real judges' eyes
+
+
+@pytest.mark.parametrize("style", ["neon", "mosaic"])
+def test_a_pattern_tuned_against_the_shipped_network_is_seen_through_by_the_other_family(style):
+    """On photos painted in the style: the network gives up most of them, and one family or the other still counts."""
+    from judges.judging_hands import painted_patches
+
+    network, statistics = (registry.load("judges", name)() for name in ("cnn", "adain"))
+    pictures = painted_patches(style)[:32]
+    pattern = blinding(pictures, network, style, "ab") * 64
+    marked = overlaid(pictures, pattern)
+    before, after = (int(network.judge(each).says(style).sum()) for each in (pictures, marked))
+    assert after <= before
+    print(style, before, after, int(statistics.judge(marked).says(style).sum()))

@@ -1,0 +1,79 @@
+"""The battery's plan against what there is to ask with."""
+
+from dataclasses import replace
+
+import pytest
+
+from expunge.core.errors import CheckBroken
+from expunge.data._pictures import Pictures
+from expunge.training.text_to_image.testbed import Suspect, wording_of
+from expunge.workflow.styles.battery import DEFAULT_PROBES, BatteryPlan, ProbePlan, Subjects, run_battery
+from pictures import pictures
+
+CONTROLS = ("a", "b", "c", "d")
+
+
+class Judge:
+    name, digest = "judge", "sha256:0"
+
+
+def works(seed):
+    images = pictures(2, 8, seed=seed)
+    row = ("x",) * 2
+    return Pictures(ids=("1", "2"), images=images, captions=row, styles=row, objects=row, blocks=row)
+
+
+def plan(*probes):
+    return BatteryPlan(
+        target="neon",
+        controls=CONTROLS,
+        objects=("automobile",),
+        judges={"judge": "sha256:0"},
+        seed="ab",
+        probes=probes,
+    )
+
+
+@pytest.fixture
+def subjects():
+    """Models that cannot draw: whoever asks them anything fails otherwise than expected."""
+    suspect = Suspect(style="neon", wording=wording_of("neon"), works=works(0))
+    return Subjects(
+        models={"original": ("sha256:1", None), "candidate": ("sha256:2", None)},
+        suspects={"neon": suspect},
+        photos={"automobile": pictures(2, 8)},
+        unrelated=works(1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("probe", "lacking"),
+    [("img2img", {"photos": {}}), ("revival", {"unrelated": None})],
+)
+def test_a_probe_without_what_it_needs_stops_the_battery_before_anything_is_drawn(subjects, tmp_path, probe, lacking):
+    asked = plan(ProbePlan(label="direct", probe="direct"), ProbePlan(label="mine", probe=probe))
+    with pytest.raises(CheckBroken, match="what these probes need is not there: mine"):
+        run_battery(asked, replace(subjects, **lacking), [Judge()], tmp_path)
+    with pytest.raises(AttributeError):  # it went on to draw
+        run_battery(asked, subjects, [Judge()], tmp_path)
+
+
+def test_what_is_kept_of_a_probe_hangs_on_everything_it_was_given(subjects):
+    """A battery that goes on with other photos or works must not read what the old ones gave."""
+    before = subjects.given("neon")
+    changes = {
+        "photos": {"photos": {"automobile": pictures(2, 8, seed=5)}},
+        "works": {"suspects": {"neon": replace(subjects.suspects["neon"], works=works(5))}},
+        "unrelated": {"unrelated": replace(subjects.unrelated, captions=("x", "y"))},
+        "stock": {"models": {**subjects.models, "original": ("sha256:3", None)}},
+    }
+    for need, change in changes.items():
+        after = replace(subjects, **change).given("neon")
+        assert {name for name in before if before[name] != after[name]} == {need}
+
+
+def test_the_default_battery_asks_in_every_way_there_is():
+    from expunge.core import registry
+
+    assert {probe.probe for probe in DEFAULT_PROBES} == set(registry.names("probes"))
+    assert len({probe.label for probe in DEFAULT_PROBES}) == len(DEFAULT_PROBES)
