@@ -15,11 +15,8 @@ from expunge.testing.erasers import PROMPTS, colour_job, fresh_model, works_of
 from expunge.testing.generators import random_pictures
 from expunge.training.text_to_image.adapter import merged, without_adapter
 from expunge.training.text_to_image.conversion import asked_of, noised_by, read_back
-from expunge.training.text_to_image.inversion import brought_back
 from expunge.training.text_to_image.libraries import library
-from expunge.training.text_to_image.matching import drawn
 from expunge.training.text_to_image.sampler import Sampling
-from expunge.training.text_to_image.tuning import Tuning
 
 NAMES = registry.names("erasers")
 HOW = Sampling(seed="cd", steps=10)
@@ -160,18 +157,6 @@ def test_an_adapter_is_labelled_and_taken_off_it_leaves_the_original(model):
     )
     assert np.abs(adapted - flat).max() < 0.1
     assert all(not quick(name).erase(colour_job(model)).removable for name in ("uce", "concept_ablation"))
-
-
-def test_a_search_brings_red_back_from_one_eraser_and_less_from_the_robust_one(model):
-    """The reason for `robust`: what concept ablation leaves, a search for vectors in place of the name finds."""
-    clean = drawn(model, [PROMPTS["red"]], 16, "ee")
-    prompt, search = (PROMPTS["red"], PROMPTS["blue"]), Tuning(steps=40, lr=0.05)
-    plain = eraser("concept_ablation", steps=80, lr=0.01, pictures=16).erase(colour_job(model)).model
-    hard = eraser("robust", steps=80, lr=0.01, rounds=1, searches=2, search_steps=40, search_lr=0.05, pictures=16)
-    robust = hard.erase(colour_job(model)).model
-    lost = [brought_back(tried, prompt, clean, search, "ff") for tried in (plain, robust)]
-    assert lost[0].final_loss < lost[0].first_loss
-    assert lost[0].final_loss < lost[1].final_loss
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("uce", "rece")])
