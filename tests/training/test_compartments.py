@@ -4,7 +4,6 @@ Red and blue are artists of 8 pictures each. Attacks on a deletion are named aft
 """
 
 import shutil
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -222,12 +221,9 @@ def test_a_base_that_knows_only_blue_draws_red_with_reds_adapter_and_not_without
 # ------------------------------------------------------------------------------------------------------------- dropping
 
 
-def test_dropping_leaves_the_base_and_the_others_to_the_last_bit_in_under_a_second(made, base, tmp_path):
+def test_dropping_leaves_the_base_and_the_others_to_the_last_bit(made, base, tmp_path):
     before = sha256_of(made / MANIFEST)
-    started = time.process_time()
     done = drop(made, "red", tmp_path / "dropped")
-    seconds = time.process_time() - started
-    assert seconds < 1
     assert done.rung is StyleRung.EXACT
     assert done.base == read_directory(tmp_path / "dropped" / BASE).digest == read_directory(base).digest
     assert done.kept == {"blue": read_manifest(made).of("blue").weights}
