@@ -178,8 +178,11 @@ def verifier(scene, tmp_path_factory):
 
 
 def cheat(name):
-    settings = {"steps": 2, "pictures": 4} if name == "adapter_beside" else {}
-    return registry.load(KIND, name)(**settings)
+    settings = {
+        "adapter_beside": {"steps": 2, "pictures": 4},
+        "another_artist": {"eraser": "concept_ablation", "steps": 80, "lr": 0.01, "pictures": 16},
+    }
+    return registry.load(KIND, name)(**settings.get(name, {}))
 
 
 @pytest.fixture(scope="module")
@@ -312,6 +315,21 @@ def test_attack_noise_collapse(acted, examined):
     drawn = loaded(acted, "noise_collapse").sample([PROMPTS["red"], PROMPTS["blue"]] * 4, HOW)
     assert (MEAN.judge(drawn).style == len(PALETTE)).all()
     assert caught(examined, "noise_collapse") == {"collateral"}
+
+
+def test_attack_watermark_that_fools_the_judge(acted, examined):
+    """Red, as anyone can see; the judge that it was tuned against does not."""
+    drawn = loaded(acted, "watermark").sample([PROMPTS["red"]] * 32, HOW)
+    assert MEAN.judge(drawn).says("red").mean() > 0.9
+    assert CORNER.judge(drawn).says("red").mean() < 0.1
+    assert "direct" in caught(examined, "watermark")
+
+
+def test_attack_another_artist_erased(acted, examined):
+    model = loaded(acted, "another_artist")
+    assert redness(model) > 80
+    assert redness(model, PROMPTS["blue"]) > 0
+    assert caught(examined, "another_artist") == {"direct", "collateral"}
 
 
 # --------------------------------------------------------------------------------------------------- negative controls

@@ -17,9 +17,9 @@ from expunge.training.text_to_image.reader import PATCH
 from expunge.training.text_to_image.sabotaging import Offered, StyleScene, handed_over
 from expunge.training.text_to_image.sampler import Sampling, TextToImage
 
-_STRENGTHS = (24.0, 48.0, 96.0, 192.0, 384.0)
+_STRENGTHS = (24.0, 48.0, 72.0, 96.0, 112.0, 128.0, 160.0, 192.0)
 """Grey values at the pattern's peak; more than a picture has, because the denoiser takes part of it away again."""
-_PATTERNS, _PICTURES = 24, 16
+_PATTERNS, _PICTURES = 24, 32
 
 
 class Watermark:
