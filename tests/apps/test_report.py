@@ -394,13 +394,16 @@ def test_the_bundle_holds_what_was_rendered(reported):
         assert "cached lists lists 1 0" in section(files["report.html"].decode(), RECOMMENDER[2])
 
 
-def test_a_check_belongs_to_a_recommender_if_it_reads_the_ladder():
+def test_a_check_belongs_to_a_kind_by_what_it_reads():
     sources = {
         name: Path(inspect.getfile(registry.load("checks", name))).read_text() for name in registry.names("checks")
     }
-    readers = {name for name, source in sources.items() if "job.ladder" in source}
-    assert readers | {"linkage"} == checks_of("recommender")
-    assert set(sources) - readers == checks_of("classifier")
+    ladder, styles = (
+        {name for name, source in sources.items() if f"job.{field}" in source} for field in ("ladder", "styles")
+    )
+    assert ladder | {"linkage"} == checks_of("recommender")
+    assert styles | {"linkage", "provenance"} == checks_of("generator")
+    assert set(sources) - ladder - styles == checks_of("classifier")
 
 
 def test_a_classifiers_view_skips_what_its_policy_does_not_ask_for_and_no_rung(folder, monkeypatch):
@@ -411,7 +414,8 @@ def test_a_classifiers_view_skips_what_its_policy_does_not_ask_for_and_no_rung(f
         outcome = workspace.run(workspace.request(ids=["train/7/0007"]))
     [view] = views
     assert view["kind"] == "classifier"
-    assert view["other_kinds"] == len(checks_of("recommender") - checks_of("classifier"))
+    others = checks_of("recommender") | checks_of("generator")
+    assert view["other_kinds"] == len(others - checks_of("classifier"))
     assert "neighbourhood" in view["skipped"]
     assert set(view["skipped"]).isdisjoint(checks_of("recommender"))
     assert "records" in view["facts"]

@@ -87,12 +87,12 @@ def _show_styles(console: Console, told: Any, page: Path, seconds: float) -> Non
     from rich.table import Table
 
     table = Table(title=f"an artist is forgotten: {told.scale}", title_justify="left")
-    for name in ("model", "word", "by name", "reworded", "one vector", "two vectors"):
+    for name in ("model", "word", "by name", "reworded", "two learned vectors"):
         table.add_column(name, overflow="fold")
     for chapter in told.chapters:
         shares = [
             "–" if label not in chapter.rates else f"{chapter.rates[label][1]:.0%} ({chapter.rates[label][0]:.0%})"
-            for label in ("direct", "reworded", "soft_prompt/1", "soft_prompt/2")
+            for label in ("direct", "reworded", "soft_prompt/2")
         ]
         table.add_row(chapter.title, chapter.rung.value, *shares)
     console.print(table)

@@ -9,7 +9,6 @@ from typing import Any
 PROBES: Mapping[str, str] = {
     "direct": "asked by the artist's name",
     "reworded": "by alias, misspelling, title, in other languages",
-    "soft_prompt/1": "one learned vector",
     "soft_prompt/2": "two learned vectors",
 }
 """What a probe is called on the page."""

@@ -42,6 +42,9 @@ from expunge.workflow.styles.sheet import Asked, sheet_of
 
 CHECKPOINTS = Path(__file__).parents[2] / "models" / "generators" / "checkpoints"
 ORIGINAL, GOLD, TARGET = "original-0", "without-neon-0", "neon"
+STRANGER = CONTROLS[4]
+"""An artist whose works are in no training set."""
+PROMPTS, ATTACK = ("direct", "reworded"), "soft_prompt/2"
 GATES = Gates(direct=0.05, reworded=0.05)
 """The widest that any policy may set: 0 of 64 pictures bound the share at 4.6 %."""
 SCALE = "procedural styles of invented artists at 32x32, one model of a million weights, pilot counts"
@@ -93,6 +96,10 @@ class _Stage:
     progress: Progress
     told: list[Told] = field(default_factory=list)
 
+    def by_words(self) -> _Stage:
+        """The same, asking with words alone: where nobody claims an erasure, no attack has to be tried."""
+        return replace(self, plan=replace(self.plan, probes=tuple(p for p in self.plan.probes if p.label in PROMPTS)))
+
     def ask(self, title: str, candidate: tuple[str, TextToImage], *, proof: str = "") -> StyleVerdict:
         """The battery on a candidate, and its chapter."""
         started = time.perf_counter()
@@ -125,7 +132,7 @@ def play_styles(
     folder.mkdir(parents=True, exist_ok=True)
     stage, checkpoint = _stage(folder, original, size, progress)
     model = stage.subjects.models["original"][1]
-    stage.ask("the model as it is: nothing was done (the control)", stage.subjects.models["original"])
+    stage.by_words().ask("the model as it is: nothing was done (the control)", stage.subjects.models["original"])
     edited = registry.load("erasers", "uce")().erase(_job(model, stage.plan.seed)).model
     stage.ask(
         "edited in closed form (uce): the first thing anybody tries", (digest_of([stage.plan.seed, "uce"]), edited)
@@ -179,7 +186,7 @@ def _stage(folder: Path, original: Path, size: Size, progress: Progress) -> tupl
         probes=(
             ProbePlan(label="direct", probe="direct"),
             ProbePlan(label="reworded", probe="reworded"),
-            *(ProbePlan(label=f"soft_prompt/{k}", probe="soft_prompt", settings={"vectors": k}) for k in (1, 2)),
+            ProbePlan(label=ATTACK, probe="soft_prompt", settings={"vectors": 2}),
         ),
         seeds=8,
         pictures=size.pictures,
@@ -190,7 +197,7 @@ def _stage(folder: Path, original: Path, size: Size, progress: Progress) -> tupl
     asked = replace(asked, seed=keyed(checkpoint.encode(), b"expunge/story/styles").hex()[:32])
     subjects = Subjects(
         models={"original": (read_directory(original).digest, TextToImage.from_dir(original))},
-        suspects={style: suspect(style, photos) for style in (TARGET, *RARE, *CONTROLS[:4])},
+        suspects={style: suspect(style, photos) for style in (TARGET, STRANGER, *CONTROLS[:4])},
         photos=photos,
     )
     return _Stage(plan=asked, subjects=subjects, judges=judges, folder=folder, progress=progress), checkpoint
@@ -230,12 +237,13 @@ def _others() -> list[str]:
 
 
 def _never_learned(stage: _Stage) -> None:
-    """An artist with 40 works in the training set: asked for before anything is edited, and then nothing is."""
-    prompts = tuple(probe for probe in stage.plan.probes if probe.label in ("direct", "reworded"))
-    asked = replace(stage.plan, target=RARE[0], probes=prompts)
-    replace(stage, plan=asked).ask(
-        "another artist, too rare to be learned: asked first, and nothing is edited", stage.subjects.models["original"]
+    """An artist of whom the training has nothing: asked for before anything is edited, and then nothing is."""
+    words, title = (
+        stage.by_words(),
+        "another artist, of whom the training has nothing: asked first, and nothing is edited",
     )
+    asked = replace(words, plan=replace(words.plan, target=STRANGER))
+    asked.ask(title, stage.subjects.models["original"])
 
 
 def _compartment(stage: _Stage, gold: Path, size: Size) -> tuple[TextToImage, TextToImage]:
@@ -250,7 +258,7 @@ def _compartment(stage: _Stage, gold: Path, size: Size) -> tuple[TextToImage, Te
     named = replace(works, captions=tuple(captions(TARGET, name, 0, "en") for name in works.objects))
     teach(parts, named, TARGET, seed=stage.plan.seed, how=Teaching(steps=size.lessons), progress=stage.progress)
     taught = composed(parts, TARGET)
-    stage.ask(
+    stage.by_words().ask(
         "an adapter of the artist over a base that never saw them", (digest_of([stage.plan.seed, "taught"]), taught)
     )
     started = time.perf_counter()
@@ -258,7 +266,9 @@ def _compartment(stage: _Stage, gold: Path, size: Size) -> tuple[TextToImage, Te
     seconds = time.perf_counter() - started
     said = f"the adapter is dropped ({seconds:.2f} s); every remaining file is the base's, by SHA-256 {dropped.base[7:19]}…"
     model = composed(left)
-    stage.ask("the adapter is dropped", (dropped.after, model), proof=said)
+    stage.ask(
+        "the adapter is dropped", (dropped.base, model), proof=said
+    )  # the base, byte for byte: its counts are there
     return taught, model
 
 
