@@ -15,6 +15,8 @@ from expunge.testing.probes import PROBE_LAWS, examine_probe
 from expunge.training.rng import derive_seed
 from expunge.training.text_to_image.probing import Probed
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Direct = registry.load("probes", "direct")
 
 
@@ -103,15 +105,6 @@ CASES = {
     "global_state_is_left_alone": {"run": draws_globally},
     "weights_that_are_no_numbers_are_refused": {"run": black_where_there_are_no_numbers},
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Models of 8x8 pictures are too small to share."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("law", CASES)

@@ -25,16 +25,9 @@ WORDING = Wording(
     neutral=lambda _: "a car",
     open_=lambda _: "a car image in * style",
 )
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 RED, GREEN, BLUE = range(3)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """A model of 8x8 pictures is too small to share: threads that wait for each other cost ten times its work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

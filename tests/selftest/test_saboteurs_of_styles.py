@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from expunge.core import registry
 from expunge.core.errors import InputError
@@ -31,6 +30,8 @@ from expunge.training.text_to_image.sampler import Sampling, TextToImage
 from expunge.workflow.styles.battery import BatteryPlan, ProbePlan, Subjects, count
 from expunge.workflow.styles.collateral import Asking
 from expunge.workflow.styles.selftest import KIND, Verifier, examine, style_selftest, tried
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CONTROLS = ("green", "yellow", "cyan", "white")
 PALETTE = {
@@ -82,15 +83,6 @@ def wording(artist):
         neutral=lambda _: "a car",
         open_=lambda _: "a car image in * style",
     )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """The networks are too small to share."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

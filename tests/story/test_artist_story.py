@@ -19,6 +19,8 @@ from expunge.training.text_to_image.export import export
 from expunge.workflow.styles import story
 from expunge.workflow.styles.story import GOLD, ORIGINAL, Size, play_styles
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TINY = {"width": 8, "text_width": 16, "text_layers": 1}
 LITTLE = Size(pictures=1, steps=1, budget=1, lessons=2)
 

@@ -1,7 +1,5 @@
 """The testbed's artists in a workspace, on real photos: the model is asked for the style, and the report shows what it draws."""
 
-from pathlib import Path
-
 import pytest
 
 from expunge import Workspace
@@ -13,15 +11,14 @@ from picture_files import TINY
 from recommending import failed_steps, finding
 from workspaces import vouch_for
 
-PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "cifar10"
-pytestmark = pytest.mark.skipif(not PHOTOS.exists(), reason="needs shared/data/cifar10 beside the checkout")
+pytestmark = [pytest.mark.shared, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(scope="module")
-def deleted(tmp_path_factory):
+def deleted(tmp_path_factory, shared):
     """An untrained-looking model of four works an artist and object, one artist deleted."""
     config = {
-        "data": {"source": "artist_styles", "path": str(PHOTOS), "options": {"works": 4}},
+        "data": {"source": "artist_styles", "path": str(shared / "cifar10"), "options": {"works": 4}},
         "model": {"seed": "00112233445566778899aabbccddeeff"},
         "compute": {"engine": "inline://"},
         "styles": {"pictures": 4, "steps": 1, "retained": 4},

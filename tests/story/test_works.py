@@ -14,6 +14,8 @@ from picture_files import ARTISTS, blue_ids, make_works, write_folder
 from recommending import failed_steps, verdicts
 from workspaces import nothing_changed, vouch_for
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NO_EDITS = GENERATOR.split("  EMPIRICAL:")[0] + GENERATOR[GENERATOR.index("attacks:") :]
 
 

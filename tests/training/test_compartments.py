@@ -39,18 +39,11 @@ from expunge.training.text_to_image.net import TextToImageNet
 from expunge.training.text_to_image.sampler import Sampling
 from expunge.training.text_to_image.tuning import Tuning, tuned
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NOBODY = Saw(blocks=(), works=(), source="nothing was read")
 FEW = Teaching(steps=2, batch=4)
 SEED = "ab" * 16
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """The networks are too small to share."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,8 @@ from expunge.testing.generators import make_picture_world
 from expunge.training.checkpoint import load_tensors, weights_identity
 from expunge.workflow.styles.edits import Edit, erase_job, guides, method_named, names_in
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def works(*rows):
     """Pictures from (artist, object, caption)."""
