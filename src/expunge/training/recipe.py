@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from expunge.core.codec import digest_of
+from expunge.core.documents import strict_yaml
 from expunge.core.errors import InputError, InputProblems
 
 Kind = TypeVar("Kind", bound=BaseModel)
@@ -160,9 +160,9 @@ def load_any_recipe(name: str) -> AnyRecipe:
     if name not in known and not file.is_file():
         raise InputError("no such recipe", expected=", ".join(known) + " or a YAML file", got=name)
     try:
-        plain = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file.name} is not YAML", got=str(error)[:200]) from error
+        plain = strict_yaml(file.read_text(encoding="utf-8"), what=file.name)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file.name} is not text", got=str(error)[:200]) from error
     if not isinstance(plain, dict):
         raise InputError(f"{file.name} is not a recipe", expected="a mapping of settings")
     return parse_any_recipe(plain, what=f"recipe {file.name}")

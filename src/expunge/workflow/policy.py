@@ -7,10 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from expunge.core import registry
-from expunge.core.codec import decimal, decode, digest_of
+from expunge.core.codec import digest_of
+from expunge.core.documents import read_document
 from expunge.core.errors import InputError
 from expunge.core.policy import REQUIRED, Kind, Policy
 from expunge.training.recipe import AnyRecipe
@@ -137,13 +136,7 @@ def check_recipe(policy: Policy, recipe: AnyRecipe) -> None:
 
 def parse_policy(text: str, *, what: str = "policy.yaml") -> Policy:
     """A Policy from YAML; unknown fields, bad values and broken floors are refused. Empty means refused."""
-    try:
-        plain = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{what} is not YAML", got=str(error)[:200], code="policy") from error
-    if not isinstance(plain, dict) or not plain:
-        raise InputError(f"{what} is empty", expected="name, guarantees, limits", code="policy")
-    return decode(Policy, _plain(plain), what=what)
+    return read_document(Policy, text, what=what)
 
 
 def read_policy(path: Path) -> Policy:
@@ -159,12 +152,3 @@ def read_policy(path: Path) -> Policy:
 def policy_digest(policy: Policy) -> str:
     """`sha256:` of the policy as it was understood, so that comments and layout do not count."""
     return digest_of(policy)
-
-
-def _plain(value: Any) -> Any:
-    """YAML's floats as the decimal strings the codec wants."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return decimal(value) if isinstance(value, float) else value

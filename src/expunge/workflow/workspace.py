@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 import yaml
 
 from expunge.core.codec import canonical, decode, encode, loads
+from expunge.core.documents import strict_yaml
 from expunge.core.errors import InputError, IntegrityError, StorageError, WorkspaceBusy
 from expunge.core.plan import Compute, Numerics
 from expunge.core.policy import Policy
@@ -195,7 +196,7 @@ class Workspace:
     def recipe(self) -> AnyRecipe:
         """The recipe of the served model."""
         text = (self.root / self.config.model.recipe).read_text(encoding="utf-8")
-        return parse_any_recipe(yaml.safe_load(text), what="recipe.yaml")
+        return parse_any_recipe(strict_yaml(text, what="recipe.yaml"), what="recipe.yaml")
 
     @cached_property
     def adapter(self) -> Any:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from expunge.core.codec import digest_of
+from expunge.core.documents import read_document
 from expunge.core.errors import InputProblems
-from expunge.workflow.rights.document import read_document
 from expunge.workflow.rights.terms import Switch
 
 BUILT_IN = Path(__file__).with_name("jurisdictions.yaml")

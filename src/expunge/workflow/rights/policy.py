@@ -15,8 +15,8 @@ from string import Template
 from typing import Literal
 
 from expunge.core.codec import digest_of
+from expunge.core.documents import read_document
 from expunge.core.errors import InputError, InputProblems
-from expunge.workflow.rights.document import read_document
 from expunge.workflow.rights.terms import ACTIONS, DOMAINS, NEEDS, Action, AuthorityKind, Ground, Readings
 
 BUILT_IN = Path(__file__).with_name("rights_holder.yaml")

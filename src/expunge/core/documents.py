@@ -20,34 +20,38 @@ T = TypeVar("T")
 
 
 def read_document(cls: type[T], text: str, *, what: str) -> T:
-    """A noun from YAML. Unknown, missing and wrong fields are refused, all at once."""
-    plain = strict_yaml(text, what=what)
+    """A noun of a policy from YAML. Unknown, missing and wrong fields are refused, all at once."""
+    try:
+        plain = strict_yaml(text, what=what)
+    except InputError as error:
+        error.code = "policy"
+        raise
     if not isinstance(plain, dict) or not plain:
         raise InputError(f"{what} is empty", hint="absent means refused", code="policy")
-    return decode(cls, _plain(plain), what=what)
+    return decode(cls, plain_values(plain), what=what)
 
 
 def strict_yaml(text: str, *, what: str) -> Any:
     """Plain values of a document. Raises InputError on one that is too large, or uses what only an attacker needs."""
     if len(text) > LARGEST:
-        raise InputError(f"{what} is too large", expected=f"at most {LARGEST} characters", code="policy")
+        raise InputError(f"{what} is too large", expected=f"at most {LARGEST} characters")
     try:
         _look(text, what)
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise InputError(f"{what} is not YAML", got=str(error)[:200], code="policy") from error
+        raise InputError(f"{what} is not YAML", got=str(error)[:200]) from error
 
 
 def _look(text: str, what: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise InputError(f"{what} uses anchors or aliases", hint="write it out", code="policy")
+            raise InputError(f"{what} uses anchors or aliases", hint="write it out")
         if getattr(event, "tag", None):
-            raise InputError(f"{what} uses tags", expected="plain values", code="policy")
+            raise InputError(f"{what} uses tags", expected="plain values")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
-            raise InputError(f"{what} is nested too deeply", expected=f"at most {DEEPEST} levels", code="policy")
+            raise InputError(f"{what} is nested too deeply", expected=f"at most {DEEPEST} levels")
     _no_twins(yaml.compose(text, Loader=yaml.SafeLoader), what)
 
 
@@ -56,7 +60,7 @@ def _no_twins(node: Any, what: str) -> None:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         twice = sorted({key for key in keys if keys.count(key) > 1})
         if twice:
-            raise InputError(f"{what} has a key twice", got=", ".join(twice)[:80], code="policy")
+            raise InputError(f"{what} has a key twice", got=", ".join(twice)[:80])
         for _, value in node.value:
             _no_twins(value, what)
     elif isinstance(node, yaml.SequenceNode):
@@ -64,10 +68,10 @@ def _no_twins(node: Any, what: str) -> None:
             _no_twins(value, what)
 
 
-def _plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
     """YAML's floats as the decimal strings the codec wants."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain_values(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [plain_values(item) for item in value]
     return decimal(value) if isinstance(value, float) else value
