@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +57,21 @@ class ArtistStyles:
         """Nothing is open."""
 
 
-def cifar10_photos(path: Path | None) -> dict[str, Photos]:
-    """role -> object -> (n, 32, 32, 3) photos, disjoint; `test` are those of CIFAR-10's test split."""
+def cifar10_photos(path: Path | None) -> Mapping[str, Photos]:
+    """role -> object -> (n, 32, 32, 3) photos, disjoint and read-only; `test` are those of CIFAR-10's test split.
+
+    Those asked for last are kept (92 MB), because decoding takes longer than painting; files that changed are read again.
+    """
+    return _photos(path, _state_of(path))
+
+
+def _state_of(path: Path | None) -> tuple[tuple[str, int, int], ...]:
+    files = sorted(path.iterdir()) if path is not None and path.is_dir() else [path] if path and path.exists() else []
+    return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+
+
+@lru_cache(maxsize=1)
+def _photos(path: Path | None, state: tuple[tuple[str, int, int], ...]) -> Mapping[str, Photos]:
     data = Cifar10(path=None if path is None else str(path)).open()
     found: dict[str, dict[str, NDArray[np.uint8]]] = {role: {} for role in (*ROLES, "test")}
     for name in OBJECTS:
@@ -67,7 +81,10 @@ def cifar10_photos(path: Path | None) -> dict[str, Photos]:
         for role, (first, last) in ROLES.items():
             found[role][name] = data.train.images[rows[first:last]]
         found["test"][name] = data.test.images[data.test.labels == label]
-    return dict(found)
+    for photos in found.values():
+        for images in photos.values():
+            images.setflags(write=False)
+    return found
 
 
 def painted(photos: Photos, counts: Mapping[str, int], role: str) -> Pictures:
