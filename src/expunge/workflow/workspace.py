@@ -319,6 +319,7 @@ class Workspace:
         *,
         ids: Sequence[str] = (),
         block: str | None = None,
+        style: str | None = None,
         events: EventSelector | None = None,
         subject: str = "",
         basis: str = "",
@@ -326,11 +327,12 @@ class Workspace:
         """Log a deletion request and give the requester a receipt; see workflow.intake.
 
         Of a recommender also for `events`: EventSelector(users=["user/7"], items=["movie/31"]), or users with since and
-        until, or items alone. The users then remain.
+        until, or items alone. The users then remain. Of a text-to-image model also for a `style`, not to be drawn: one that
+        was not learned is answered with a statement of that, and nothing is changed.
         """
         from expunge.workflow.intake import receive
 
-        return receive(self, ids=ids, block=block, events=events, subject=subject, basis=basis)
+        return receive(self, ids=ids, block=block, style=style, events=events, subject=subject, basis=basis)
 
     def plan(self, case: Any, methods: Sequence[str] = ()) -> Any:
         """Candidates for a case with what each would cost; nothing is logged or run; see workflow.planner."""

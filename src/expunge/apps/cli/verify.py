@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="Certificate bundle (zip).")],
+    bundle: Annotated[Path, typer.Argument(help="Certificate bundle (zip), or a not-learned statement (json).")],
     trust: Annotated[Path, typer.Option("--trust", help="Your trust roots: the issuer's public keys.")],
     policy: Annotated[Path, typer.Option("--policy", help="Your policy.yaml.")],
     against: Annotated[
@@ -30,18 +30,19 @@ def command(
     from expunge.core.codec import loads
     from expunge.core.errors import EvidenceError
     from expunge.evidence.keys import read_roots
+    from expunge.evidence.not_learned import is_issued
+    from expunge.evidence.not_learned_verify import verify_not_learned
     from expunge.evidence.tensors import TensorManifest
     from expunge.evidence.verify import verify_bundle
     from expunge.workflow.policy import read_policy
 
-    result = verify_bundle(
-        bundle,
-        roots=read_roots(trust),
-        policy=read_policy(policy),
-        against=checkpoint_in(against) if against else None,
-        expect=_expectation(against, TensorManifest.of_file(model).root if model else None),
-        cosignature=loads(cosignature.read_bytes(), what="co-signature") if cosignature else None,
-    )
+    roots, mine, kept = read_roots(trust), read_policy(policy), checkpoint_in(against) if against else None
+    expect = _expectation(against, TensorManifest.of_file(model).root if model else None)
+    if is_issued(bundle):
+        result = verify_not_learned(bundle, roots=roots, policy=mine, against=kept, expect=expect)
+    else:
+        signed = loads(cosignature.read_bytes(), what="co-signature") if cosignature else None
+        result = verify_bundle(bundle, roots=roots, policy=mine, against=kept, expect=expect, cosignature=signed)
 
     def human(console: Console) -> None:
         from rich.markup import escape
