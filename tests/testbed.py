@@ -90,9 +90,8 @@ def answering(monkeypatch: pytest.MonkeyPatch, hits: int, seeds: int = 8) -> lis
 
     def counted(workspace: Any, found: Any, plan: Any, known: str, folder: Path) -> Any:
         asked.append(plan.target)
-        return {label: arms(hits, seeds=seeds) for label in PROBES}, {
-            label: counts(40, seeds=seeds) for label in PROBES
-        }
+        seen = {label: counts(40, seeds=seeds) for label in PROBES}
+        return {label: arms(hits, seeds=seeds) for label in PROBES}, seen, {}
 
     monkeypatch.setattr(baseline, "counted", counted)
     return asked

@@ -9,6 +9,9 @@ import typer
 
 from expunge.apps.cli._console import JsonOption, emit
 
+MODEL = "The served safetensors file at hand; with --rerun also a model directory."
+RERUN = "Also ask the model for the style again, from the seeds of the certificate's battery."
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -23,10 +26,18 @@ def command(
     cosignature: Annotated[
         Path | None, typer.Option("--cosignature", help="Co-signature of somebody who recomputed the model.")
     ] = None,
-    model: Annotated[Path | None, typer.Option("--model", help="The served safetensors file at hand.")] = None,
+    model: Annotated[Path | None, typer.Option("--model", help=MODEL)] = None,
+    again: Annotated[bool, typer.Option("--rerun", help=RERUN)] = False,
+    workspace: Annotated[
+        Path | None, typer.Option("--workspace", "-w", help="Workspace of the case, for --rerun.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a certificate step by step; exit 5 when any step fails. Needs neither numpy nor torch nor a network."""
+    """Check a certificate step by step; exit 5 when any step fails. Needs neither numpy nor torch nor a network.
+
+    With --rerun the style is asked for again, from the seeds that were used, which takes what it took; exit 5 when the weights
+    are others by now (the evidence has expired) or the counts differ.
+    """
     from expunge.core.codec import loads
     from expunge.core.errors import EvidenceError
     from expunge.evidence.keys import read_roots
@@ -37,7 +48,7 @@ def command(
     from expunge.workflow.policy import read_policy
 
     roots, mine, kept = read_roots(trust), read_policy(policy), checkpoint_in(against) if against else None
-    expect = _expectation(against, TensorManifest.of_file(model).root if model else None)
+    expect = _expectation(against, TensorManifest.of_file(model).root if model and not again else None)
     if is_issued(bundle):
         result = verify_not_learned(bundle, roots=roots, policy=mine, against=kept, expect=expect)
     else:
@@ -52,11 +63,30 @@ def command(
         for step in result.steps:
             mark = f"[{colours[step.status]}]{step.status:<7}[/]"
             console.print(f"{step.number:>2} {mark} {step.name}: {escape(step.reason)}")
+        if repeated is not None:
+            console.print(escape(repeated.words))
         console.print(f"\n[bold green]VERIFIED[/] {result.sentence}" if result.ok else "\n[bold red]NOT VERIFIED[/]")
 
-    emit({"verified": result.ok, "verification": result}, as_json, human)
+    repeated = _repeated(result, workspace, model) if again and result.ok else None
+    more = {"rerun": repeated} if again else {}
+    emit({"verified": result.ok, "verification": result, **more}, as_json, human)
     if not result.ok:
         raise EvidenceError("the certificate does not verify", hint="see the failed steps")
+    if repeated is not None:
+        repeated.require()
+
+
+def _repeated(result: Any, workspace: Path | None, model: Path | None) -> Any:
+    """The battery behind a certificate that holds, asked again."""
+    from expunge.apps.cli._console import progress_on_stderr
+    from expunge.core.errors import InputError
+    from expunge.workflow.styles.rerun import rerun_case
+    from expunge.workflow.workspace import opened
+
+    if workspace is None:
+        raise InputError("--rerun asks for the workspace of the case", hint="-w WORKSPACE")
+    with progress_on_stderr() as progress, opened(workspace, progress) as ws:
+        return rerun_case(ws, str(result.case), str(result.model), model)
 
 
 def _expectation(receipt: Path | None, model: str | None) -> Any:

@@ -63,14 +63,20 @@ class _Question:
     material: Material
     plan: BatteryPlan
     known: str
+    known_style: str
     style: str
     model: str
 
     @property
     def digest(self) -> str:
         """As the log has it: handles in the place of names, so that nobody can try all artists against it."""
-        hidden = replace(self.plan, target=self.style)
-        return digest_of({"plan": encode(hidden), "known": self.known, "model": self.model, "level": decimal(LEVEL)})
+        return question_digest(replace(self.plan, target=self.style), self.known_style, self.model)
+
+
+def question_digest(plan: BatteryPlan, known: str, model: str) -> str:
+    """Of a question with handles in the place of names; the seed is drawn after it is logged, so it has none."""
+    asked = encode(replace(plan, seed=""))
+    return digest_of({"plan": asked, "known": known, "model": model, "level": decimal(LEVEL)})
 
 
 def ask_first(workspace: Workspace, style: str) -> Answered:
@@ -145,6 +151,7 @@ def _question(workspace: Workspace, style: str) -> _Question:
         material=material,
         plan=plan,
         known=others[0],
+        known_style=style_handle(workspace, others[0]),
         style=style_handle(workspace, style),
         model=workspace.served().digest,
     )
@@ -178,7 +185,7 @@ def _folder(workspace: Workspace, battery: str) -> Path:
 def _measured(workspace: Workspace, question: _Question, attempt: int, folder: Path) -> Finding:
     seed = keyed(workspace.secret("baseline"), (folder / SEEDED).read_bytes()).hex()[:32]
     plan = replace(question.plan, seed=seed)
-    arms, known = counted(workspace, question.material, plan, question.known, folder / "battery")
+    arms, known, given = counted(workspace, question.material, plan, question.known, folder / "battery")
     mistakes = mistakes_of(workspace, plan.target, judges_here())
     level = 1 - LEVEL / 2 ** (attempt - 1)
     found = judge_baseline(arms, known, Gates(mistakes=mistakes), level=level)
@@ -188,7 +195,8 @@ def _measured(workspace: Workspace, question: _Question, attempt: int, folder: P
         models=dict.fromkeys(("original", "candidate"), question.model),
         arms=arms,
         mistakes=mistakes,
-        known=style_handle(workspace, question.known),
+        given=given,
+        known=question.known_style,
         known_counts=known,
     )
     keep(workspace, folder / FILE, battery)
@@ -197,8 +205,9 @@ def _measured(workspace: Workspace, question: _Question, attempt: int, folder: P
 
 def counted(
     workspace: Workspace, material: Material, plan: BatteryPlan, known: str, folder: Path
-) -> tuple[dict[str, Arms], dict[str, Counted]]:
-    """The served model as both arms, so that it is drawn once; and the same probes for a trained artist."""
+) -> tuple[dict[str, Arms], dict[str, Counted], dict[str, str]]:
+    """The served model as both arms, so that it is drawn once; the same probes for a trained artist; and digests of what the
+    probes were given."""
     served = workspace.served()
     model = served.digest, drawing(workspace, workspace.root / served.run / "model.safetensors")
     subjects = Subjects(
@@ -210,7 +219,7 @@ def counted(
     judges = judges_here()
     arms = run_battery(plan, subjects, judges, folder, workspace.progress)
     seen = run_battery(replace(plan, target=known), subjects, judges, folder, workspace.progress)
-    return arms, {label: found.original for label, found in seen.items()}
+    return arms, {label: found.original for label, found in seen.items()}, subjects.given(plan.target)
 
 
 def _scale(plan: BatteryPlan) -> str:

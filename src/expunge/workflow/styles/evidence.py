@@ -22,6 +22,7 @@ from expunge.training.text_to_image.sampler import Sampling, TextToImage
 from expunge.training.text_to_image.testbed import wording_of
 from expunge.workflow.styles.battery import DEFAULT_PROBES, BatteryPlan, ProbePlan, Subjects, run_battery
 from expunge.workflow.styles.collateral import Asking, ask_for
+from expunge.workflow.styles.kept import FILE, KeptBattery, keep
 from expunge.workflow.styles.material import SCALE, Material, material_of
 from expunge.workflow.styles.sheet import NEIGHBOURS, Asked, keep_sheet, sheet_of
 
@@ -72,10 +73,21 @@ def style_evidence(
         models=models, suspects=material.suspects, photos=material.photos, unrelated=others_of(workspace, material)
     )
     keep_sheet(executed.folder, _sheet(material, models, asked))
+    arms = run_battery(asked, subjects, judges, folder, workspace.progress)
+    mistakes = mistakes_of(workspace, material.target, judges)
+    battery = KeptBattery(
+        plan=asked,
+        digest=asked.digest,
+        models={arm: digest for arm, (digest, _) in models.items()},
+        arms=arms,
+        mistakes=mistakes,
+        given=subjects.given(asked.target),
+    )
+    keep(workspace, executed.folder / FILE, battery)
     return StyleEvidence(
-        arms=run_battery(asked, subjects, judges, folder, workspace.progress),
+        arms=arms,
         kept=_kept(workspace, material, models, judges, asked) if plan.aims_at is not Guarantee.EXACT else (),
-        mistakes=mistakes_of(workspace, material.target, judges),
+        mistakes=mistakes,
         plan=asked.digest,
         scale=f"{SCALE}; {asked.seeds} seeds of {asked.pictures} pictures a probe",
     )

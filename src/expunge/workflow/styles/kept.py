@@ -27,14 +27,16 @@ FILE = "battery.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptBattery:
-    """`plan` with handles for the target; `digest` as the evidence names it; models: arm -> digest of the weights; `known`: the
-    handle of a trained artist under the same probes, with its counts, where one was asked for (a baseline)."""
+    """`plan` with a handle for the target; `digest` as the evidence names it; models: arm -> digest of the weights; given: need
+    of a probe -> digest of what it got (`Subjects.given`); `known`: the handle of a trained artist under the same probes, with
+    its counts, where one was asked for (a baseline)."""
 
     plan: BatteryPlan
     digest: str
     models: Mapping[str, str]
     arms: Mapping[str, Arms]
     mistakes: float
+    given: Mapping[str, str]
     known: str = ""
     known_counts: Mapping[str, Counted] = field(default_factory=dict)
 
@@ -55,6 +57,12 @@ def keep(workspace: Workspace, file: Path, battery: KeptBattery) -> None:
     style = battery.plan.target
     hidden = replace(battery, plan=replace(battery.plan, target=style_handle(workspace, style)))
     write_file(file, canonical(encode(hidden)), mode=0o600)
+
+
+def keep_battery(run: Path, folder: Path) -> None:
+    """Beside a certificate, what its style was asked with: the candidate's folder goes with the next deletion."""
+    if (run / FILE).exists():
+        write_file(folder / FILE, (run / FILE).read_bytes(), mode=0o600)
 
 
 def read_kept(file: Path) -> KeptBattery | None:

@@ -27,7 +27,7 @@ from expunge.workflow.logged import newest
 from expunge.workflow.policy import policy_digest
 from expunge.workflow.selftest.gate import Vouched, latest, problems_of
 from expunge.workflow.styles.baseline import Answered, ask_first
-from expunge.workflow.styles.kept import FILE
+from expunge.workflow.styles.kept import keep_battery
 
 if TYPE_CHECKING:
     from expunge.evidence.log_entry import Entry
@@ -101,7 +101,7 @@ def _issue(workspace: Workspace, case: OpenCase, found: Answered, works: int) ->
     payload = build(_statement(workspace, case, found, works, vouched))
     envelope = sign_envelope(payload, [workspace.signer("operator"), workspace.signer("verifier")])
     write_file(case.folder / STAGED, canonical(encode(envelope)))
-    write_file(case.folder / FILE, (found.folder / FILE).read_bytes(), mode=0o600)
+    keep_battery(found.folder, case.folder)
     workspace.log.append(ISSUED, {"statement": statement_digest(payload)}, case=case.handle)
     return close_statement(workspace, case)
 
