@@ -8,15 +8,17 @@ from typer.testing import CliRunner
 
 from expunge.apps.cli.main import app
 from expunge.core.codec import canonical
-from expunge.core.errors import EvidenceError, InputError, IntegrityError
+from expunge.core.errors import EvidenceError, Held, InputError, IntegrityError
 from expunge.core.styles import StyleRung
 from expunge.training.text_to_image.directory import read_directory
 from expunge.training.text_to_image.export import export
+from expunge.workflow.rights import release
+from expunge.workflow.rights.release import check_files, require
 from expunge.workflow.styles import rerun
 from expunge.workflow.styles.kept import FILE, read_kept
 from expunge.workflow.styles.rerun import Rerun, rerun_case
 from expunge.workflow.workspace import Workspace
-from testbed import make_testbed, small_testbed, undrawn
+from testbed import STRANGER, answering, arms, make_testbed, small_testbed, undrawn
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -172,7 +174,7 @@ def test_the_verb_checks_and_repeats_and_exits_5_where_weights_changed(case, del
             rung=StyleRung.NOT_SHOWN,
         )
 
-    monkeypatch.setattr("expunge.workflow.styles.rerun.rerun_case", repeated)
+    monkeypatch.setattr(rerun, "rerun_case", repeated)
 
     def verb(*arguments):
         return CliRunner().invoke(app, [*map(str, (*trust, *arguments))])
@@ -185,3 +187,85 @@ def test_the_verb_checks_and_repeats_and_exits_5_where_weights_changed(case, del
     assert "asked again on other weights" in expired.stdout
     assert [row[0] for row in asked] == [handle, handle]
     assert isinstance(verb("--rerun").exception, InputError)
+
+
+# ------------------------------------------------------------------------------------------------------ before a release
+
+
+def entries(workspace, kind):
+    return [entry.payload for entry in workspace.log.entries() if entry.kind == kind]
+
+
+def test_files_made_of_the_model_in_service_keep_what_was_exact(case, deleted, monkeypatch):
+    workspace, handle = case
+    undrawn_again(monkeypatch, workspace, handle)
+    gate = check_files(workspace, deleted[0].parent / "dir")
+    assert (gate.blocked, gate.granted, gate.verified) == ("", 1, {handle: StyleRung.EXACT})
+    require(gate)
+    assert entries(workspace, "rights.gated")[-1] == {"files": gate.files, "granted": 1, "blocked": False}
+
+
+def test_a_release_with_one_other_byte_is_blocked_until_everybody_holds_on_it(case, deleted, tmp_path, monkeypatch):
+    workspace, handle = case
+    undrawn_again(monkeypatch, workspace, handle)
+    folder = shutil.copytree(deleted[0].parent / "dir", tmp_path / "dir")
+    change(folder / "scheduler" / "scheduler_config.json", "{", "{ ")
+    gate = check_files(workspace, folder)
+    assert gate.verified == {handle: StyleRung.NOT_SHOWN}
+    with pytest.raises(Held, match="fell below"):
+        require(gate)
+    assert entries(workspace, "rights.verified")[-1]["files"] == gate.files
+
+
+def test_the_model_from_before_in_the_same_layout_is_not_exact(case, deleted, tmp_path, monkeypatch):
+    """Rollback: somebody releases what still has the works."""
+    workspace, handle = case
+    undrawn_again(monkeypatch, workspace, handle)
+    export(workspace.adapter.load(deleted[0].parent / "original.safetensors")[0], tmp_path / "old")
+    assert check_files(workspace, tmp_path / "old").verified == {handle: StyleRung.NOT_SHOWN}
+
+
+def test_who_was_asked_for_on_these_files_is_not_asked_for_again(case, deleted, monkeypatch):
+    workspace, handle = case
+    undrawn_again(monkeypatch, workspace, handle)
+    check_files(workspace, deleted[0].parent / "dir")
+    monkeypatch.setattr(rerun, "_asked", lambda *_: pytest.fail("asked again"))
+    assert check_files(workspace, deleted[0].parent / "dir").blocked == ""
+    assert len(entries(workspace, "rights.verified")) == 1
+
+
+def test_a_style_that_was_not_learned_and_now_is_drawn_blocks_the_release(case, deleted, monkeypatch):
+    workspace, handle = case
+    answering(monkeypatch, 0)
+    told = workspace.run(workspace.request(style=STRANGER))
+    assert told.statement is not None
+    first = dict(read_kept(kept_file(workspace, handle)).arms)
+    seen = {label: arms(0, styles=4) for label in ("direct", "reworded", "textual_inversion")}
+
+    def asked(workspace, plan, subjects, known):
+        if not known:
+            return first, {}
+        return {**seen, "direct": arms(30)}, {label: arms(40) for label in seen}
+
+    monkeypatch.setattr(rerun, "_asked", asked)
+    gate = check_files(workspace, deleted[0].parent / "dir")
+    assert gate.verified == {handle: StyleRung.EXACT, told.case: StyleRung.NOT_ERASED}
+    with pytest.raises(Held, match=told.case):
+        require(gate)
+
+
+def test_the_verb_exits_4_where_a_release_is_blocked(case, deleted, monkeypatch):
+    workspace, handle = case
+    undrawn_again(monkeypatch, workspace, handle)
+    workspace.close()
+    good = CliRunner().invoke(
+        app, ["rights", "release", str(deleted[0].parent / "dir"), "-w", str(workspace.root), "--json"]
+    )
+    assert good.exit_code == 0, good.output
+    assert json.loads(good.stdout)["gate"]["verified"] == {handle: "EXACT"}
+    monkeypatch.setattr(release, "_is_served", lambda *_: False)
+    folder = workspace.root.parent / "dir"
+    shutil.copytree(deleted[0].parent / "dir", folder)
+    change(folder / "scheduler" / "scheduler_config.json", "{", "{ ")
+    bad = CliRunner().invoke(app, ["rights", "release", str(folder), "-w", str(workspace.root)])
+    assert isinstance(bad.exception, Held)

@@ -77,16 +77,11 @@ def command(
 
 
 def _repeated(result: Any, workspace: Path | None, model: Path | None) -> Any:
-    """The battery behind a certificate that holds, asked again."""
-    from expunge.apps.cli._console import progress_on_stderr
-    from expunge.core.errors import InputError
-    from expunge.workflow.styles.rerun import rerun_case
-    from expunge.workflow.workspace import opened
+    """The battery behind a certificate that holds, asked again. Loaded by name, as verbs are: checking a certificate takes
+    neither numpy nor torch, and drawing takes both."""
+    import importlib
 
-    if workspace is None:
-        raise InputError("--rerun asks for the workspace of the case", hint="-w WORKSPACE")
-    with progress_on_stderr() as progress, opened(workspace, progress) as ws:
-        return rerun_case(ws, str(result.case), str(result.model), model)
+    return importlib.import_module("expunge.apps.cli._rerun").repeated(result, workspace, model)
 
 
 def _expectation(receipt: Path | None, model: str | None) -> Any:
