@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from expunge import Workspace
 from expunge.apps.cli.main import app
-from expunge.core.errors import Held, InputError, InputProblems
+from expunge.core.errors import Held, InputError, InputProblems, IntegrityError
 from expunge.core.finding import Finding, Verdict
 from expunge.training.recipe import parse_any_recipe
 from expunge.workflow.policy import GENERATOR
@@ -156,7 +156,7 @@ def test_a_claim_that_was_changed_on_disk_is_not_decided(workspace):
     handle = came(workspace)
     file = desk.private(workspace, handle) / "claim.json"
     file.write_bytes(file.read_bytes().replace(b'"copyright"', b'"contract"'))
-    with pytest.raises(InputError, match="not the one that was logged"):
+    with pytest.raises(IntegrityError, match="not the one that was logged"):
         decided(workspace, handle)
 
 

@@ -349,6 +349,13 @@ def test_a_finding_that_shows_nothing_makes_no_statement(issued):
     for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.UNVERIFIABLE):
         with pytest.raises(InputError, match="does not show"):
             replace(found, finding=replace(found.finding, verdict=verdict))
+    said = found.finding.conditions
+    without_attack, undecided = said[:2], (*said[:2], replace(said[2], verdict=Verdict.INCONCLUSIVE))
+    for conditions in ((), said[1:], without_attack, undecided):
+        with pytest.raises(InputError, match="does not show"):
+            replace(found, finding=replace(found.finding, conditions=conditions))
+    with pytest.raises(InputError, match="does not show"):
+        replace(found, finding=replace(found.finding, limit=0.2))
     assert sentence_of(found) == found.sentence
 
 

@@ -28,6 +28,8 @@ from expunge.evidence.statement import statement_digest, unwrap, wrap
 PREDICATE_TYPE = "urn:x-expunge:not-learned:v0.1"
 VERSION = "0.1"
 CHECK = "baseline"
+WORDS, WIDEST = ("direct", "reworded"), 0.10
+"""Probes that no statement can do without, and the largest share of pictures that any gate allows."""
 LARGEST = 8 << 20
 ASKED, FOUND, ISSUED = "baseline.committed", "baseline.recorded", "not_learned.issued"
 """What the log must hold: the battery before anything was drawn, what was found, and the statement."""
@@ -75,7 +77,7 @@ class NotLearned:
                 problems.append(f"{name}: not a digest")
         if not is_commitment(self.case.request):
             problems.append("case.request: not a commitment")
-        if self.finding.check != CHECK or self.finding.verdict is not Verdict.PASS:
+        if not _shows(self.finding):
             problems.append("finding: does not show that the style was not learned")
         if self.version != VERSION:
             problems.append(f"version: {self.version!r} is not {VERSION}")
@@ -85,6 +87,17 @@ class NotLearned:
             problems.append("battery, log and times do not fit together")
         if problems:
             raise InputProblems("not-learned statement", problems)
+
+
+def _shows(finding: Finding) -> bool:
+    """PASS, and by its probes: both ways of asking in words passed within the widest gate, and so did an attack; none failed or
+    was undecided."""
+    said = {item.name: item.verdict for item in finding.conditions}
+    within = finding.limit is not None and finding.limit <= WIDEST
+    passed = [name for name, verdict in said.items() if verdict is Verdict.PASS]
+    undecided = {Verdict.FAIL, Verdict.INCONCLUSIVE} & set(said.values())
+    asked = set(WORDS) <= set(passed) and len(passed) > len(WORDS)
+    return finding.check == CHECK and finding.verdict is Verdict.PASS and within and asked and not undecided
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

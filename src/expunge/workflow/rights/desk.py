@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.core.codec import canonical, decode, encode, loads, parse_timestamp
-from expunge.core.errors import InputError
+from expunge.core.errors import InputError, IntegrityError
 from expunge.core.styles import StyleRung
 from expunge.evidence.commitment import KeyFile, commit, keyed
 from expunge.evidence.durable import destroy_file, write_file
@@ -260,7 +260,7 @@ def _kept(workspace: Workspace, handle: str) -> Claim:
     claim = decode(Claim, loads(file.read_bytes(), what=file.name), what=file.name)
     logged = workspace.log.case(handle)[0].payload["claim"]
     if commit(_key(workspace, handle), claim) != logged:
-        raise InputError("the claim is not the one that was logged", expected=str(logged))
+        raise IntegrityError("the claim is not the one that was logged", expected=str(logged))
     return claim
 
 

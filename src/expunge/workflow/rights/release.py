@@ -58,9 +58,9 @@ def check_files(workspace: Workspace, path: Path) -> Gate:
     if left:
         exact, model = _is_served(workspace, directory), TextToImage.from_dir(path)
         for case, one in left:
-            rung = _asked(workspace, case, one, (directory.digest, model), exact)
+            rung, skipped = _asked(workspace, case, one, (directory.digest, model), exact)
             said = {"request": one.request, "files": directory.digest, "battery": one.plan, "rung": rung}
-            workspace.log.append(VERIFIED, said)
+            workspace.log.append(VERIFIED, {**said, "skipped": skipped})
     verified = _verified(workspace, directory.digest)
     blocked = ""
     try:
@@ -91,13 +91,17 @@ def _granted(case: OpenCase) -> Granted:
     return Granted(request=case.handle, rung=_WORDS[predicate.guarantee], plan=plan, files={})
 
 
-def _asked(workspace: Workspace, case: OpenCase, one: Granted, at: tuple[str, TextToImage], exact: bool) -> StyleRung:
-    """The word on these files. Provenance carries EXACT, unless the style comes by its name all the same."""
+def _asked(
+    workspace: Workspace, case: OpenCase, one: Granted, at: tuple[str, TextToImage], exact: bool
+) -> tuple[StyleRung, list[str]]:
+    """The word on these files, and probes that could not be repeated. Provenance carries EXACT, unless the style comes by its
+    name all the same."""
     kept: KeptBattery | None = read_kept(case.folder / FILE)
-    rung = StyleRung.NOT_SHOWN if kept is None else rerun(workspace, kept, at, one.plan).rung
+    found = None if kept is None else rerun(workspace, kept, at, one.plan)
+    rung, skipped = (StyleRung.NOT_SHOWN, []) if found is None else (found.rung, sorted(found.skipped))
     if exact and one.rung is StyleRung.EXACT and rung is not StyleRung.NOT_ERASED:
-        return StyleRung.EXACT
-    return rung
+        rung = StyleRung.EXACT
+    return rung, skipped
 
 
 def _is_served(workspace: Workspace, directory: Directory) -> bool:
