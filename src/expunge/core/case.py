@@ -23,6 +23,7 @@ class State(Enum):
     CERTIFIED = "certified"
     NOT_ERASED = "not-erased"
     REFUSED = "refused"
+    NOT_LEARNED = "not-learned"
 
 
 # event kind -> (states it may come in, state it leads to)
@@ -38,8 +39,9 @@ NEXT: Mapping[str, tuple[tuple[State, ...], State]] = {
     "data.purged": ((State.DECIDED, State.PURGED), State.PURGED),
     "certificate.issued": ((State.PURGED,), State.CERTIFIED),
     "incident.opened": ((State.RESOLVED, State.DECIDED), State.NOT_ERASED),
+    "not_learned.issued": ((State.RECEIVED,), State.NOT_LEARNED),
 }
-CLOSED = (State.CERTIFIED, State.NOT_ERASED, State.REFUSED)
+CLOSED = (State.CERTIFIED, State.NOT_ERASED, State.REFUSED, State.NOT_LEARNED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,14 +16,15 @@ Unit = Literal["records", "interaction", "window", "item"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selector:
-    """How the subject's records are named. `kind` is `id` (exact record ids) or `block` (all records of a block)."""
+    """How the subject's records are named. `kind` is `id` (exact record ids), `block` (all records of a block) or `style`: not
+    works are asked about, but that a text-to-image model does not draw one artist's style."""
 
     kind: str
     values: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if self.kind not in ("id", "block"):
-            raise InputError("unknown selector", expected="id or block", got=self.kind)
+        if self.kind not in ("id", "block", "style"):
+            raise InputError("unknown selector", expected="id, block or style", got=self.kind)
         if not self.values:
             raise InputError("an empty selector selects nothing", hint="name at least one record")
         _once(self.values, "a record")
@@ -96,6 +97,10 @@ class DeletionRequest:
                 "whole records and single events in one request",
                 hint="file two requests: their proofs and their certificates differ",
             )
+        if "style" in {selector.kind for selector in self.selectors} and self.style is None:
+            raise InputError(
+                "a style is asked about alone, one a request", hint="ask for works in a request of their own"
+            )
         for moment in (self.received, self.due):
             if moment is not None and moment.tzinfo is None:
                 raise InputError("request times need a zone", got=moment.isoformat())
@@ -104,6 +109,14 @@ class DeletionRequest:
     def unit(self) -> Unit:
         """What it asks to delete."""
         return "records" if self.events is None else self.events.unit
+
+    @property
+    def style(self) -> str | None:
+        """The style it is about, where it asks for no works."""
+        match self.selectors:
+            case (Selector(kind="style", values=(name,)),):
+                return name
+        return None
 
 
 def _once(values: tuple[str, ...], what: str) -> None:

@@ -6,6 +6,7 @@ EMPIRICAL says what was measured, never that something is gone. EXACT always car
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, Protocol
 
 from expunge.core.codec import decimal
 from expunge.core.errors import InputError
@@ -27,6 +28,14 @@ SELF_ISSUED = "self-issued: operator and verifier keys are in the same custody"
 SEPARATE = "operator and verifier keys are in separate custody, as the issuer declares"
 
 
+class Kept(Protocol):
+    """A statement that says in whose custody its keys are."""
+
+    @property
+    def custody(self) -> Literal["same", "separate"]:
+        """Of operator's and verifier's key."""
+
+
 def sentence_of(predicate: Predicate) -> str:
     """What the certificate says by itself, without any later co-signature."""
     by = None if predicate.recomputed is None else predicate.recomputed.name
@@ -42,7 +51,7 @@ def generate(predicate: Predicate, *, recomputed_by: str | None) -> str:
     return _empirical(predicate)
 
 
-def custody_line(predicate: Predicate, signers: Sequence[str]) -> str:
+def custody_line(predicate: Kept, signers: Sequence[str]) -> str:
     """First line of every report when it is self-issued; `signers` are the names in the relying party's roots."""
     owners = [name.partition(" (")[0] for name in signers]
     same = predicate.custody == "same" or len(set(owners)) < len(owners)

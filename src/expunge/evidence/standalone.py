@@ -47,8 +47,7 @@ NEXT = {
     "decision.made": ({"verified"}, "decided"),
     "data.purged": ({"decided", "purged"}, "purged"),
     "certificate.issued": ({"purged"}, "certified"),
-    "incident.opened": (set(), ""),
-    "request.refused": (set(), ""),
+    **dict.fromkeys(("incident.opened", "request.refused", "not_learned.issued"), (set[str](), "")),
 }
 MEANS = "EXACT means: equal to this recipe run {}; recipe and hyper-parameters were chosen with {} present; the request"
 MEANS += " is assumed not to depend on the published model's outputs."

@@ -58,6 +58,11 @@ def adopt(workspace: Workspace, files: Sequence[Path], reader: str | None = None
     """
     if workspace.state().model is not None:
         raise InputError("this workspace already serves a model", hint="start a new workspace")
+    if workspace.book.tombstones:
+        raise InputError(
+            "works were opted out of this workspace's data, and nobody knows whether this model was trained on them",
+            hint="train it here, or make a workspace without data.signals",
+        )
     run = workspace.root / "store" / "runs" / "adopted"
     residues: tuple[str, ...] = ()
     if workspace.policy.kind == "recommender":

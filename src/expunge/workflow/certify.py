@@ -44,6 +44,7 @@ from expunge.workflow.policy import policy_digest
 from expunge.workflow.purge import NOT_COVERED, Accepted, Purge
 from expunge.workflow.selftest.gate import Vouched, latest
 from expunge.workflow.slots import RESTORE
+from expunge.workflow.styles.kept import keep_battery
 from expunge.workflow.styles.sheet import drop_sheet
 from expunge.workflow.view import view
 
@@ -86,6 +87,7 @@ def certify(workspace: Workspace, case: OpenCase, accepted: Accepted, purged: Pu
     payload = build_statement(replace(draft, files=file_digests(files)))
     envelope = sign_envelope(payload, [workspace.signer("operator"), workspace.signer("verifier")])
     write_recompute_package(workspace, case, accepted)
+    keep_battery(workspace.root / accepted.record.run, case.folder)
     _stage(case, {**files, ENVELOPE: canonical(encode(envelope))})
     workspace.log.append("certificate.issued", {"certificate": statement_digest(payload)}, case=case.handle)
     drop_sheet(workspace, accepted.record.run)

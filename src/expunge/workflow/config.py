@@ -21,10 +21,13 @@ class _Table(BaseModel):
 
 
 class DataTable(_Table):
-    """Record source by plug-in name, with its options."""
+    """Record source by plug-in name, with its options. `signals`: what was said about training, a line a row (`data.opt_out`),
+    heeded when the workspace is made; with `need_record` a row of which nothing is recorded is left out as well."""
 
     source: str
     path: str | None = None
+    signals: str | None = None
+    need_record: bool = False
     options: Mapping[str, int | str | bool] = Field(default_factory=dict)
 
     def named(self, base: Path) -> dict[str, Any]:

@@ -48,6 +48,11 @@ class OpenCase:
         """The certificate, once there is one."""
         return self.folder / "certificate.zip"
 
+    @property
+    def statement(self) -> Path:
+        """That a style was not learned, where that is the answer."""
+        return self.folder / "not-learned.json"
+
     def key(self) -> bytes:
         """The commitment key of this case."""
         return KeyFile(path=self.private / "case.key").read()
@@ -90,6 +95,7 @@ def receive(
     *,
     ids: Sequence[str] = (),
     block: str | None = None,
+    style: str | None = None,
     events: EventSelector | None = None,
     subject: str = "",
     basis: str = "",
@@ -97,7 +103,7 @@ def receive(
     """Check a request completely, log its commitment, and write the receipt. A bad request logs nothing."""
     selectors = tuple(
         Selector(kind=kind, values=tuple(values))
-        for kind, values in (("id", ids), ("block", [block] if block else []))
+        for kind, values in (("id", ids), ("block", [block] if block else []), ("style", [style] if style else []))
         if values
     )
     received = datetime.now(UTC)
@@ -113,6 +119,8 @@ def receive(
     )
     if request.events is not None:
         check_supported(workspace, request.events)
+    if request.style is not None:
+        _check_style(workspace, request.style)
     select(workspace, request)
     workspace.served()
     handle = "case-" + keyed(workspace.secret("case"), request.id.encode()).hex()[:16]
@@ -124,6 +132,16 @@ def receive(
     workspace.log.append("request.received", payload, case=handle)
     write_receipt(workspace, case)
     return case
+
+
+def _check_style(workspace: Workspace, style: str) -> None:
+    """Somebody can be asked for under this name. Raises InputError; of a name that nobody here knows, with where it was looked
+    for."""
+    from expunge.workflow.styles.baseline import unasked
+
+    why = unasked(workspace, style)
+    if why:
+        raise InputError("the style cannot be asked for", got=why, hint="works are asked for with --block or --id")
 
 
 def received_index(workspace: Workspace, case: OpenCase) -> int:
@@ -176,12 +194,20 @@ def select(workspace: Workspace, request: DeletionRequest) -> list[int]:
     for selector in request.selectors:
         if selector.kind == "id":
             slots += workspace.book.slots_of(selector.values, frozenset(workspace.data.test.ids))
+        elif selector.kind == "style":
+            slots += works_of(workspace, selector.values[0])
         else:
             slots += [slot for block in selector.values for slot in workspace.book.in_block(block)]
     repeated = sorted({slot for slot in slots if slots.count(slot) > 1})
     if repeated:
         raise InputProblems("the request names records twice", [workspace.book.ids[slot] or "?" for slot in repeated])
     return sorted(slots)
+
+
+def works_of(workspace: Workspace, style: str) -> list[int]:
+    """Present slots that are listed under an artist; of one of whom the data has nothing, none."""
+    book = workspace.book
+    return [slot for slot, name in enumerate(book.blocks) if name == style and book.ids[slot] is not None]
 
 
 def find_case(workspace: Workspace, handle: str | None = None) -> OpenCase:
@@ -211,6 +237,8 @@ def closed(workspace: Workspace, case: OpenCase) -> bool:
     state = fold(workspace, case).state
     if state is CaseState.CERTIFIED:
         return case.bundle.exists() and not _cleartext(case)
+    if state is CaseState.NOT_LEARNED:
+        return case.statement.exists() and not _cleartext(case)
     return state in CLOSED
 
 

@@ -1,6 +1,7 @@
 """The walk from request to certificate, top to bottom. There is one way back: to the next candidate.
 
 1 the request was logged at intake      2 resolve it to exact slots
+a text-to-image model is asked first: a style that was not learned is not edited, and a request for it alone ends there
 for each candidate, strongest guarantee then cheapest, retrain last:
   3 log the plan digest                 4 execute into a new model (the original is never touched)
   5 verify: every check on candidate, original, references       6 integrity is among the checks
@@ -11,7 +12,7 @@ otherwise NotErased: nothing is released, and an incident opens on the original
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ from expunge.workflow.intake import (
     log_resolution,
     resolve,
     stale_receipt,
+    works_of,
     write_receipt,
 )
 from expunge.workflow.ladder import LONGEST
@@ -42,6 +44,9 @@ from expunge.workflow.logged import check_book
 from expunge.workflow.planner import LAST, Candidate, candidates, make_plan
 from expunge.workflow.purge import Accepted, purge, released_by
 from expunge.workflow.selftest.gate import check_surrogates, latest
+from expunge.workflow.styles.baseline import answered, ask_first, unasked
+from expunge.workflow.styles.edits import is_edit
+from expunge.workflow.styles.statement import Statement, answer_style, close_statement
 from expunge.workflow.verify import verify
 
 if TYPE_CHECKING:
@@ -61,18 +66,44 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of a case. `certificate` is None when nothing was released."""
+    """What came of a case. `certificate` is None when nothing was released; `statement`: that a style was not learned."""
 
     case: str
     verdict: Verdict
     guarantee: Guarantee | None
     trials: tuple[Trial, ...]
     certificate: Certificate | None
+    statement: Statement | None = None
 
 
 def preview(workspace: Workspace, case: OpenCase, methods: Sequence[str] = ()) -> list[Candidate]:
     """The candidates of a case in order, priced; logs and runs nothing."""
+    style = case.request().style
+    if style is not None and not works_of(workspace, style):
+        return []
     return candidates(workspace, resolve(workspace, case), methods)
+
+
+def first_asked(workspace: Workspace, case: OpenCase, found: Sequence[Candidate]) -> str:
+    """What a run will ask the untouched model first, in words; empty = nothing. An answer that is there is told."""
+    style = _asked_about(workspace, case, found)
+    if style is None:
+        return ""
+    told = answered(workspace, style)
+    if told is None:
+        return "is the style learned? The untouched model is asked, before anything is edited"
+    return (
+        f"asked before: {'learned, or not shown not to be' if told.learned else 'not learned'} ({told.finding.reason})"
+    )
+
+
+def _asked_about(workspace: Workspace, case: OpenCase, found: Sequence[Candidate]) -> str | None:
+    """The style to ask for: that of the request, or of the artist whose works go where an edit would be tried."""
+    style = case.request().style
+    if style is not None or not any(is_edit(candidate.method) and not candidate.refused for candidate in found):
+        return style
+    block = resolve(workspace, case).block
+    return None if block is None or unasked(workspace, block) else block
 
 
 def handle(workspace: Workspace, case: OpenCase, methods: Sequence[str] = ()) -> Outcome:
@@ -81,14 +112,20 @@ def handle(workspace: Workspace, case: OpenCase, methods: Sequence[str] = ()) ->
     _finish_others_first(workspace, case)
     if fold(workspace, case).state is State.CERTIFIED:
         return _outcome(case, [], close_case(workspace, case))
+    if fold(workspace, case).state is State.NOT_LEARNED:
+        return _not_learned(case, close_statement(workspace, case))
     if fold(workspace, case).accepted:
         return _finish(workspace, case, [])
     check_book(workspace)
     vouched = workspace.vouched()
+    if case.request().style is not None and fold(workspace, case).state is State.RECEIVED:
+        statement = answer_style(workspace, case)
+        if statement is not None:
+            return _not_learned(case, statement)
     resolution = _resolved(workspace, case)
     check_surrogates(workspace, vouched, resolution.block)
     trials: list[Trial] = []
-    for candidate in _tried(candidates(workspace, resolution, methods)):
+    for candidate in _worth_trying(workspace, case, _tried(candidates(workspace, resolution, methods))):
         if trials and _attempts(workspace, resolution) >= workspace.policy.limits.max_attempts:
             break
         trial, executed = _try(workspace, case, resolution, candidate)
@@ -99,6 +136,31 @@ def handle(workspace: Workspace, case: OpenCase, methods: Sequence[str] = ()) ->
             return _finish(workspace, case, trials)
         discard_run(executed)
     raise _not_erased(workspace, case, trials)
+
+
+def _not_learned(case: OpenCase, statement: Statement) -> Outcome:
+    return Outcome(
+        case=case.handle, verdict=Verdict.PASS, guarantee=None, trials=(), certificate=None, statement=statement
+    )
+
+
+def _worth_trying(workspace: Workspace, case: OpenCase, usable: list[Candidate]) -> Iterator[Candidate]:
+    """All of them; but a style that was not learned is not edited, because there is nothing that an edit could be seen to
+    take away. It is asked for when the first edit's turn comes. The works are still deleted."""
+    style, left, asked = _asked_about(workspace, case, usable), 0, None
+    for candidate in usable:
+        if style is not None and is_edit(candidate.method):
+            asked = asked or ask_first(workspace, style)
+            if not asked.learned:
+                continue
+        left += 1
+        yield candidate
+    if not left:
+        raise Held(
+            "the style was not learned, so nothing is edited",
+            got=asked.finding.reason if asked else None,
+            hint="the works are deleted by replay or retrain; a request for the style alone (--style) gets a statement",
+        )
 
 
 def _resolved(workspace: Workspace, case: OpenCase) -> Resolution:

@@ -208,6 +208,8 @@ def _left_of(workspace: Workspace, other: DeletionRequest, accepted: Accepted) -
     something that the request names has nothing left, it cannot be carried out as it stands, and would never be.
     """
     gone, cut = frozenset(accepted.slots), accepted.cut
+    if other.style is not None:
+        return None  # whether the new model draws the style is a question of its own
     if other.events is None:
         return "" if cut is None and not gone.isdisjoint(select(workspace, other)) else None
     try:

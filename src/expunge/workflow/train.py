@@ -36,12 +36,13 @@ def train(workspace: Workspace) -> tuple[ModelRecord, FitResult]:
         )
     check_book(workspace)
     run = workspace.root / "store" / "runs" / "original"
-    result: FitResult = workspace.adapter.fit(workspace.fit_job(run, absent=frozenset()))
+    absent = workspace.book.tombstones  # of works that were opted out
+    result: FitResult = workspace.adapter.fit(workspace.fit_job(run, absent=absent))
     record = ModelRecord(
         digest=result.digest,
         run=str(run.relative_to(workspace.root)),
         seed=workspace.config.model.seed,
-        absent=(),
+        absent=tuple(sorted(absent)),
         recipe=workspace.recipe.digest,
         numerics=workspace.numerics,
         seconds=result.seconds,

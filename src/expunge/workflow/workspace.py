@@ -37,6 +37,7 @@ from expunge.training.loop import numerics_of
 from expunge.training.recipe import AnyRecipe, parse_any_recipe
 from expunge.workflow.coins import coins_commitment
 from expunge.workflow.config import Config, config_text, drawn, origin_of, parse_config, read_config
+from expunge.workflow.heeding import enforcement_of, heed
 from expunge.workflow.places import check_places
 from expunge.workflow.policy import DEFAULT, check_kind, check_recipe, parse_policy, policy_digest, read_policy
 from expunge.workflow.slots import SlotBook
@@ -85,6 +86,7 @@ class Workspace:
         parsed = parse_config(drawn(config))
         raw = open_data(parsed.data.named(root))  # before anything is written: bad data leaves no half workspace
         check_kind(parse_policy(policy), raw, recipe)
+        enforcement_of(parsed.data, root, raw)
         with storage_errors(root, "create workspace in"):
             for folder in ("", "keys", "store", "store/runs", "store/models", "store/banks", "cases"):
                 (root / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -110,9 +112,7 @@ class Workspace:
         if hasattr(raw, "items"):
             write_file(self.root / VOCABULARY, canonical(list(raw.items)), mode=0o600)
         book = SlotBook.ingest(raw.train, self.key("data"))
-        book.save(self.slots_file)
         write_roots(self.root / "roots.json", self.roots())
-        reference = book.data_ref(raw.source)
         self.log.append(
             "workspace.created",
             {
@@ -122,7 +122,9 @@ class Workspace:
                 **coins_commitment(self),
             },
         )
-        self.log.append("data.ingested", {"data": encode(reference)})
+        book = heed(self, raw, book)
+        book.save(self.slots_file)
+        self.log.append("data.ingested", {"data": encode(book.data_ref(raw.source))})
         self.log.checkpoint()
 
     def close(self) -> None:
@@ -320,6 +322,7 @@ class Workspace:
         *,
         ids: Sequence[str] = (),
         block: str | None = None,
+        style: str | None = None,
         events: EventSelector | None = None,
         subject: str = "",
         basis: str = "",
@@ -327,11 +330,12 @@ class Workspace:
         """Log a deletion request and give the requester a receipt; see workflow.intake.
 
         Of a recommender also for `events`: EventSelector(users=["user/7"], items=["movie/31"]), or users with since and
-        until, or items alone. The users then remain.
+        until, or items alone. The users then remain. Of a text-to-image model also for a `style`, not to be drawn: one that
+        was not learned is answered with a statement of that, and nothing is changed.
         """
         from expunge.workflow.intake import receive
 
-        return receive(self, ids=ids, block=block, events=events, subject=subject, basis=basis)
+        return receive(self, ids=ids, block=block, style=style, events=events, subject=subject, basis=basis)
 
     def plan(self, case: Any, methods: Sequence[str] = ()) -> Any:
         """Candidates for a case with what each would cost; nothing is logged or run; see workflow.planner."""

@@ -23,6 +23,10 @@ def command(
     pairs: Annotated[int, typer.Option("--pairs", help="Complement pairs of the bank (N = 2 x pairs).")] = 16,
     anchors: Annotated[int, typer.Option("--anchors", help="Full-size models that judge the served file.")] = 40,
     monitored: Annotated[list[str] | None, typer.Option("--monitor", help="Block the anchors monitor.")] = None,
+    signals: Annotated[
+        Path | None,
+        typer.Option("--signals", help="What sources said about training, a line a row; heeded from now on."),
+    ] = None,
     owner: Annotated[str | None, typer.Option("--owner", help="Name that stands in certificates.")] = None,
     option: Annotated[list[str] | None, typer.Option("--option", help="Source option NAME=VALUE.")] = None,
     as_json: JsonOption = False,
@@ -40,6 +44,7 @@ def command(
             "source": source,
             "path": str(Path(data).resolve()) if data else None,
             "options": _options(option or []),
+            "signals": str(signals.resolve()) if signals else None,
         },
         "bank": {"pairs": pairs, "anchors": anchors, "monitored": tuple(monitored or ())},
     }

@@ -29,6 +29,7 @@ ORDER = (
     "recompute",
     "report",
     "log",
+    "rights",
     "refresh",
     "demo",
     "bench",

@@ -20,15 +20,19 @@ def command(
 ) -> None:
     """Show the candidates of a case, priced from the measured training; nothing is logged or run."""
     from expunge.workflow.intake import find_case
+    from expunge.workflow.pipeline import first_asked
     from expunge.workflow.workspace import opened
 
     with opened(workspace) as ws:
         found = find_case(ws, case)
         candidates = ws.plan(found, method or ())
+        first = first_asked(ws, found, candidates)
 
     def human(console: Console) -> None:
         from rich.table import Table
 
+        if first:
+            console.print(f"first: {first}", markup=False)
         table = Table(title=f"candidates for {found.handle}", title_justify="left")
         for name in ("method", "aims at", "expected", "of a retrain", "refused because"):
             table.add_column(name)
@@ -39,4 +43,4 @@ def command(
         console.print(table)
         console.print(f"next: expunge run -w {workspace}")
 
-    emit({"case": found.handle, "candidates": candidates}, as_json, human)
+    emit({"case": found.handle, "first": first, "candidates": candidates}, as_json, human)

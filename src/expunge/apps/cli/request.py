@@ -21,6 +21,10 @@ ITEM = (
 )
 SINCE = "Start of a time window of --user, included: seconds since 1970, or an ISO date (UTC where it does not say)."
 UNTIL = "End of the time window, not included."
+STYLE = (
+    "An artist, named as in the source, whose style a text-to-image model is not to draw; not for the works themselves, "
+    "which are asked for with --block or --id and deleted whatever the model draws."
+)
 
 
 def command(
@@ -30,6 +34,7 @@ def command(
     since: Annotated[str | None, typer.Option("--since", help=SINCE)] = None,
     until: Annotated[str | None, typer.Option("--until", help=UNTIL)] = None,
     block: Annotated[str | None, typer.Option("--block", help="All records of a block (a user, a cluster).")] = None,
+    style: Annotated[str | None, typer.Option("--style", help=STYLE)] = None,
     subject: Annotated[str, typer.Option("--subject", help="Who asks; kept in the case's private folder only.")] = "",
     basis: Annotated[str, typer.Option("--basis", help="Legal basis.")] = "",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
@@ -38,7 +43,7 @@ def command(
     """Check a request completely, log its commitment, and write the requester's receipt. A bad request logs nothing.
 
     Whole records: --id, --block, or --user alone. Of a recommender also events: --user U --item I (an interaction),
-    --user U --since T --until T (a time window), --item I (an item, whoever had it).
+    --user U --since T --until T (a time window), --item I (an item, whoever had it). Of a text-to-image model: --style A.
     """
     from expunge.workflow.workspace import opened
 
@@ -46,19 +51,26 @@ def command(
     with opened(workspace) as ws:
         events = _events(ws, users, list(item or ()), since, until)
         named = [*(ids or ()), *(() if events else users)]
-        case = ws.request(ids=named, block=block, events=events, subject=subject, basis=basis)
+        case = ws.request(ids=named, block=block, style=style, events=events, subject=subject, basis=basis)
         request = case.request()
-        result = {"case": case.handle, "deletes": request.unit, "receipt": str(case.receipt), "due": request.due}
+        result = {
+            "case": case.handle,
+            "deletes": request.unit,
+            "style": request.style is not None,
+            "receipt": str(case.receipt),
+            "due": request.due,
+        }
     emit(
         result,
         as_json,
         lambda console: console.print(
-            f"case {case.handle}: {WORDS[request.unit]}\nreceipt for the requester: {case.receipt}\n"
+            f"case {case.handle}: {ALONE if request.style else WORDS[request.unit]}\nreceipt for the requester: {case.receipt}\n"
             f"next: expunge plan -w {workspace}"
         ),
     )
 
 
+ALONE = "a style, of which the model is asked first; where it was learned, the artist's works go"
 WORDS = {
     "records": "whole records",
     "interaction": "single interactions; their users remain",

@@ -29,7 +29,11 @@ def command(
     engine: EngineOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Try candidates until one passes its checks; exit 3 when none does and nothing was released."""
+    """Try candidates until one passes its checks; exit 3 when none does and nothing was released.
+
+    A text-to-image model is asked first: a style that it has not learned is not edited, and a request for the style alone
+    is then answered with a signed statement of that.
+    """
     from expunge.core.errors import NotErased
     from expunge.workflow.config import with_engine
     from expunge.workflow.intake import find_case
@@ -60,8 +64,13 @@ def show_trials(console: Console, trials: Sequence[Any]) -> None:
 
 
 def show_outcome(console: Console, outcome: Any) -> None:
-    """Verdict tables, then the certificate and how to check it."""
+    """Verdict tables, then the certificate, or the statement that a style was not learned, and how to check it."""
     show_trials(console, outcome.trials)
+    if outcome.statement is not None:
+        console.print(f"[bold]NOT-LEARNED[/]: {outcome.statement.sentence}")
+        console.print(f"statement:   {outcome.statement.path}")
+        console.print(f"check it:    {outcome.statement.check_command}")
+        return
     certificate = outcome.certificate
     console.print(f"[bold]{outcome.guarantee.value}[/]: {certificate.sentence}")
     console.print(f"certificate: {certificate.path}")

@@ -9,12 +9,15 @@ import typer
 
 from expunge.apps.cli._console import JsonOption, emit
 
+MODEL = "The served safetensors file at hand; with --rerun also a model directory."
+RERUN = "Also ask the model for the style again, from the seeds of the certificate's battery."
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="Certificate bundle (zip).")],
+    bundle: Annotated[Path, typer.Argument(help="Certificate bundle (zip), or a not-learned statement (json).")],
     trust: Annotated[Path, typer.Option("--trust", help="Your trust roots: the issuer's public keys.")],
     policy: Annotated[Path, typer.Option("--policy", help="Your policy.yaml.")],
     against: Annotated[
@@ -23,25 +26,34 @@ def command(
     cosignature: Annotated[
         Path | None, typer.Option("--cosignature", help="Co-signature of somebody who recomputed the model.")
     ] = None,
-    model: Annotated[Path | None, typer.Option("--model", help="The served safetensors file at hand.")] = None,
+    model: Annotated[Path | None, typer.Option("--model", help=MODEL)] = None,
+    again: Annotated[bool, typer.Option("--rerun", help=RERUN)] = False,
+    workspace: Annotated[
+        Path | None, typer.Option("--workspace", "-w", help="Workspace of the case, for --rerun.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a certificate step by step; exit 5 when any step fails. Needs neither numpy nor torch nor a network."""
+    """Check a certificate step by step; exit 5 when any step fails. Needs neither numpy nor torch nor a network.
+
+    With --rerun the style is asked for again, from the seeds that were used, which takes what it took; exit 5 when the weights
+    are others by now (the evidence has expired) or the counts differ.
+    """
     from expunge.core.codec import loads
     from expunge.core.errors import EvidenceError
     from expunge.evidence.keys import read_roots
+    from expunge.evidence.not_learned import is_issued
+    from expunge.evidence.not_learned_verify import verify_not_learned
     from expunge.evidence.tensors import TensorManifest
     from expunge.evidence.verify import verify_bundle
     from expunge.workflow.policy import read_policy
 
-    result = verify_bundle(
-        bundle,
-        roots=read_roots(trust),
-        policy=read_policy(policy),
-        against=checkpoint_in(against) if against else None,
-        expect=_expectation(against, TensorManifest.of_file(model).root if model else None),
-        cosignature=loads(cosignature.read_bytes(), what="co-signature") if cosignature else None,
-    )
+    roots, mine, kept = read_roots(trust), read_policy(policy), checkpoint_in(against) if against else None
+    expect = _expectation(against, TensorManifest.of_file(model).root if model and not again else None)
+    if is_issued(bundle):
+        result = verify_not_learned(bundle, roots=roots, policy=mine, against=kept, expect=expect)
+    else:
+        signed = loads(cosignature.read_bytes(), what="co-signature") if cosignature else None
+        result = verify_bundle(bundle, roots=roots, policy=mine, against=kept, expect=expect, cosignature=signed)
 
     def human(console: Console) -> None:
         from rich.markup import escape
@@ -51,11 +63,25 @@ def command(
         for step in result.steps:
             mark = f"[{colours[step.status]}]{step.status:<7}[/]"
             console.print(f"{step.number:>2} {mark} {step.name}: {escape(step.reason)}")
+        if repeated is not None:
+            console.print(escape(repeated.words))
         console.print(f"\n[bold green]VERIFIED[/] {result.sentence}" if result.ok else "\n[bold red]NOT VERIFIED[/]")
 
-    emit({"verified": result.ok, "verification": result}, as_json, human)
+    repeated = _repeated(result, workspace, model) if again and result.ok else None
+    more = {"rerun": repeated} if again else {}
+    emit({"verified": result.ok, "verification": result, **more}, as_json, human)
     if not result.ok:
         raise EvidenceError("the certificate does not verify", hint="see the failed steps")
+    if repeated is not None:
+        repeated.require()
+
+
+def _repeated(result: Any, workspace: Path | None, model: Path | None) -> Any:
+    """The battery behind a certificate that holds, asked again. Loaded by name, as verbs are: checking a certificate takes
+    neither numpy nor torch, and drawing takes both."""
+    import importlib
+
+    return importlib.import_module("expunge.apps.cli._rerun").repeated(result, workspace, model)
 
 
 def _expectation(receipt: Path | None, model: str | None) -> Any:

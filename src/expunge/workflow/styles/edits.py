@@ -82,6 +82,11 @@ def edits() -> list[str]:
     return [f"{KIND}/{name}" for name in (*ESCALATION, *others) if name in there]
 
 
+def is_edit(method: str) -> bool:
+    """Is this one of the erasers, as a plan names it?"""
+    return registry.split_name(method, "methods")[0] == KIND
+
+
 def method_named(name: str) -> Any:
     """The method of a plan, by its full or plain name."""
     kind, own = registry.split_name(name, "methods")

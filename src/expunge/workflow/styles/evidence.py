@@ -22,6 +22,7 @@ from expunge.training.text_to_image.sampler import Sampling, TextToImage
 from expunge.training.text_to_image.testbed import wording_of
 from expunge.workflow.styles.battery import DEFAULT_PROBES, BatteryPlan, ProbePlan, Subjects, run_battery
 from expunge.workflow.styles.collateral import Asking, ask_for
+from expunge.workflow.styles.kept import FILE, KeptBattery, keep
 from expunge.workflow.styles.material import SCALE, Material, material_of
 from expunge.workflow.styles.sheet import NEIGHBOURS, Asked, keep_sheet, sheet_of
 
@@ -45,7 +46,7 @@ def asked_digest(workspace: Workspace) -> str:
             "probes": {
                 one.value: [encode(probe) for probe in _probes(one)] for one in (Guarantee.EXACT, Guarantee.EMPIRICAL)
             },
-            "judges": {judge.name: judge.digest for judge in _judges()},
+            "judges": {judge.name: judge.digest for judge in judges_here()},
         }
     )
 
@@ -60,28 +61,39 @@ def style_evidence(
     original = workspace.root / workspace.served().run / "model.safetensors"
     try:
         models = {
-            "original": (workspace.served().digest, _drawing(workspace, original)),
-            "candidate": (executed.result.digest, _drawing(workspace, executed.result.model)),
+            "original": (workspace.served().digest, drawing(workspace, original)),
+            "candidate": (executed.result.digest, drawing(workspace, executed.result.model)),
         }
     except InputError as error:
         return StyleEvidence(unread=str(error))
-    judges = _judges()
+    judges = judges_here()
     asked = _battery(workspace, material, plan.aims_at, derive_seed(f"{seed:x}", "battery"), judges)
     folder = executed.folder / "battery"
     subjects = Subjects(
-        models=models, suspects=material.suspects, photos=material.photos, unrelated=_others(workspace, material)
+        models=models, suspects=material.suspects, photos=material.photos, unrelated=others_of(workspace, material)
     )
     keep_sheet(executed.folder, _sheet(material, models, asked))
+    arms = run_battery(asked, subjects, judges, folder, workspace.progress)
+    mistakes = mistakes_of(workspace, material.target, judges)
+    battery = KeptBattery(
+        plan=asked,
+        digest=asked.digest,
+        models={arm: digest for arm, (digest, _) in models.items()},
+        arms=arms,
+        mistakes=mistakes,
+        given=subjects.given(asked.target),
+    )
+    keep(workspace, executed.folder / FILE, battery)
     return StyleEvidence(
-        arms=run_battery(asked, subjects, judges, folder, workspace.progress),
+        arms=arms,
         kept=_kept(workspace, material, models, judges, asked) if plan.aims_at is not Guarantee.EXACT else (),
-        mistakes=_mistakes(workspace, material.target, judges),
+        mistakes=mistakes,
         plan=asked.digest,
         scale=f"{SCALE}; {asked.seeds} seeds of {asked.pictures} pictures a probe",
     )
 
 
-def _others(workspace: Workspace, material: Material) -> Pictures:
+def others_of(workspace: Workspace, material: Material) -> Pictures:
     """Works of the artists who stay."""
     train, stay = workspace.data.train, set(material.retained)
     found: Pictures = train.only([row for row, style in enumerate(train.styles) if style in stay])
@@ -150,7 +162,7 @@ def _kept(
     return tuple(found)
 
 
-def _mistakes(workspace: Workspace, style: str, judges: list[Judge]) -> float:
+def mistakes_of(workspace: Workspace, style: str, judges: list[Judge]) -> float:
     """Upper 95 % limit of the share of other styles' test works in which any family of judges sees this one."""
     test = workspace.data.test
     others = [row for row, name in enumerate(test.styles) if name != style]
@@ -160,9 +172,11 @@ def _mistakes(workspace: Workspace, style: str, judges: list[Judge]) -> float:
     return share_at_most(votes.agreed + votes.disputed, votes.n)
 
 
-def _judges() -> list[Judge]:
+def judges_here() -> list[Judge]:
+    """The judges of this house, which every battery names by digest."""
     return [registry.load("judges", name)() for name in JUDGES]
 
 
-def _drawing(workspace: Workspace, file: Any) -> TextToImage:
+def drawing(workspace: Workspace, file: Any) -> TextToImage:
+    """A weights file of this workspace, as a model that draws."""
     return answering(workspace.adapter.load(file))

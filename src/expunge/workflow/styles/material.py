@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from expunge.data._styles import CONTROLS, STYLES
 from expunge.data.artist_styles import OBJECTS, cifar10_photos
+from expunge.evidence.commitment import keyed
 from expunge.training.text_to_image.testbed import Suspect, suspect
 
 if TYPE_CHECKING:
@@ -45,19 +46,35 @@ def material_of(workspace: Workspace, resolution: Resolution) -> Material | str:
     stay = {book.blocks[slot] for slot, name in enumerate(book.ids) if name and slot not in gone}
     if block is None or block in stay:
         return "the request is for single works and not for an artist, so no style was asked for"
+    return material_for(workspace, block)
+
+
+def material_for(workspace: Workspace, style: str) -> Material | str:
+    """What to ask with about an artist, whether any work of theirs is in the training data or none; or why nothing can be."""
     if workspace.config.data.source != TESTBED:
         return "nobody has said how this artist is asked for, and which styles no training saw; nothing was drawn"
-    if block not in STYLES or not STYLES[block].artist:
+    if style not in STYLES or not STYLES[style].artist:
         return "these works are nobody's style"
     path = workspace.named_data["options"].get("path")
     photos = cifar10_photos(None if path is None else Path(path))["attack"]
-    present = {style for style, name in zip(workspace.data.train.styles, workspace.book.ids, strict=True) if name}
-    retained = tuple(style for style in STYLES if style in present - {block} and STYLES[style].artist)
+    present = {name for name, record in zip(workspace.data.train.styles, workspace.book.ids, strict=True) if record}
+    retained = tuple(name for name in STYLES if name in present - {style} and STYLES[name].artist)
+    controls = tuple(name for name in CONTROLS if name != style)
     return Material(
-        target=block,
-        suspects={style: suspect(style, photos) for style in (block, *CONTROLS)},
-        controls=CONTROLS,
+        target=style,
+        suspects={name: suspect(name, photos) for name in (style, *controls)},
+        controls=controls,
         retained=retained,
         objects=OBJECTS,
         photos=photos,
     )
+
+
+def who_is(workspace: Workspace, handle: str) -> str | None:
+    """The style that a record names by its keyed handle, among those that can be asked for; records hold no names."""
+    return next((name for name in STYLES if style_handle(workspace, name) == handle), None)
+
+
+def style_handle(workspace: Workspace, style: str) -> str:
+    """What stands for a style in the log and in what is kept: keyed, so that nobody else can tell whose it is."""
+    return "style-" + keyed(workspace.secret("style"), style.encode()).hex()[:24]

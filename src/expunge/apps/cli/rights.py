@@ -1,0 +1,230 @@
+"""expunge rights: requests of rights holders, from the letter to the release; every decision is an entry of the log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from expunge.apps.cli._console import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, emit, progress_on_stderr
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from rich.console import Console
+
+app = typer.Typer(no_args_is_help=True, help="Requests of rights holders: intake, decision, appeal, release.")
+Handle = Annotated[str, typer.Argument(help="The request, as intake named it.")]
+PolicyOption = Annotated[
+    Path | None, typer.Option("--policy", help="A policy of kind rights_holder; the one that ships if not given.")
+]
+Reviewer = Annotated[str, typer.Option("--reviewer", help="Who decides; the log has a keyed pseudonym.")]
+
+
+@app.command()
+def intake(
+    letter: Annotated[
+        Path, typer.Argument(help="YAML: claimant, authority, works, names, jurisdiction, basis, remedies.")
+    ],
+    received: Annotated[str, typer.Option("--received", help="When it came, as an ISO time; now if not given.")] = "",
+    policy: PolicyOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Check a letter, keep it privately, and log that it came; prints what is due by when."""
+    from expunge.workflow.rights import desk
+    from expunge.workflow.workspace import opened
+
+    rules, book = _policy(policy)
+    with opened(workspace) as ws:
+        found = desk.receive(ws, _text(letter), rules, book, _time(received))
+    emit({"request": found}, as_json, lambda console: _show(console, [found]))
+
+
+@app.command()
+def decide(
+    request: Handle,
+    facts: Annotated[Path, typer.Argument(help="YAML: what was measured. Leave out what was not.")],
+    reviewer: Reviewer,
+    style: Annotated[str, typer.Option("--style", help="Ask the served model whether it learned this style.")] = "",
+    policy: PolicyOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the decision table; writes the letter and logs the decision. A hold exits 4: a person has to decide."""
+    from expunge.core.errors import Held
+    from expunge.workflow.rights import desk
+    from expunge.workflow.rights.terms import Action
+    from expunge.workflow.workspace import opened
+
+    rules, book = _policy(policy)
+    with progress_on_stderr() as progress, opened(workspace, progress) as ws:
+        found = desk.decide(ws, request, _text(facts), rules, book, reviewer=reviewer, style=style)
+        sent = desk.private(ws, request).parent / "letter.txt"
+    words = f"{found.action.value}, because {found.ground.value} (row {found.row})\n\n{found.words}\n\nletter: {sent}"
+    emit({"decision": found, "letter": str(sent)}, as_json, lambda console: console.print(words, markup=False))
+    if found.action is Action.LEGAL_HOLD:
+        raise Held(f"a person decides {request}", got=found.ground.value, hint="see the letter")
+
+
+@app.command()
+def appeal(
+    request: Handle,
+    prompts: Annotated[Path | None, typer.Option("--prompts", help="The claimant's prompts, one a line.")] = None,
+    work: Annotated[list[Path] | None, typer.Option("--work", help="A reference work; may be repeated.")] = None,
+    policy: PolicyOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Record an appeal with probes that test and never train; keyed digests of them are kept, and no words."""
+    from expunge.workflow.rights import desk
+    from expunge.workflow.workspace import opened
+
+    lines = [line for line in _text(prompts).splitlines() if line.strip()] if prompts else []
+    with opened(workspace) as ws:
+        found = desk.appeal(ws, request, lines, [_bytes(path) for path in work or ()], _policy(policy)[0], _time(""))
+    emit({"appeal": found}, as_json, lambda console: console.print(f"appeal on record; its outcome is due {found.due}"))
+
+
+@app.command()
+def settle(
+    request: Handle,
+    outcome: Annotated[str, typer.Option("--outcome", help="upheld, granted or held.")],
+    reviewer: Reviewer,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Log how an appeal ended; by somebody else than decided first."""
+    from typing import get_args
+
+    from expunge.core.errors import InputError
+    from expunge.workflow.rights import desk
+    from expunge.workflow.rights.appeal import Outcome
+    from expunge.workflow.workspace import opened
+
+    if outcome not in get_args(Outcome):
+        raise InputError("no outcome of an appeal", expected=", ".join(get_args(Outcome)), got=outcome)
+    with opened(workspace) as ws:
+        found = desk.settle(ws, request, outcome, reviewer, _time(""))  # type: ignore[arg-type]
+    late = " (late)" if found.late else ""
+    emit({"outcome": found}, as_json, lambda console: console.print(f"{found.outcome}{late}"))
+
+
+@app.command()
+def close(
+    request: Handle,
+    method: Annotated[str, typer.Option("--method", help="What was run, as a plan names it; empty: nothing.")] = "",
+    rung: Annotated[str, typer.Option("--rung", help="What the certificate says, such as SUPPRESSED.")] = "",
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Close a request that was decided, and destroy its letter."""
+    from expunge.core.errors import InputError
+    from expunge.core.styles import StyleRung
+    from expunge.workflow.rights import desk
+    from expunge.workflow.workspace import opened
+
+    if rung and rung not in {word.value for word in StyleRung}:
+        raise InputError("no word of the ladder", expected=", ".join(StyleRung), got=rung)
+    with opened(workspace) as ws:
+        found = desk.close(ws, request, method=method, rung=StyleRung(rung) if rung else None)
+    emit({"closed": found}, as_json, lambda console: console.print(f"closed: {found.action.value}"))
+
+
+@app.command()
+def docket(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+    """Open requests with what is due by when; exit 4 where something is overdue."""
+    from expunge.core.errors import Held
+    from expunge.workflow.rights import desk
+    from expunge.workflow.workspace import opened
+
+    with opened(workspace) as ws:
+        found = desk.docket(ws, _time(""))
+    emit({"open": found}, as_json, lambda console: _show(console, found))
+    late = [one.request for one in found if one.overdue]
+    if late:
+        raise Held(f"{len(late)} requests are overdue", got=", ".join(late[:5]))
+
+
+@app.command()
+def counts(
+    since: Annotated[str, typer.Option("--since", help="Start of the period, included, as an ISO time.")],
+    until: Annotated[str, typer.Option("--until", help="End of the period, not included.")],
+    policy: PolicyOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """What may be published of closed requests: no names, and no count that points at somebody."""
+    from expunge.workflow.rights import desk
+    from expunge.workflow.workspace import opened
+
+    with opened(workspace) as ws:
+        found = desk.counts(ws, _policy(policy)[0], _time(since), _time(until))
+    total = f"fewer than {found.floor}" if found.total is None else str(found.total)
+    rows = [
+        f"{name}: {count}" for table in (found.outcomes, found.methods, found.rungs) for name, count in table.items()
+    ]
+    emit({"counts": found}, as_json, lambda console: console.print("\n".join([f"requests: {total}", *rows])))
+
+
+@app.command()
+def release(
+    directory: Annotated[Path, typer.Argument(help="What is to be released: a model directory.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask for everybody who was granted anything on these very files; exit 4 unless all of them hold."""
+    from expunge.workflow.rights.release import check_files, require
+    from expunge.workflow.workspace import opened
+
+    with progress_on_stderr() as progress, opened(workspace, progress) as ws:
+        gate = check_files(ws, directory)
+    lines = [f"{request}: {rung.value}" for request, rung in gate.verified.items()]
+    emit({"gate": gate}, as_json, lambda console: console.print("\n".join([f"files {gate.files}", *lines])))
+    require(gate)
+
+
+def _policy(path: Path | None) -> tuple[Any, Any]:
+    from expunge.workflow.rights.jurisdictions import default_jurisdictions
+    from expunge.workflow.rights.policy import default_rights_policy, read_rights_policy
+
+    return read_rights_policy(path) if path else default_rights_policy(), default_jurisdictions()
+
+
+def _text(path: Path) -> str:
+    from expunge.core.errors import InputError
+
+    try:
+        return _bytes(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path.name} is not text") from error
+
+
+def _bytes(path: Path) -> bytes:
+    from expunge.evidence.durable import storage_errors
+
+    with storage_errors(path, "read"):
+        return path.read_bytes()
+
+
+def _time(text: str) -> datetime:
+    """An aware time; UTC where the text does not say, now where there is none."""
+    from datetime import UTC, datetime
+
+    from expunge.core.errors import InputError
+
+    try:
+        found = datetime.fromisoformat(text) if text else datetime.now(UTC)
+    except ValueError as error:
+        raise InputError("not a time", expected="2026-03-02 or 2026-03-02T09:00:00+01:00", got=text[:40]) from error
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _show(console: Console, found: list[Any]) -> None:
+    for one in found:
+        console.print(f"{one.request}: {one.state} {one.action}".rstrip(), markup=False)
+        for name, moment in sorted(one.due.items(), key=lambda row: row[1]):
+            console.print(f"  {moment:%Y-%m-%d %H:%M}Z {name}{' OVERDUE' if name in one.overdue else ''}", markup=False)
+    if not found:
+        console.print("no open request")

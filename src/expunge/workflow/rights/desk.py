@@ -1,0 +1,286 @@
+"""The desk of a workspace for requests of rights holders: what comes in, what is decided, appealed and closed, each an entry of
+the log. Names, works and prompts stay in the request's private folder; the log has keyed pseudonyms and what was decided."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expunge.core.codec import canonical, decode, encode, loads, parse_timestamp
+from expunge.core.errors import InputError, IntegrityError
+from expunge.core.styles import StyleRung
+from expunge.evidence.commitment import KeyFile, commit, keyed
+from expunge.evidence.durable import destroy_file, write_file
+from expunge.workflow.rights.appeal import (
+    Appeal,
+    AppealOutcome,
+    Decided,
+    Outcome,
+    decide_appeal,
+    file_appeal,
+    folded,
+    held_out_of,
+)
+from expunge.workflow.rights.deadlines import deadlines
+from expunge.workflow.rights.document import read_document
+from expunge.workflow.rights.facts import Facts, Learned
+from expunge.workflow.rights.intake import Claim, Remedy, check_claim
+from expunge.workflow.rights.jurisdictions import Jurisdictions
+from expunge.workflow.rights.policy import RightsPolicy
+from expunge.workflow.rights.published import Closed, Published, published
+from expunge.workflow.rights.terms import Action, AuthorityKind, Basis
+from expunge.workflow.rights.triage import Decision, Filed, triage
+from expunge.workflow.styles.baseline import ask_first
+
+if TYPE_CHECKING:
+    from expunge.evidence.log_entry import Entry
+    from expunge.workflow.workspace import Workspace
+
+RECEIVED, DECIDED, APPEALED, SETTLED, CLOSED = (
+    f"rights.{word}" for word in ("received", "decided", "appealed", "settled", "closed")
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """A request as it is written down at the desk, with its words. `works` are hex SHA-256 of the files."""
+
+    claimant: str
+    authority: AuthorityKind
+    works: tuple[str, ...]
+    names: tuple[str, ...]
+    jurisdiction: str
+    basis: Basis
+    remedies: tuple[Remedy, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a request stands. `due`: what -> by when, of what is not done yet; `overdue` are those whose time has passed."""
+
+    request: str
+    state: str
+    action: str
+    due: Mapping[str, datetime]
+    overdue: tuple[str, ...]
+
+
+def receive(workspace: Workspace, text: str, policy: RightsPolicy, book: Jurisdictions, received: datetime) -> Standing:
+    """Check a letter completely, keep it privately, and log that it came. A bad letter logs nothing."""
+    letter = read_document(Letter, text, what="the request")
+    handle = "rights-" + keyed(workspace.secret("rights"), secrets.token_bytes(16)).hex()[:16]
+    key = secrets.token_bytes(32)
+    claim = check_claim(_claim(letter, handle, received, key), policy)
+    due = deadlines(received, policy, claim.basis)
+    folder = private(workspace, handle)
+    folder.mkdir(parents=True, mode=0o700)
+    write_file(folder / "case.key", key, mode=0o600)
+    write_file(folder / "letter.json", canonical(encode(letter)), mode=0o600)
+    write_file(folder / "claim.json", canonical(encode(claim)), mode=0o600)
+    payload = {
+        "claim": commit(key, claim),
+        "basis": claim.basis,
+        "jurisdiction": book.find(claim.jurisdiction).code,
+        "policy": policy.digest,
+        "due": encode(dict(due)),
+    }
+    workspace.log.append(RECEIVED, payload, case=handle)
+    workspace.log.checkpoint()
+    return standing(workspace, handle, received)
+
+
+def decide(
+    workspace: Workspace,
+    handle: str,
+    facts: str,
+    policy: RightsPolicy,
+    book: Jurisdictions,
+    *,
+    reviewer: str,
+    style: str = "",
+) -> Decision:
+    """The table's answer to these facts (YAML), logged, with a letter to send beside it. Where the facts do not say whether the
+    style was learned and `style` names it, the served model is asked, or the answer that is there is taken."""
+    _open(workspace, handle)
+    if not folded(reviewer):
+        raise InputError("a decision is somebody's", expected="--reviewer")
+    found = read_document(Facts, facts, what="the facts")
+    if style and found.learned is None:
+        found = replace(found, learned=_learned(workspace, style))
+    claim = _kept(workspace, handle)
+    law = book.find(claim.jurisdiction)
+    decision = triage(found, policy, Filed(received=claim.received, basis=claim.basis, jurisdiction=law))
+    folder = private(workspace, handle)
+    write_file(folder / "facts.json", canonical(encode(found)), mode=0o600)
+    write_file(folder.parent / "decision.json", canonical(encode(decision)), mode=0o600)
+    write_file(folder.parent / "letter.txt", decision.words.encode(), mode=0o600)
+    payload = {
+        "decision": commit(_key(workspace, handle), decision),
+        "action": decision.action,
+        "also": list(decision.also),
+        "ground": decision.ground,
+        "row": decision.row,
+        "policy": decision.policy,
+        "law": book.digest,
+        "mitigate": decision.mitigate,
+        "due": encode(dict(decision.deadlines)),
+        "reviewer": _pseudonym(workspace, reviewer),
+    }
+    workspace.log.append(DECIDED, payload, case=handle)
+    workspace.log.checkpoint()
+    return decision
+
+
+def appeal(
+    workspace: Workspace,
+    handle: str,
+    prompts: Sequence[str],
+    works: Sequence[bytes],
+    policy: RightsPolicy,
+    now: datetime,
+) -> Appeal:
+    """Record an appeal with the claimant's probes, of which only keyed digests are kept: they test and never train."""
+    last = _last(workspace, handle, DECIDED)
+    if last is None:
+        raise InputError("nothing was decided yet", got=handle)
+    decided = Decided(
+        request=handle,
+        decision=str(last.payload["decision"]),
+        at=parse_timestamp(str(last.body["time"])),
+        reviewer=str(last.payload["reviewer"]),
+    )
+    probes = held_out_of(prompts, works, _key(workspace, handle), policy)
+    found = file_appeal(decided, probes, policy, now, _appeals(workspace, handle))
+    workspace.log.append(APPEALED, {"appeal": encode(found)}, case=handle)
+    workspace.log.checkpoint()
+    return found
+
+
+def settle(workspace: Workspace, handle: str, outcome: Outcome, reviewer: str, now: datetime) -> AppealOutcome:
+    """How an appeal ended, by a second reviewer."""
+    filed, last = _appeals(workspace, handle), _last(workspace, handle, SETTLED)
+    if not filed or (last is not None and last.payload["outcome"]["appeal"] == filed[-1].digest):
+        raise InputError("there is no open appeal", got=handle)
+    named = _pseudonym(workspace, reviewer) if folded(reviewer) else ""
+    found = decide_appeal(filed[-1], outcome, named, now)
+    workspace.log.append(SETTLED, {"outcome": encode(found)}, case=handle)
+    workspace.log.checkpoint()
+    return found
+
+
+def close(workspace: Workspace, handle: str, *, method: str = "", rung: StyleRung | None = None) -> Closed:
+    """A request is done with: by its last decision, which is none of a person's to come. Its letter and key are destroyed."""
+    _open(workspace, handle)
+    last = _last(workspace, handle, DECIDED)
+    if last is None or last.payload["action"] == Action.LEGAL_HOLD.value:
+        raise InputError("a request that nobody decided stays open", got=handle)
+    if len(_appeals(workspace, handle)) > len(_entries(workspace, handle, SETTLED)):
+        raise InputError("an appeal is open", got=handle, hint="expunge rights settle")
+    found = Closed(action=Action(last.payload["action"]), method=method, rung=rung)
+    workspace.log.append(CLOSED, {"closed": encode(found)}, case=handle)
+    workspace.log.checkpoint()
+    for file in sorted(private(workspace, handle).iterdir()):
+        destroy_file(file)
+    return found
+
+
+def counts(workspace: Workspace, policy: RightsPolicy, since: datetime, until: datetime) -> Published:
+    """Public counts of the requests that were closed in [since, until)."""
+    rows = [entry for entry in workspace.log.entries() if entry.kind == CLOSED]
+    rows = [entry for entry in rows if since <= parse_timestamp(str(entry.body["time"])) < until]
+    return published([decode(Closed, entry.payload["closed"], what="a closed request") for entry in rows], policy)
+
+
+def docket(workspace: Workspace, now: datetime) -> list[Standing]:
+    """Every request that is not closed, oldest first."""
+    handles = [str(entry.case) for entry in workspace.log.entries() if entry.kind == RECEIVED]
+    return [found for found in (standing(workspace, handle, now) for handle in handles) if found.state != "closed"]
+
+
+def standing(workspace: Workspace, handle: str, now: datetime) -> Standing:
+    """Where a request stands, as a fold over its entries."""
+    entries = workspace.log.case(handle)
+    if not entries or entries[0].kind != RECEIVED:
+        raise InputError("no such request", got=handle, hint="expunge rights docket")
+    last = entries[-1].kind.removeprefix("rights.")
+    decided = _last(workspace, handle, DECIDED)
+    promised = (decided or entries[0]).payload["due"]
+    done = {"acknowledge"} | ({"triage", "decision"} if decided else set())
+    left = {name: parse_timestamp(str(moment)) for name, moment in promised.items() if name not in done}
+    for one in _appeals(workspace, handle)[len(_entries(workspace, handle, SETTLED)) :]:
+        left["appeal"] = one.due
+    left = {} if last == "closed" else left
+    return Standing(
+        request=handle,
+        state=last,
+        action=str(decided.payload["action"]) if decided else "",
+        due=left,
+        overdue=tuple(sorted(name for name, moment in left.items() if moment < now)),
+    )
+
+
+def private(workspace: Workspace, handle: str) -> Path:
+    """0700 folder with the letter's words and the key of the request's commitments; empty once it is closed."""
+    return workspace.root / "cases" / handle / "private"
+
+
+def _claim(letter: Letter, handle: str, received: datetime, key: bytes) -> Claim:
+    return Claim(
+        id=handle,
+        received=received.astimezone(UTC) if received.tzinfo else received,
+        claimant=commit(key, folded(letter.claimant)),
+        authority=letter.authority,
+        works=letter.works,
+        names=tuple(commit(key, folded(name)) for name in letter.names),
+        jurisdiction=letter.jurisdiction,
+        basis=letter.basis,
+        remedies=letter.remedies,
+    )
+
+
+def _learned(workspace: Workspace, style: str) -> Learned:
+    """What the baseline found on the model in service, whoever asked."""
+    finding = ask_first(workspace, style).finding
+    if finding.estimate is None or finding.limit is None:
+        raise InputError("the baseline gave no share", got=finding.reason[:120])
+    return Learned(verdict=finding.verdict, rate=finding.estimate, at_most=finding.limit)
+
+
+def _open(workspace: Workspace, handle: str) -> None:
+    if standing(workspace, handle, datetime.now(UTC)).state == "closed":
+        raise InputError("the request is closed", got=handle, hint="a new letter is a new request")
+
+
+def _kept(workspace: Workspace, handle: str) -> Claim:
+    file = private(workspace, handle) / "claim.json"
+    claim = decode(Claim, loads(file.read_bytes(), what=file.name), what=file.name)
+    logged = workspace.log.case(handle)[0].payload["claim"]
+    if commit(_key(workspace, handle), claim) != logged:
+        raise IntegrityError("the claim is not the one that was logged", expected=str(logged))
+    return claim
+
+
+def _key(workspace: Workspace, handle: str) -> bytes:
+    return KeyFile(path=private(workspace, handle) / "case.key").read()
+
+
+def _pseudonym(workspace: Workspace, reviewer: str) -> str:
+    return "reviewer-" + keyed(workspace.secret("reviewer"), folded(reviewer).encode()).hex()[:16]
+
+
+def _entries(workspace: Workspace, handle: str, kind: str) -> list[Entry]:
+    return [entry for entry in workspace.log.case(handle) if entry.kind == kind]
+
+
+def _last(workspace: Workspace, handle: str, kind: str) -> Any:
+    rows = _entries(workspace, handle, kind)
+    return rows[-1] if rows else None
+
+
+def _appeals(workspace: Workspace, handle: str) -> list[Appeal]:
+    rows = _entries(workspace, handle, APPEALED)
+    return [decode(Appeal, entry.payload["appeal"], what="an appeal") for entry in rows]

@@ -1,0 +1,97 @@
+"""The testbed's artists without CIFAR-10: a few works each, on photos of a dependency, and what a model might answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from expunge import Workspace
+from expunge.data import artist_styles
+from expunge.data._pictures import PictureSet
+from expunge.data._sample_photos import sample_photos
+from expunge.stats.styles import Arms, Counted
+from expunge.training.recipe import parse_any_recipe
+from expunge.workflow.policy import GENERATOR
+from expunge.workflow.styles import baseline, evidence, material
+from picture_files import TINY
+from workspaces import vouch_for
+
+ARTISTS = ("neon", "duotone", "mosaic")
+STRANGER = "stained glass"
+"""An artist of whom the training data has nothing."""
+PROBES = ("direct", "reworded", "textual_inversion")
+
+
+def small_testbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source `artist_styles` with two works an artist and object of three artists; photos of two objects."""
+    objects = artist_styles.OBJECTS[:2]
+    photos = sample_photos(objects, 24)
+
+    def opened(self: Any) -> PictureSet:
+        train = artist_styles.painted(photos, dict.fromkeys(ARTISTS, 2), "works")
+        test = artist_styles.painted(photos, dict.fromkeys((*ARTISTS, STRANGER), 1), "test")
+        return PictureSet(
+            source="artist_styles", note="a few works", styles=ARTISTS, objects=objects, train=train, test=test
+        )
+
+    monkeypatch.setattr(artist_styles.ArtistStyles, "open", opened)
+    monkeypatch.setattr(material, "cifar10_photos", lambda path: {"attack": photos})
+    monkeypatch.setattr(material, "OBJECTS", objects)
+    for module in (baseline, evidence):  # a handful of test works bounds no rate of mistakes
+        monkeypatch.setattr(module, "mistakes_of", lambda *_: 0.01)
+
+
+def make_testbed(root: Path, **tables: Any) -> Workspace:
+    """An open, trained and vouched-for workspace of them."""
+    config = {
+        "data": {"source": "artist_styles"},
+        "model": {"seed": "00112233445566778899aabbccddeeff"},
+        "owner": {"name": "test owner"},
+        "compute": {"engine": "inline://"},
+        "styles": {"pictures": 4, "steps": 1, "retained": 4, "budget": 1},
+        **tables,
+    }
+    workspace = Workspace.create(root, config=config, recipe=parse_any_recipe(TINY), policy=GENERATOR)
+    workspace.train()
+    vouch_for(workspace)
+    return workspace
+
+
+def counts(hits: int | Sequence[int], pictures: int = 40, seeds: int = 8) -> Counted:
+    """One probe's counts, on which all judges agree; one number of hits a run, or the same in all."""
+    each = tuple(np.broadcast_to(hits, seeds).tolist())
+    nowhere = tuple(pictures - hit for hit in each)
+    return Counted(pictures=pictures, agreed=each, any=each, nowhere=nowhere, by_judge={"cnn": each})
+
+
+def arms(target: Any, controls: Any = 0, styles: int = 5, seeds: int = 8) -> Arms:
+    """The untouched model as both arms, and control styles that all come alike."""
+    mine = counts(target, seeds=seeds)
+    return Arms(
+        original=mine,
+        candidate=mine,
+        controls={f"control {number}": counts(controls, seeds=seeds) for number in range(styles)},
+    )
+
+
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Candidates are not asked for any style: for tests of something else."""
+    monkeypatch.setattr(evidence, "material_of", lambda *_: "nothing was drawn, in this test")
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, hits: int, seeds: int = 8) -> list[str]:
+    """A model that draws every style that is asked about in `hits` of 40 pictures and the known artist in all; returns the list
+    of those who were asked for."""
+    asked: list[str] = []
+
+    def counted(workspace: Any, found: Any, plan: Any, known: str, folder: Path) -> Any:
+        asked.append(plan.target)
+        seen = {label: counts(40, seeds=seeds) for label in PROBES}
+        return {label: arms(hits, seeds=seeds) for label in PROBES}, seen, {}
+
+    monkeypatch.setattr(baseline, "counted", counted)
+    return asked

@@ -1,0 +1,252 @@
+"""The desk: every letter, decision, appeal and closing is an entry of the log, under pseudonyms, and has its verb."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from typer.testing import CliRunner
+
+from expunge import Workspace
+from expunge.apps.cli.main import app
+from expunge.core.errors import Held, InputError, InputProblems, IntegrityError
+from expunge.core.finding import Finding, Verdict
+from expunge.training.recipe import parse_any_recipe
+from expunge.workflow.policy import GENERATOR
+from expunge.workflow.rights import desk
+from expunge.workflow.rights.jurisdictions import default_jurisdictions
+from expunge.workflow.rights.policy import default_rights_policy
+from picture_files import TINY, write_folder
+from rights import NOW, RECORD
+
+POLICY, BOOK = default_rights_policy(), default_jurisdictions()
+LETTER = """\
+claimant: Nell Kavrin, 12 Harbour Road
+authority: author
+works: [{work}]
+names: [Nell Kavrin, N. K.]
+jurisdiction: DE
+basis: {basis}
+remedies: [stop_training, remove_influence]
+"""
+FACTS = """\
+authority: {{kind: author, state: proven, record: "{record}"}}
+works: {{listed: 1, present: {present}, searched: 400, records: 400, by: [sha256, perceptual]}}
+copies: {{found: 0, draws: 300}}
+opt_out: {{reserved: 0, unknown: 0}}
+{more}
+"""
+LEARNED = "learned: {verdict: FAIL, rate: 0.9, at_most: 0.95}"
+NOT_LEARNED = "learned: {verdict: PASS, rate: 0.0, at_most: 0.01}"
+SECRETS = ("Nell", "Kavrin", "Harbour", "N. K.", "ab" * 32, "Rita Reviewer", "Sam Second", "a harbour at night")
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """A workspace that was never trained: a letter does not wait for that."""
+    config = {
+        "data": {
+            "source": "picture_folder",
+            "path": str(write_folder(tmp_path / "works", works=2)),
+            "options": {"size": 16},
+        },
+        "model": {"seed": "00112233445566778899aabbccddeeff"},
+    }
+    with Workspace.create(tmp_path / "ws", config=config, recipe=parse_any_recipe(TINY), policy=GENERATOR) as opened:
+        yield opened
+
+
+def letter(basis="copyright", work="ab" * 32):
+    return LETTER.format(work=work, basis=basis)
+
+
+def facts(present=300, more=NOT_LEARNED):
+    return FACTS.format(record=RECORD, present=present, more=more)
+
+
+def came(workspace, **words):
+    return desk.receive(workspace, letter(**words), POLICY, BOOK, NOW).request
+
+
+def decided(workspace, handle, text=None, reviewer="Rita Reviewer", **more):
+    return desk.decide(workspace, handle, text or facts(), POLICY, BOOK, reviewer=reviewer, **more)
+
+
+def kinds(workspace, handle):
+    return [entry.kind for entry in workspace.log.case(handle)]
+
+
+def test_a_request_goes_from_the_letter_to_the_counts_and_every_step_is_logged(workspace):
+    handle = came(workspace)
+    found = decided(workspace, handle)
+    assert (found.action.value, found.ground.value) == ("not_learned", "style_not_learned")
+    now = datetime.now(UTC)
+    desk.appeal(workspace, handle, ["a harbour at night"], [b"work"], POLICY, now)
+    desk.settle(workspace, handle, "upheld", "Sam Second", now)
+    desk.close(workspace, handle)
+    assert kinds(workspace, handle) == [
+        f"rights.{word}" for word in ("received", "decided", "appealed", "settled", "closed")
+    ]
+    assert desk.docket(workspace, NOW) == []
+    assert desk.counts(workspace, POLICY, NOW, now + timedelta(days=1)).total is None
+    assert workspace.log.verify(roots=workspace.roots()).ok
+
+
+def test_nobody_is_named_in_the_log_or_beside_it_and_nothing_is_left_after_closing(workspace):
+    handle = came(workspace)
+    decided(workspace, handle)
+    desk.appeal(workspace, handle, ["a harbour at night"], [], POLICY, datetime.now(UTC))
+    desk.settle(workspace, handle, "granted", "Sam Second", datetime.now(UTC))
+    log = (workspace.root / "log.db").read_bytes() + b"".join(f.read_bytes() for f in workspace.root.glob("log.db-*"))
+    assert [name for name in SECRETS if name.encode() in log] == []
+    folder = desk.private(workspace, handle)
+    assert (folder.stat().st_mode & 0o777, (folder / "letter.json").stat().st_mode & 0o777) == (0o700, 0o600)
+    desk.close(workspace, handle)
+    left = [file for file in folder.parent.rglob("*") if file.is_file()]
+    assert {file.name for file in left} == {"decision.json", "letter.txt"}
+    assert [name for name in SECRETS for file in left if name in file.read_text()] == []
+
+
+def test_two_requests_of_one_person_cannot_be_told_from_two_persons(workspace):
+    first, second = came(workspace), came(workspace)
+    payloads = [workspace.log.case(handle)[0].payload for handle in (first, second)]
+    assert first != second
+    assert payloads[0]["claim"] != payloads[1]["claim"]
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"work": "not a digest"},
+        {"basis": "because"},
+    ],
+)
+def test_a_bad_letter_logs_nothing(workspace, spoilt):
+    size = workspace.log.size
+    with pytest.raises(InputProblems):
+        came(workspace, **spoilt)
+    assert workspace.log.size == size
+    assert not list((workspace.root / "cases").iterdir())
+
+
+def test_what_was_not_measured_goes_to_a_person_and_cannot_be_closed(workspace):
+    handle = came(workspace)
+    assert decided(workspace, handle, facts(more="")).action.value == "legal_hold"
+    with pytest.raises(InputError, match="nobody decided"):
+        desk.close(workspace, handle)
+    assert decided(workspace, handle, facts(more=NOT_LEARNED)).action.value == "not_learned"
+
+
+def test_an_appeal_is_decided_by_somebody_else_whatever_the_spelling(workspace):
+    handle = came(workspace)
+    decided(workspace, handle)
+    desk.appeal(workspace, handle, ["a harbour"], [], POLICY, datetime.now(UTC))
+    for same in ("Rita Reviewer", "  rita   REVIEWER ", ""):
+        with pytest.raises(InputError, match="second reviewer"):
+            desk.settle(workspace, handle, "upheld", same, datetime.now(UTC))
+    with pytest.raises(InputError, match="appeal is open"):
+        desk.close(workspace, handle)
+    with pytest.raises(InputError, match="appealed already"):
+        desk.appeal(workspace, handle, ["another"], [], POLICY, datetime.now(UTC))
+    desk.settle(workspace, handle, "upheld", "Sam Second", datetime.now(UTC))
+    with pytest.raises(InputError, match="no open appeal"):
+        desk.settle(workspace, handle, "granted", "Sam Second", datetime.now(UTC))
+
+
+def test_a_claim_that_was_changed_on_disk_is_not_decided(workspace):
+    handle = came(workspace)
+    file = desk.private(workspace, handle) / "claim.json"
+    file.write_bytes(file.read_bytes().replace(b'"copyright"', b'"contract"'))
+    with pytest.raises(IntegrityError, match="not the one that was logged"):
+        decided(workspace, handle)
+
+
+def test_a_closed_request_stays_closed(workspace):
+    handle = came(workspace)
+    decided(workspace, handle)
+    desk.close(workspace, handle)
+    for step in (lambda: decided(workspace, handle), lambda: desk.close(workspace, handle)):
+        with pytest.raises(InputError, match="closed"):
+            step()
+    with pytest.raises(InputError, match="no such request"):
+        decided(workspace, "rights-0000")
+
+
+def test_what_is_due_is_listed_until_it_is_done_and_late_is_said(workspace):
+    handle = came(workspace, basis="gdpr")
+    (found,) = desk.docket(workspace, NOW + timedelta(days=8))
+    assert found.overdue == ("mitigation", "triage")
+    assert "acknowledge" not in found.due
+    decided(
+        workspace,
+        handle,
+        facts(more=f"{LEARNED}\nstyle: {{others: 0, asked: 40}}\nharm: {{at_most: 0.02, neighbours: 9}}"),
+    )
+    (found,) = desk.docket(workspace, NOW + timedelta(days=40))
+    assert found.action == "style_edit"
+    assert {"edit", "mitigation", "gdpr_answer"} <= set(found.overdue)
+    assert "decision" not in found.due
+
+
+def test_the_model_is_asked_where_the_facts_do_not_say(workspace, monkeypatch):
+    asked = []
+
+    class Answered:
+        finding = Finding(
+            check="baseline",
+            question="q",
+            statistic="s",
+            verdict=Verdict.PASS,
+            reason="r",
+            estimate=0.0,
+            limit=0.01,
+            n=9,
+        )
+
+    monkeypatch.setattr(desk, "ask_first", lambda ws, style: asked.append(style) or Answered())
+    handle = came(workspace)
+    found = decided(workspace, handle, facts(more=""), style="neon")
+    assert (found.action.value, asked) == ("not_learned", ["neon"])
+    assert "at most 1.0%" in found.measurements["learned"]
+    decided(workspace, handle, facts(more=LEARNED), style="neon")
+    assert asked == ["neon"], "what was measured is not asked again"
+
+
+def test_public_counts_are_of_a_period_and_fold_what_is_small(workspace):
+    for _ in range(6):
+        handle = came(workspace)
+        decided(workspace, handle)
+        desk.close(workspace, handle)
+    now = datetime.now(UTC)
+    found = desk.counts(workspace, POLICY, now - timedelta(days=1), now + timedelta(days=1))
+    assert (found.total, found.outcomes) == (6, {"not_learned": 6})
+    assert desk.counts(workspace, POLICY, now + timedelta(days=1), now + timedelta(days=2)).total is None
+
+
+def test_the_verbs_and_their_exit_codes(workspace, tmp_path):
+    root = workspace.root
+    workspace.close()
+    (tmp_path / "letter.yaml").write_text(letter())
+    (tmp_path / "facts.yaml").write_text(facts())
+    (tmp_path / "open.yaml").write_text(facts(more=""))
+    (tmp_path / "prompts.txt").write_text("a harbour\n\n")
+
+    def verb(*arguments):
+        return CliRunner().invoke(app, ["rights", *map(str, arguments), "-w", str(root)])
+
+    def told(*arguments):
+        found = verb(*arguments, "--json")
+        assert found.exit_code == 0, (found.output, found.exception)
+        return json.loads(found.stdout)
+
+    handle = told("intake", tmp_path / "letter.yaml", "--received", "2026-03-02")["request"]["request"]
+    assert isinstance(verb("docket").exception, Held)
+    assert isinstance(verb("decide", handle, tmp_path / "open.yaml", "--reviewer", "Rita").exception, Held)
+    assert told("decide", handle, tmp_path / "facts.yaml", "--reviewer", "Rita")["decision"]["action"] == "not_learned"
+    told("appeal", handle, "--prompts", tmp_path / "prompts.txt")
+    assert isinstance(verb("settle", handle, "--outcome", "lost", "--reviewer", "Sam").exception, InputError)
+    assert told("settle", handle, "--outcome", "upheld", "--reviewer", "Sam")["outcome"]["outcome"] == "upheld"
+    assert isinstance(verb("close", handle, "--rung", "GONE").exception, InputError)
+    told("close", handle, "--rung", "NOT-LEARNED")
+    assert told("docket")["open"] == []
+    assert told("counts", "--since", "2026-01-01", "--until", "2099-01-01")["counts"]["total"] is None
+    assert isinstance(verb("intake", tmp_path / "prompts.txt").exception, InputError)
