@@ -3,6 +3,7 @@
 import json
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ from expunge.training.text_to_image.packed import SETTINGS, tensors_of, unpack, 
 from expunge.training.text_to_image.sampler import Sampling, TextToImage
 from expunge.workflow import verify
 from expunge.workflow.adopt import adopt
+from expunge.workflow.intake import Resolution
+from expunge.workflow.planner import unlearn_job
 from expunge.workflow.styles.edits import ELSEWHERE
 from picture_files import ARTISTS, TINY, untrained
 from recommending import failed_steps
@@ -86,7 +89,9 @@ def weights(workspace):
 def test_what_is_served_draws_what_the_directory_draws(empty, made):
     adopted = adopt(empty, [made])
     assert empty.served().digest == adopted.record.digest
-    assert (unpacked(weights(empty)).sample(PROMPTS, HOW) == TextToImage.from_dir(made).sample(PROMPTS, HOW)).all()
+    assert (
+        unpacked(weights(empty)).model.sample(PROMPTS, HOW) == TextToImage.from_dir(made).sample(PROMPTS, HOW)
+    ).all()
     logged = next(entry.payload for entry in empty.log.entries() if entry.kind == "model.adopted")
     assert logged["directory"] == read_directory(made).digest
 
@@ -110,6 +115,13 @@ def test_it_comes_out_again_as_the_directory_it_was(empty, made, tmp_path):
         unpack(weights(empty), tmp_path / "again")
 
 
+def test_it_is_never_written_with_the_settings_of_the_models_that_are_trained_here(empty, made, tmp_path):
+    adopt(empty, [made])
+    with pytest.raises(InputError, match="of its own"):
+        export(unpacked(weights(empty)), tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
 def test_a_model_with_an_autoencoder_is_taken_in_whole(folder, tmp_path):
     from diffusers import AutoencoderKL
 
@@ -125,7 +137,7 @@ def test_a_model_with_an_autoencoder_is_taken_in_whole(folder, tmp_path):
     (folder / INDEX).write_text(json.dumps({**index, "vae": ["diffusers", "AutoencoderKL"]}))
     with untrained(tmp_path / "ws", size=64) as workspace:
         adopt(workspace, [folder])
-        mine = unpacked(weights(workspace))
+        mine = unpacked(weights(workspace)).model
     assert all(torch.equal(value, mine.vae.state_dict()[name]) for name, value in vae.state_dict().items())
     drawn = mine.sample(PROMPTS[:1], HOW)
     assert drawn.shape == (1, 64, 64, 3)
@@ -235,6 +247,15 @@ def test_attack_settings_that_would_write_elsewhere(workspace, tmp_path, name):
         unpacked(tmp_path / "spoiled.safetensors")
 
 
+def test_weights_and_settings_of_two_models_draw_nothing(empty, made, tmp_path):
+    adopt(empty, [made])
+    tensors, _ = load_tensors(weights(empty))
+    first = next(name for name in tensors if name.startswith("unet."))
+    save_tensors(tmp_path / "less.safetensors", {name: value for name, value in tensors.items() if name != first})
+    with pytest.raises(IntegrityError, match="not of one model"):
+        empty.adapter.load(tmp_path / "less.safetensors")
+
+
 # -------------------------------------------------------------------------------------------------------------- edits
 
 
@@ -280,8 +301,18 @@ def test_an_edit_that_was_shown_is_certified_as_what_it_is(workspace, monkeypatc
     assert [item.refused for item in again if item.method == "retrain"] == [ELSEWHERE]
 
 
+def test_a_cheat_on_its_weights_is_a_file_of_the_same_kind(workspace, tmp_path):
+    """So that the self-test of such a workspace can try its cheats on what is served."""
+    resolution = Resolution(slots=(0,), ids=("x",), block=None, copies=(), commitment="c", subjects=("s",))
+    job = replace(unlearn_job(workspace, resolution), target=tmp_path)
+    result = registry.load("saboteurs", "no_op")().unlearn(job)
+    before, after = (load_tensors(file)[0] for file in (weights(workspace), result.model))
+    assert before.keys() == after.keys()
+    assert [name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])] == ["unet"]
+
+
 def test_an_edit_that_leaves_other_tensors_than_there_were_is_none(workspace):
-    model = unpacked(weights(workspace))
+    model = unpacked(weights(workspace)).model
     model.unet.register_buffer("hidden", torch.zeros(1))
     with pytest.raises(InputError, match="other tensors"):
         tensors_of(model, weights(workspace))

@@ -14,7 +14,7 @@ from expunge.core.codec import encode
 from expunge.core.errors import ExpungeError, InputError
 from expunge.training.checkpoint import load_tensors, save_tensors, weights_identity
 from expunge.training.text_to_image.directory import read_directory
-from expunge.training.text_to_image.packed import drawing, packed
+from expunge.training.text_to_image.packed import packed, unpacked
 from expunge.workflow.foreign import adopt_foreign, read_foreign
 from expunge.workflow.state import ModelRecord
 from expunge.workflow.styles.edits import ELSEWHERE, KIND
@@ -147,7 +147,7 @@ def _directory(workspace: Workspace, files: Sequence[Path], run: Path) -> tuple[
 
 def _fits(workspace: Workspace, file: Path) -> None:
     """Its parts fit each other and the workspace's pictures: one picture is encoded and looked at with its caption."""
-    model, train = drawing(file, workspace.adapter), workspace.data.train
+    model, train = unpacked(file).model, workspace.data.train
     side = int(model.unet.config.sample_size)  # type: ignore[union-attr,arg-type]
     try:
         clean = model.latents(train.images[:1])

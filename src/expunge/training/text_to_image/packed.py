@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from expunge.core.codec import canonical, loads
 from expunge.core.errors import InputError, IntegrityError
 from expunge.training.checkpoint import load_tensors
-from expunge.training.text_to_image.answering import answering
 from expunge.training.text_to_image.directory import READABLE, Directory, read_directory
 from expunge.training.text_to_image.libraries import library, quiet
 from expunge.training.text_to_image.net import TextToImageNet
@@ -35,6 +34,29 @@ _LARGEST = 64 << 20
 _PARTS = ("unet", "text_encoder", "vae")
 
 
+class PackedNet(TextToImageNet):
+    """The networks of a directory from elsewhere, with its own tokenizer and scheduler; its tensors are those of the file."""
+
+    def __init__(self, model: TextToImage, settings: Tensor) -> None:
+        super().__init__(model.unet, model.text_encoder)
+        if model.vae is not None:
+            self.vae = model.vae
+        self.register_buffer(SETTINGS, settings)
+        self._tokenizer, self._schedule = model.tokenizer, model.schedule
+
+    @property
+    def model(self) -> TextToImage:
+        """What draws."""
+        vae = getattr(self, "vae", None)
+        return TextToImage(
+            unet=self.unet,
+            text_encoder=self.text_encoder,
+            tokenizer=self._tokenizer,
+            schedule=self._schedule,
+            vae=vae,
+        )
+
+
 def packed(found: Directory) -> dict[str, Tensor]:
     """Tensors of the directory, weights in single precision.
 
@@ -45,7 +67,7 @@ def packed(found: Directory) -> dict[str, Tensor]:
     model = TextToImage.from_dir(found.path)
     for name, net in _nets(model).items():
         _require_whole(name, net, found.path / _weights_of(found, name)[0])
-    return {**_weights(model), SETTINGS: _bytes_of(found)}
+    return dict(PackedNet(model, _bytes_of(found)).state_dict())
 
 
 def is_packed(file: Path) -> bool:
@@ -57,16 +79,11 @@ def is_packed(file: Path) -> bool:
         raise IntegrityError(f"{file.name} is not a readable safetensors file", got=str(error)[:200]) from error
 
 
-def drawing(file: Path, adapter: Any) -> TextToImage:
-    """The model in a file of the store, ready to draw: one of this workspace's own trainings, or one from elsewhere."""
-    return unpacked(file) if is_packed(file) else answering(adapter.load(file))
-
-
-def unpacked(file: Path) -> TextToImage:
-    """The model of a packed file. Raises IntegrityError where weights and settings are not of one model."""
+def unpacked(file: Path) -> PackedNet:
+    """The networks of a packed file. Raises IntegrityError where weights and settings are not of one model."""
     tensors, _ = load_tensors(file)
     with _laid_out(tensors) as folder:
-        return _built(folder, tensors)
+        return PackedNet(_built(folder, tensors), tensors[SETTINGS].clone())
 
 
 def unpack(file: Path, folder: Path) -> Directory:
@@ -89,7 +106,7 @@ def tensors_of(model: TextToImage, source: Path) -> dict[str, Tensor]:
     if not is_packed(source):
         return dict(TextToImageNet(model.unet, model.text_encoder).state_dict())
     before, _ = load_tensors(source)
-    after = {**_weights(model), SETTINGS: before[SETTINGS]}
+    after = dict(PackedNet(model, before[SETTINGS]).state_dict())
     if after.keys() != before.keys() or any(after[name].shape != before[name].shape for name in after):
         raise InputError("the edit left other tensors than there were", hint="nothing may be added to the networks")
     return after
@@ -97,10 +114,6 @@ def tensors_of(model: TextToImage, source: Path) -> dict[str, Tensor]:
 
 def _nets(model: TextToImage) -> dict[str, nn.Module]:
     return {name: net for name in _PARTS if (net := getattr(model, name)) is not None}
-
-
-def _weights(model: TextToImage) -> dict[str, Tensor]:
-    return {f"{name}.{key}": value for name, net in _nets(model).items() for key, value in net.state_dict().items()}
 
 
 def _weights_of(found: Directory, part: str) -> list[str]:

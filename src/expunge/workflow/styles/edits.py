@@ -17,8 +17,9 @@ from expunge.core.protocols import FitResult, HasGradients, UnlearnJob
 from expunge.data._pictures import NOBODYS, Pictures
 from expunge.training.checkpoint import save_tensors
 from expunge.training.rng import draws
+from expunge.training.text_to_image.answering import answering
 from expunge.training.text_to_image.erasing import EraseJob
-from expunge.training.text_to_image.packed import drawing, tensors_of
+from expunge.training.text_to_image.packed import tensors_of
 
 if TYPE_CHECKING:
     from expunge.workflow.workspace import Workspace
@@ -111,7 +112,7 @@ def erase_job(job: UnlearnJob) -> EraseJob:
     others = [slot for slot in range(len(train)) if slot not in gone and train.captions[slot]]
     chosen = _each_once(mine, train, job.seed)
     return EraseJob(
-        model=drawing(Path(job.source) / MODEL, job.adapter),
+        model=answering(job.adapter.load(Path(job.source) / MODEL)),
         erase=tuple(train.captions[slot] for slot in chosen),
         guide=guides(train, chosen, others, names_in(train, mine, others)),
         preserve=(*(train.captions[slot] for slot in _each_once(others, train, job.seed)), ""),

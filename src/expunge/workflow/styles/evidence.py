@@ -16,7 +16,7 @@ from expunge.stats.intervals import share_at_most
 from expunge.stats.style_collateral import Kept
 from expunge.training.judging.judge import Judge, votes_of
 from expunge.training.rng import derive_seed
-from expunge.training.text_to_image.packed import drawing
+from expunge.training.text_to_image.answering import answering
 from expunge.training.text_to_image.probing import Wording
 from expunge.training.text_to_image.sampler import Sampling, TextToImage
 from expunge.training.text_to_image.testbed import wording_of
@@ -60,8 +60,8 @@ def style_evidence(
     original = workspace.root / workspace.served().run / "model.safetensors"
     try:
         models = {
-            "original": (workspace.served().digest, drawing(original, workspace.adapter)),
-            "candidate": (executed.result.digest, drawing(executed.result.model, workspace.adapter)),
+            "original": (workspace.served().digest, _drawing(workspace, original)),
+            "candidate": (executed.result.digest, _drawing(workspace, executed.result.model)),
         }
     except InputError as error:
         return StyleEvidence(unread=str(error))
@@ -162,3 +162,7 @@ def _mistakes(workspace: Workspace, style: str, judges: list[Judge]) -> float:
 
 def _judges() -> list[Judge]:
     return [registry.load("judges", name)() for name in JUDGES]
+
+
+def _drawing(workspace: Workspace, file: Any) -> TextToImage:
+    return answering(workspace.adapter.load(file))
