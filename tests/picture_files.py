@@ -48,6 +48,14 @@ def write_folder(folder: Path, works: int = 8, side: int = 20) -> Path:
 
 def make_works(root: Path, *, policy: str = GENERATOR, size: int = 16, **tables: Any) -> Workspace:
     """An open, trained and vouched-for workspace whose pictures lie beside it."""
+    workspace = untrained(root, policy=policy, size=size, **tables)
+    workspace.train()
+    vouch_for(workspace)
+    return workspace
+
+
+def untrained(root: Path, *, policy: str = GENERATOR, size: int = 16, **tables: Any) -> Workspace:
+    """The same without a model."""
     source = root.parent / "works"
     if not source.exists():
         write_folder(source)
@@ -58,10 +66,7 @@ def make_works(root: Path, *, policy: str = GENERATOR, size: int = 16, **tables:
         "compute": {"engine": "inline://"},
         **tables,
     }
-    workspace = Workspace.create(root, config=config, recipe=parse_any_recipe(TINY), policy=policy)
-    workspace.train()
-    vouch_for(workspace)
-    return workspace
+    return Workspace.create(root, config=config, recipe=parse_any_recipe(TINY), policy=policy)
 
 
 def blue_ids(workspace: Workspace) -> list[str]:

@@ -25,6 +25,7 @@ from expunge.core import registry
 from expunge.core.codec import digest_of
 from expunge.data._styles import CONTROLS, STYLES, TRAINED
 from expunge.data.artist_styles import OBJECTS, ArtistStyles, cifar10_photos
+from expunge.stats.style_collateral import Limits, collateral_of
 from expunge.stats.styles import Arms, Gates, verdict_of
 from expunge.training.rng import derive_seed
 from expunge.training.text_to_image.directory import read_directory
@@ -32,7 +33,7 @@ from expunge.training.text_to_image.erasing import EraseJob
 from expunge.training.text_to_image.sampler import Sampling, TextToImage
 from expunge.training.text_to_image.testbed import suspect, wording_of
 from expunge.workflow.styles.battery import DEFAULT_PROBES, BatteryPlan, Subjects, run_battery
-from expunge.workflow.styles.collateral import Asking, Limits, ask_for, collateral_of
+from expunge.workflow.styles.collateral import Asking, ask_for
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from checkpoints import home_of

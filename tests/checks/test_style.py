@@ -11,7 +11,7 @@ from expunge.core.finding import Guarantee, Verdict
 from expunge.core.policy import Limits
 from expunge.core.protocols import CheckJob
 from expunge.core.styles import StyleEvidence
-from expunge.stats.style_collateral import Kept
+from expunge.stats.style_collateral import Kept, Looks
 from expunge.stats.styles import Arms, Counted
 
 N, S = 40, 16
@@ -31,8 +31,16 @@ def arms(candidate, original=LEARNED):
     )
 
 
-def kept(before, after, n=2000):
+def looks(centre, moved=0.0, n=200):
+    """Features around a centre of the artist's own; after an edit that moved them, somewhere else."""
+    rng = np.random.default_rng(int(centre) + 1)
+    before, again = (rng.normal(centre, 0.2, (n, 4)) for _ in range(2))
+    return Looks(space="by hand", before=before, after=before + moved, again=again)
+
+
+def kept(before, after, n=2000, centre=0.0, moved=0.0):
     return Kept(
+        looks=looks(centre, moved),
         style="somebody else's",
         before=np.arange(n) < before,
         after=np.arange(n) < after,
@@ -45,7 +53,7 @@ def evidence(**changes):
     attacks = {label: arms(QUIET) for label in ("textual_inversion", "soft_prompt/1", "soft_prompt/2")}
     plain = {
         "arms": {"direct": arms(QUIET), "reworded": arms(QUIET), **attacks},
-        "kept": (kept(1800, 1800), kept(1900, 1899)),
+        "kept": (kept(1800, 1800), kept(1900, 1899, centre=2)),
         "plan": "sha256:" + "0" * 64,
         "scale": "made by hand",
     }
@@ -116,7 +124,7 @@ def test_neighbours_that_stay_pass_and_are_not_named():
 
 
 def test_an_edit_that_ruins_one_neighbour_fails():
-    found = asked(Collateral, evidence(kept=(replace(kept(1800, 1800), style="x"), kept(1900, 1500))))
+    found = asked(Collateral, evidence(kept=(replace(kept(1800, 1800), style="x"), kept(1900, 1500, centre=2))))
     assert found.verdict is Verdict.FAIL
     assert "worst retained style" in found.reason
 
@@ -139,3 +147,65 @@ def test_too_few_pictures_of_neighbours_grant_nothing():
         seen_after=np.ones(6, bool),
     )
     assert asked(Collateral, evidence(kept=(few,))).verdict is Verdict.INCONCLUSIVE
+
+
+def conditions(found):
+    return {condition.name: condition for condition in found.conditions}
+
+
+MOVED = "how far pictures moved, of the distance between two artists"
+
+
+def test_the_figures_are_in_the_finding_with_whose_features_they_are():
+    found = asked(Collateral, evidence())
+    moved, both = conditions(found)[MOVED], conditions(found)["style and object as asked"]
+    assert (moved.verdict, moved.estimate, moved.limit) == (Verdict.PASS, pytest.approx(0, abs=1e-9), 0.02)
+    assert "seeds alone" in moved.note
+    assert both.verdict is Verdict.PASS
+    assert found.details["kid.space"] == "by hand; not Inception's, so not comparable with a published KID"
+    assert found.details["kid.pictures"] == "400 a model, in 20 blocks"
+    assert float(found.details["frechet.seeds"]) > 0
+    assert float(found.details["asked.before"]) == pytest.approx(0.75)
+
+
+def test_an_edit_that_moves_everybodys_pictures_fails_though_every_judge_still_sees_the_styles():
+    found = asked(Collateral, evidence(kept=(kept(1800, 1800, moved=2), kept(1900, 1900, centre=2, moved=2))))
+    assert found.verdict is Verdict.FAIL
+    assert found.reason.endswith(f"beyond its limit: {MOVED}")
+
+
+def test_pictures_that_show_the_style_or_the_object_and_no_longer_both_fail():
+    half = np.arange(2000) < 1000
+    parted = replace(kept(1000, 1000), seen_before=half, seen_after=~half)
+    found = asked(Collateral, evidence(kept=(parted, kept(1900, 1900, centre=2))))
+    assert found.verdict is Verdict.FAIL
+    assert [c.name for c in found.conditions if c.verdict is not Verdict.PASS] == ["style and object as asked"]
+
+
+@pytest.mark.parametrize(
+    ("blind", "why"),
+    [
+        ((replace(kept(1800, 1800), looks=None), kept(1900, 1900, centre=2)), "not measured"),
+        ((kept(1800, 1800),), "not measured"),
+        ((kept(1800, 1800), kept(1900, 1900)), "no further apart"),
+    ],
+)
+def test_where_nobody_measures_how_far_pictures_moved_an_edit_is_granted_nothing(blind, why):
+    found = asked(Collateral, evidence(kept=blind))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert why in conditions(found)[MOVED].note
+
+
+def test_a_loss_that_was_seen_and_not_shown_is_inconclusive():
+    """Three of forty pictures fewer: more than is allowed, and no proof that it is."""
+    few = Kept(
+        style="x",
+        before=np.ones(40, bool),
+        after=np.arange(40) >= 3,
+        seen_before=np.ones(40, bool),
+        seen_after=np.ones(40, bool),
+        looks=looks(0, n=40),
+    )
+    found = asked(Collateral, evidence(kept=(few, replace(few, style="y", after=few.before, looks=looks(2, n=40)))))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert conditions(found)["mean of retained styles"].verdict is Verdict.INCONCLUSIVE

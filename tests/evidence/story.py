@@ -74,6 +74,14 @@ def findings(
     )
 
 
+def edited(verdict: Verdict = Verdict.PASS) -> tuple[Finding, ...]:
+    """What an edit of a text-to-image model rests on."""
+    return tuple(
+        Finding(check=name, question="q", statistic="s", verdict=verdict, reason="pictures", estimate=0.0, n=n)
+        for name, n in (("style", 4800), ("collateral", 600))
+    )
+
+
 def selftest(**changes: Any) -> SelftestReport:
     """A self-test in which every required saboteur was tried once and caught."""
     methods = required(str(changes.get("kind", "classifier"))) - {*REQUIRED_PROCESSES}

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from evidence.story import NOW, NUMERICS, Story, digest, findings, policy
+from evidence.story import NOW, NUMERICS, Story, digest, edited, findings, policy
 from expunge.core.codec import canonical, loads
 from expunge.core.errors import EvidenceError, InputError
-from expunge.core.finding import Guarantee, Verdict
+from expunge.core.finding import Finding, Guarantee, Verdict
 from expunge.evidence.bundle import read_bundle
 from expunge.evidence.keys import Root, TrustRoots
 from expunge.evidence.predicate import NON_CLAIMS, RECOMPUTED, Bound, NotCovered, Recomputed
@@ -98,6 +98,26 @@ def test_empirical_without_a_measured_membership_has_no_sentence(tmp_path: Path)
     story = Story(tmp_path / "s", guarantee=Guarantee.EMPIRICAL, found=findings()[:1])
     with pytest.raises(InputError, match="measured"):
         story.tell()
+
+
+def test_the_sentence_of_an_edit_says_what_was_drawn_and_never_that_the_style_is_gone(tmp_path: Path) -> None:
+    """Its proof is pictures, and there is no bank behind it."""
+    story = Story(tmp_path / "s", guarantee=Guarantee.EMPIRICAL, found=edited())
+    story.tell()
+    sentence = sentence_of(parse_statement(story.statement).predicate)
+    assert sentence.startswith(
+        f"The weights of the file {story.model} were edited and not trained again. On 4800 pictures"
+    )
+    assert "600 pictures" in sentence
+    assert "may still hold the style" in sentence
+    assert "collateral PASS, style PASS" in sentence
+    assert not re.search(r"remov|delet|eras|gone|forgot", sentence)
+
+
+@pytest.mark.parametrize("found", [edited()[:1], edited(Verdict.INCONCLUSIVE)])
+def test_an_edit_that_was_not_shown_has_no_sentence(tmp_path: Path, found: tuple[Finding, ...]) -> None:
+    with pytest.raises(InputError, match="measured"):
+        Story(tmp_path / "s", guarantee=Guarantee.EMPIRICAL, found=found).tell()
 
 
 def test_certified_sentence_carries_its_bound(story: Story) -> None:

@@ -17,7 +17,7 @@ from expunge.data.artist_styles import OBJECTS, painted
 from expunge.judges.adain import AdaIn
 from expunge.judges.cnn import Cnn
 from expunge.training.judging.calibration import Calibration, blindness, calibrate
-from expunge.training.judging.judge import OTHER, Judge, JudgeMissing, votes_of
+from expunge.training.judging.judge import OTHER, Judge, JudgeMissing, SeesFeatures, votes_of
 from expunge.training.judging.pictures import GARBAGE, STRANGE, draw_of, garbage_of, with_stamp
 from expunge.training.judging.random_features import FILTERS, features, filters
 from judges.judging_hands import painted_patches, photo_patches
@@ -38,6 +38,22 @@ def test_it_is_a_judge_with_all_styles_and_one_for_nothing(kind):
     assert judge.styles == (*STYLES, OTHER)
     assert judge.digest == kind().digest
     assert len(judge.judge(np.zeros((0, 32, 32, 3), np.uint8))) == 0
+
+
+def test_the_features_are_what_both_heads_read_off():
+    """So a distance between features is one between what the judge can tell apart, and of no other network."""
+    judge, images = Cnn(), np.concatenate([photo_patches()[:20], np.zeros((1, 32, 32, 3), np.uint8)])
+    found, tensors = judge.features(images), judge.read[1]
+    weight, bias = (tensors[f"20.{name}"].numpy() for name in ("weight", "bias"))
+    logits = found @ weight.T + bias
+    said, cut = judge.judge(images), len(judge.styles)
+    for part, heads in ((logits[:, :cut], said.shares), (logits[:, cut:], said.things)):
+        powers = np.exp(part - part.max(axis=1, keepdims=True))
+        assert np.allclose(powers / powers.sum(axis=1, keepdims=True), heads, atol=1e-5)
+    assert judge.features(images[:0]).shape == (0, 96)
+    assert isinstance(judge, SeesFeatures)
+    assert not isinstance(AdaIn(), SeesFeatures)
+    assert "cnn" in judge.space
 
 
 def test_families_differ_and_files_are_small(judges):

@@ -1,13 +1,15 @@
 """Harm to others: by hand, and that what was not shown to stay counts as lost."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from expunge.core.errors import CheckBroken
-from expunge.stats.style_collateral import Kept, Limits, collateral_of, drop_of
+from expunge.stats.kid import apart, distance, frechet
+from expunge.stats.style_collateral import Kept, Limits, Looks, asked_of, collateral_of, drop_of, moved_of
 
 
 def answers(hits, n=200):
@@ -24,6 +26,14 @@ def kept(style, before, after, seen=(180, 180), n=200):
     )
 
 
+def looking(style, centre, moved=0.0, n=60, space="mine"):
+    """A style whose pictures lie around `centre` (every number of them), and after the edit around `moved` further."""
+    rng = np.random.default_rng(int(100 * centre) + 1)
+    before, noise = rng.normal(centre, 0.3, (n, 4)), rng.normal(centre, 0.3, (n, 4))
+    looks = Looks(space=space, before=before, after=before + moved, again=noise)
+    return replace(kept(style, n, n, (n, n), n), looks=looks)
+
+
 def test_drop_is_a_paired_t_limit():
     before, after = answers(150), answers(130)
     found = drop_of(before, after)
@@ -31,7 +41,8 @@ def test_drop_is_a_paired_t_limit():
     centre = sum(gaps) / 200
     deviation = math.sqrt(sum((gap - centre) ** 2 for gap in gaps) / 199)
     assert found.estimate == pytest.approx(0.1)
-    assert found.at_most == pytest.approx(centre + stats.t.ppf(0.95, 199) * deviation / math.sqrt(200))
+    reach = stats.t.ppf(0.95, 199) * deviation / math.sqrt(200)
+    assert (found.at_least, found.at_most) == (pytest.approx(centre - reach), pytest.approx(centre + reach))
 
 
 def test_equal_answers_are_not_certainty():
@@ -65,10 +76,82 @@ def test_too_few_pictures_to_show_it_count_as_harm():
 
 def test_noise_collapse_harms_everybody():
     found = collateral_of([kept("a", 190, 0, (180, 20)), kept("b", 180, 0, (180, 20))], Limits())
-    assert len(found.reasons) == 4
+    assert len(found.reasons) == 5
 
 
-@pytest.mark.parametrize("soft", [{"mean": 0.5}, {"worst": 0.5}, {"objects": 0.5}, {"mean": 0.0}])
+def test_what_was_asked_counts_where_both_are_seen():
+    rng = np.random.default_rng(0)
+    rows = [{name: rng.random(50) < 0.7 for name in ("before", "after", "seen_before", "seen_after")} for _ in range(2)]
+    found = asked_of([Kept(style=str(number), **row) for number, row in enumerate(rows)])
+    pairs = [
+        (row["before"][i] and row["seen_before"][i], row["after"][i] and row["seen_after"][i])
+        for row in rows
+        for i in range(50)
+    ]
+    assert found.before == pytest.approx(sum(before for before, _ in pairs) / 100)
+    assert found.after == pytest.approx(sum(after for _, after in pairs) / 100)
+    gaps = [float(before) - float(after) for before, after in pairs]
+    assert found.drop.estimate == pytest.approx(sum(gaps) / 100)
+    reach = stats.t.ppf(0.95, 99) * np.std(gaps, ddof=1) / 10
+    assert found.drop.at_most == pytest.approx(sum(gaps) / 100 + reach)
+
+
+def test_style_and_object_that_part_company_are_seen_by_nothing_else():
+    """Half of the pictures have the style, half show the object, as before; but no longer the same half."""
+    half = answers(100)
+    one = Kept(style="a", before=half, after=half, seen_before=half, seen_after=~half)
+    found = collateral_of([one], Limits())
+    assert (found.mean.estimate, found.objects.estimate) == (0, 0)
+    assert found.asked.drop.estimate == pytest.approx(0.5)
+    assert any("what was asked" in reason for reason in found.reasons)
+
+
+def test_how_far_pictures_moved_is_told_style_by_style_in_the_distance_between_artists():
+    rows = [looking("a", 0.0, 0.5), looking("b", 1.5), looking("c", 3.0)]
+    found, looks = moved_of(rows), [row.looks for row in rows]
+    assert found.edit == distance([(one.before, one.after) for one in looks])
+    assert found.seeds == distance([(one.before, one.again) for one in looks])
+    assert found.unit == apart([one.before for one in looks])
+    assert found.share(found.unit / 2) == pytest.approx(0.5)
+    before, after = (np.concatenate([getattr(one, name) for one in looks]) for name in ("before", "after"))
+    assert found.frechet == pytest.approx(frechet(before, after))
+    assert found.space == "mine"
+
+
+def test_pictures_that_moved_are_harm_and_those_drawn_again_are_not():
+    still = [looking("a", 0.0), looking("b", 1.5), looking("c", 3.0)]
+    drawn_again = [replace(one, looks=replace(one.looks, after=one.looks.again)) for one in still]
+    gone = [replace(one, looks=replace(one.looks, after=np.zeros_like(one.looks.after))) for one in still]
+    wide = Limits(mean=0.1, objects=0.1, asked=0.1)
+    assert not collateral_of(still, wide).reasons
+    assert not collateral_of(drawn_again, wide).reasons
+    assert ["pictures may have moved" in reason for reason in collateral_of(gone, wide).reasons] == [True]
+
+
+def test_features_that_do_not_tell_artists_apart_show_nothing():
+    """A blind space would say of every edit that nothing moved."""
+    blind = [replace(one, looks=replace(one.looks, before=b, after=b, again=b)) for one, b in same_for_all()]
+    found = collateral_of(blind, Limits(mean=0.1, objects=0.1, asked=0.1))
+    assert not found.moved.told
+    assert any("do not tell artists apart" in reason for reason in found.reasons)
+
+
+def same_for_all():
+    return [(looking(style, 0.0), np.ones((60, 4))) for style in ("a", "b")]
+
+
+def test_without_features_of_every_style_nothing_is_said_of_how_far_pictures_moved():
+    assert collateral_of([kept("a", 190, 190)], Limits()).moved is None
+    assert moved_of([looking("a", 0.0)]) is None
+    assert moved_of([looking("a", 0.0), kept("b", 60, 60, (60, 60), 60)]) is None
+    with pytest.raises(CheckBroken, match="two feature spaces"):
+        moved_of([looking("a", 0.0), looking("b", 1.0, space="another's")])
+
+
+@pytest.mark.parametrize(
+    "soft",
+    [{"mean": 0.5}, {"worst": 0.5}, {"objects": 0.5}, {"asked": 0.5}, {"moved": 0.5}, {"mean": 0.0}, {"moved": 0.0}],
+)
 def test_soft_limits_are_refused_in_code(soft):
     with pytest.raises(CheckBroken, match="beyond what any policy may set"):
         Limits(**soft)

@@ -10,6 +10,7 @@ from expunge.core.errors import CheckBroken, Held, InputError
 from expunge.core.finding import Verdict
 from expunge.core.styles import StyleRung
 from expunge.data.opt_out.signals import Protocol, Says, Signal, Signals
+from expunge.stats.style_collateral import Kept, Limits, collateral_of
 from expunge.stats.styles import Answer
 from expunge.training.text_to_image.directory import read_directory
 from expunge.workflow.rights.facts import Harm, Learned, OptOut
@@ -18,7 +19,6 @@ from expunge.workflow.rights.policy import default_rights_policy
 from expunge.workflow.rights.published import FOLDED, Closed, fold, published
 from expunge.workflow.rights.regression import Granted, Verified, check_release, to_verify
 from expunge.workflow.rights.terms import Action
-from expunge.workflow.styles.collateral import Kept, Limits, collateral_of
 from rights import NOW, RECORD
 
 POLICY = default_rights_policy()

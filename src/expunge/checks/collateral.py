@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from expunge.core.finding import Condition, Finding, Verdict
+from expunge.core.codec import decimal
+from expunge.core.finding import Condition, Finding, Verdict, worst
 from expunge.core.protocols import CheckJob
+from expunge.stats.kid import Distance
 from expunge.stats.style_collateral import Collateral as Drops
-from expunge.stats.style_collateral import Drop, Limits, collateral_of
+from expunge.stats.style_collateral import Drop, Limits, Moved, collateral_of
 
 _STATISTIC = (
     "share of pictures in the retained style that was asked for, original minus candidate, paired, mean over styles"
 )
+_MOVED = "how far pictures moved, of the distance between two artists"
 
 
 class Collateral:
-    """Other artists' styles, and the objects that pictures show, before and after, drawn from the same noise.
+    """Other artists' styles, the objects that pictures show, both together as asked, and how far the pictures moved.
 
-    PASS where the mean drop and the drop of objects are shown to stay within their limits and no single style fell by more
-    than its own (UnlearnCanvas, Zhang et al. 2024, arXiv 2402.11846, in-domain retained accuracy). What was not shown
-    is INCONCLUSIVE, a drop that is shown to exceed its limit FAIL. Names of the styles are not published, only their drops.
-    Control: none, the original is the comparison. Fails to see harm to styles that no judge knows.
+    Everything is asked before and after with the same noise. PASS where what was lost is shown to stay within its limit: the
+    mean drop, objects, pictures that show style and object as asked, each by its upper limit, and no single style by more than
+    its own (UnlearnCanvas, Zhang et al. 2024, arXiv 2402.11846, in-domain and cross-domain retained accuracy); and where
+    pictures moved by no more than a fiftieth of the distance between two artists. That is measured by the unbiased squared
+    kernel distance of Binkowski et al. 2018 (arXiv 1801.01401) in the feature space of a judge, which is not Inception's, so
+    the figures are no published KID; the Fréchet distance, which is biased at such n, is in the evidence and decides
+    nothing. What was not shown is INCONCLUSIVE, what is shown to exceed its limit FAIL. Names of the styles are not
+    published, only their drops.
+    Controls: the original, which is the comparison, and itself under other seeds, which says what chance alone moves. Fails to
+    see harm to styles that no judge knows, and what the judge's features do not hold.
     """
 
     question = "Are other artists' styles and what the pictures show still there?"
 
     def run(self, job: CheckJob) -> Finding:
-        """One finding; conditions are the mean, the worst style and the objects."""
+        """One finding; conditions are the mean, the worst style, the objects, what was asked, and the pictures themselves."""
         found = job.styles
         if found is None or found.unread or not found.kept:
             why = "no retained style was asked for" if found is None or not found.unread else found.unread
@@ -32,13 +41,15 @@ class Collateral:
         limits = Limits()
         drops = collateral_of(found.kept, limits)
         conditions = _conditions(drops, limits)
-        failed = [c.name for c in conditions if c.verdict is Verdict.FAIL]
-        verdict = Verdict.FAIL if failed else Verdict.INCONCLUSIVE if drops.reasons else Verdict.PASS
+        failed, unshown = (
+            [c.name for c in conditions if c.verdict is verdict] for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE)
+        )
         words = f"{len(drops.styles)} retained styles fell by {drops.mean.estimate:.1%} on average"
-        unshown = "" if not drops.reasons or failed else "; too few pictures to show that they stay within the limits"
-        harmed = f"; beyond its limit: {', '.join(failed)}" if failed else ""
+        words += f"; beyond its limit: {', '.join(failed)}" if failed else ""
+        words += f"; not shown to stay within its limit: {', '.join(unshown)}" if unshown else ""
         pictures = sum(len(kept.before) for kept in found.kept)
-        return self._finding(verdict, words + unshown + harmed, drops, limits, conditions, pictures)
+        verdict = worst(tuple(condition.verdict for condition in conditions))
+        return self._finding(verdict, words, drops, limits, conditions, pictures)
 
     def _finding(
         self,
@@ -60,20 +71,82 @@ class Collateral:
             original=None if drops is None else 0.0,
             n=pictures,
             conditions=conditions,
+            details={} if drops is None else _details(drops),
         )
 
 
 def _conditions(drops: Drops, limits: Limits) -> tuple[Condition, ...]:
-    worst = max(drops.styles.values(), key=lambda drop: drop.estimate)
-    held = Verdict.FAIL if worst.estimate > limits.worst else Verdict.PASS
+    lowest = max(drops.styles.values(), key=lambda drop: drop.estimate)
+    held = Verdict.FAIL if lowest.estimate > limits.worst else Verdict.PASS
     return (
         _shown("mean of retained styles", drops.mean, limits.mean),
-        Condition(name="worst retained style", verdict=held, estimate=worst.estimate, limit=limits.worst),
+        Condition(name="worst retained style", verdict=held, estimate=lowest.estimate, limit=limits.worst),
         _shown("objects", drops.objects, limits.objects),
+        _shown("style and object as asked", drops.asked.drop, limits.asked),
+        _moved(drops.moved, limits.moved),
     )
 
 
 def _shown(name: str, drop: Drop, most: float) -> Condition:
-    """PASS where the upper limit stays within; FAIL where the drop itself does not."""
-    verdict = Verdict.PASS if drop.at_most <= most else Verdict.FAIL if drop.estimate > most else Verdict.INCONCLUSIVE
-    return Condition(name=name, verdict=verdict, estimate=drop.estimate, limit=most, note=f"at most {drop.at_most:.3f}")
+    """PASS where the upper limit stays within; FAIL where even the lower limit does not."""
+    return Condition(
+        name=name,
+        verdict=_held(drop.at_least, drop.at_most, most),
+        estimate=drop.estimate,
+        limit=most,
+        note=f"at least {drop.at_least:.3f}, at most {drop.at_most:.3f}",
+    )
+
+
+def _held(at_least: float, at_most: float, most: float) -> Verdict:
+    return Verdict.PASS if at_most <= most else Verdict.FAIL if at_least > most else Verdict.INCONCLUSIVE
+
+
+def _moved(moved: Moved | None, most: float) -> Condition:
+    """INCONCLUSIVE where nothing measures it, or what measures it does not tell artists apart."""
+    if moved is None:
+        why = "not measured: it takes two styles that stay, and a judge that gives features"
+        return Condition(name=_MOVED, verdict=Verdict.INCONCLUSIVE, limit=most, note=why)
+    if not moved.told:
+        why = f"two artists are no further apart in {moved.space} than the same one is under other seeds"
+        return Condition(name=_MOVED, verdict=Verdict.INCONCLUSIVE, limit=most, note=why)
+    low, middle, high = (moved.share(end) for end in (moved.edit.at_least, moved.edit.estimate, moved.edit.at_most))
+    chance = f"seeds alone {moved.share(moved.seeds.at_least):.3f} to {moved.share(moved.seeds.at_most):.3f}"
+    return Condition(
+        name=_MOVED,
+        verdict=_held(low, high, most),
+        estimate=middle,
+        limit=most,
+        note=f"at least {low:.3f}, at most {high:.3f}; {chance}",
+    )
+
+
+def _details(drops: Drops) -> dict[str, str]:
+    """Both figures with their limits; the distances also as they are, with space and n."""
+    asked = drops.asked
+    found = {
+        "asked.before": decimal(asked.before),
+        "asked.after": decimal(asked.after),
+        "asked.lost": _span(asked.drop.at_least, asked.drop.estimate, asked.drop.at_most),
+    }
+    moved = drops.moved
+    if moved is None:
+        return found
+    return {
+        **found,
+        "kid.space": f"{moved.space}; not Inception's, so not comparable with a published KID",
+        "kid.edit": _distance(moved.edit),
+        "kid.seeds": _distance(moved.seeds),
+        "kid.unit": decimal(moved.unit),
+        "kid.pictures": f"{moved.edit.n} a model, in {moved.edit.blocks} blocks",
+        "frechet.edit": decimal(moved.frechet),
+        "frechet.seeds": decimal(moved.frechet_seeds),
+    }
+
+
+def _distance(found: Distance) -> str:
+    return _span(found.at_least, found.estimate, found.at_most)
+
+
+def _span(low: float, middle: float, high: float) -> str:
+    return f"{middle:.6f} [{low:.6f}, {high:.6f}]"

@@ -1,6 +1,7 @@
 """The one sentence a certificate may say, generated from its guarantee and basis (VERDICTS section 1).
 
-EMPIRICAL says what was measured, never that something is gone. EXACT always carries what the word means here.
+EMPIRICAL says what was measured, on models of a bank or on pictures, never that something is gone. EXACT always carries what
+the word means here.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ EVENTS_MEAN = (
 )
 UNCHANGED = (
     "The weights did not have to change: the file in service before is already what the recipe makes of that data."
+)
+EDITED = (
+    "The weights of the file {} were edited and not trained again. On {} pictures the style came back, by name and under "
+    "the attacks listed, no more often than styles no training saw; on {} pictures others lost no more than is allowed. "
+    "The weights may still hold the style, and other attacks were not tested. {}"
 )
 SELF_ISSUED = "self-issued: operator and verifier keys are in the same custody"
 SEPARATE = "operator and verifier keys are in separate custody, as the issuer declares"
@@ -117,6 +123,8 @@ def _certified(predicate: Predicate, by: str | None) -> str:
 def _empirical(predicate: Predicate) -> str:
     found = {finding.check: finding for finding in predicate.findings}
     membership = found.get("membership")
+    if membership is None and {"style", "collateral"} <= found.keys():
+        return _edited(predicate, found["style"], found["collateral"])
     if membership is None or membership.estimate is None or membership.interval is None:
         raise InputError("an EMPIRICAL certificate needs a measured membership finding")
     low, high = decimal(membership.interval.low), decimal(membership.interval.high)
@@ -127,6 +135,13 @@ def _empirical(predicate: Predicate) -> str:
         f"on this file {predicate.models.after} the deployed-file check says {deployed}; "
         "other attacks and copies were not tested."
     )
+
+
+def _edited(predicate: Predicate, style: Finding, others: Finding) -> str:
+    """Of a text-to-image model whose style was edited out, on the pictures that were drawn."""
+    if any(item.verdict is not Verdict.PASS or item.estimate is None for item in (style, others)):
+        raise InputError("an EMPIRICAL certificate of an edit needs style and collateral, measured and passed")
+    return EDITED.format(predicate.models.after, style.n, others.n, _outputs(predicate))
 
 
 def _attacks(membership: Finding) -> str:

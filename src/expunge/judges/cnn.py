@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from expunge.core.errors import IntegrityError
@@ -30,9 +31,10 @@ class Cnn(Shipped):
 
     name = "cnn"
     family = "trained classifier"
+    space = "the layer below the heads of the judge cnn, 96 numbers"
 
     @cached_property
-    def _model(self) -> tuple[JudgeModel, nn.Module]:
+    def _model(self) -> tuple[JudgeModel, nn.Sequential]:
         made, tensors = self.read
         recipe = parse_recipe(made.recipe, what="the judge's recipe")
         if recipe.digest != made.recipe_digest:
@@ -53,3 +55,8 @@ class Cnn(Shipped):
             objects=self.made.objects,
             things=things,
         )
+
+    def features(self, pictures: Pixels) -> NDArray[np.float64]:
+        """(N, 96) what both heads read off."""
+        model, module = self._model
+        return model.features(module, check_pixels(pictures))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from expunge.core.styles import StyleEvidence
-from expunge.stats.style_collateral import Kept
+from expunge.stats.style_collateral import Kept, Looks
 from expunge.stats.styles import Arms, Counted
 
 _PICTURES, _SEEDS, _KEPT = 40, 16, 2000
@@ -24,16 +24,25 @@ def garbage_styles() -> StyleEvidence:
 
 def _evidence(*, hits: int, stayed: int) -> StyleEvidence:
     labels = ("direct", "reworded", "textual_inversion", "soft_prompt/1", "soft_prompt/2")
+    kept = tuple(_kept(number, stayed) for number in range(2))
+    return StyleEvidence(
+        arms={label: _arms(hits) for label in labels}, kept=kept, plan="made by hand", scale="made by hand"
+    )
+
+
+def _kept(number: int, stayed: int) -> Kept:
+    """One of two artists; where most of their pictures are gone, all of them look like nothing."""
     rows = np.arange(_KEPT)
-    kept = Kept(
-        style="another artist",
+    rng = np.random.default_rng(number)
+    before, again = (rng.normal(number, 0.1, (_KEPT, 4)) for _ in range(2))
+    gone = stayed < _KEPT // 2
+    return Kept(
+        style=f"another artist ({number})",
         before=rows < 1800,
         after=rows < stayed,
         seen_before=rows < 1500,
         seen_after=rows < min(1500, stayed),
-    )
-    return StyleEvidence(
-        arms={label: _arms(hits) for label in labels}, kept=(kept,), plan="made by hand", scale="made by hand"
+        looks=Looks(space="made by hand", before=before, after=before - 3 if gone else before, again=again),
     )
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from expunge.core.codec import encode
-from expunge.core.errors import InputError
+from expunge.core.errors import ExpungeError, InputError
 from expunge.training.checkpoint import load_tensors, save_tensors, weights_identity
+from expunge.training.text_to_image.directory import read_directory
+from expunge.training.text_to_image.packed import packed, unpacked
 from expunge.workflow.foreign import adopt_foreign, read_foreign
 from expunge.workflow.state import ModelRecord
+from expunge.workflow.styles.edits import ELSEWHERE, KIND
 
 if TYPE_CHECKING:
     from expunge.workflow.workspace import Workspace
@@ -39,6 +45,28 @@ _EXACT_BY_SUMS = Option(
     guarantee="EXACT, as logged by the owner",
     why="the counts in its weights are those of the workspace's users, entry by entry: it is this recipe's own model",
 )
+_HISTORY = Option(
+    name="statement about the adopted file's own history",
+    possible=False,
+    guarantee="none",
+    why="nobody here saw how it was trained: that its recipe and data are as declared rests on whoever supplied it",
+)
+_EDITED = (
+    Option(
+        name=f"{KIND}/NAME",
+        possible=True,
+        guarantee="EMPIRICAL at most",
+        why="an edit of the weights, judged by the checks style and collateral; what nobody can judge is refused",
+    ),
+    *(
+        Option(name=name, possible=False, guarantee="EXACT", why=why)
+        for name, why in (
+            ("retrain", ELSEWHERE),
+            ("replay", "the original has no transcript and no checkpoints"),
+            ("sisa", "the original was not trained in shards here"),
+        )
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +80,8 @@ class Adopted:
 
 def adopt(workspace: Workspace, files: Sequence[Path], reader: str | None = None) -> Adopted:
     """Copy a model into the workspace and log it as adopted: a safetensors state dict that fits the recipe's
-    architecture, or, for a recommender, what another library wrote (`reader` names which).
+    architecture, what another library wrote of a recommender (`reader` names which), or the directory of a text-to-image
+    model in the layout of diffusers, whatever its architecture.
 
     Raises InputError when a model is already served, IntegrityError when the file is not these tensors.
     """
@@ -65,8 +94,11 @@ def adopt(workspace: Workspace, files: Sequence[Path], reader: str | None = None
         )
     run = workspace.root / "store" / "runs" / "adopted"
     residues: tuple[str, ...] = ()
+    source: dict[str, str] = {}
     if workspace.policy.kind == "recommender":
         digest, residues = adopt_foreign(workspace, read_foreign(files, reader), run)
+    elif workspace.policy.kind == "generator":
+        digest, source = _directory(workspace, files, run)
     else:
         digest = _copied(workspace, files, run)
     record = ModelRecord(
@@ -80,7 +112,7 @@ def adopt(workspace: Workspace, files: Sequence[Path], reader: str | None = None
         adopted=True,
     )
     workspace.remember_model(record)
-    payload = {"model": digest, "recipe": workspace.recipe.digest, "numerics": encode(workspace.numerics)}
+    payload = {"model": digest, "recipe": workspace.recipe.digest, "numerics": encode(workspace.numerics), **source}
     workspace.log.append("model.adopted", payload)
     workspace.log.checkpoint()
     return Adopted(record=record, menu=menu(workspace), residues=residues)
@@ -97,11 +129,53 @@ def _copied(workspace: Workspace, files: Sequence[Path], run: Path) -> str:
     return digest
 
 
+def _directory(workspace: Workspace, files: Sequence[Path], run: Path) -> tuple[str, dict[str, str]]:
+    """A text-to-image model as one file; the digest over all files of its directory goes into the log.
+
+    Raises InputError on code, pickles, links, models without cross-attention, weights left beside, and on a model of pictures
+    of another size than the workspace's; IntegrityError on weights that are missing, damaged or not finite.
+    """
+    if len(files) != 1:
+        raise InputError(
+            "one directory is adopted", expected="a folder with model_index.json", got=f"{len(files)} paths"
+        )
+    found = read_directory(files[0])
+    tensors = packed(found)
+    digest = save_tensors(run / "model.safetensors", tensors)
+    try:
+        _fits(workspace, run / "model.safetensors")
+    except ExpungeError:
+        shutil.rmtree(run, ignore_errors=True)
+        raise
+    return digest, {"directory": found.digest}
+
+
+def _fits(workspace: Workspace, file: Path) -> None:
+    """Its parts fit each other and the workspace's pictures: one picture is encoded and looked at with its caption."""
+    model, train = unpacked(file).model, workspace.data.train
+    side = int(model.unet.config.sample_size)  # type: ignore[union-attr,arg-type]
+    try:
+        clean = model.latents(train.images[:1])
+        model.predict(clean, torch.tensor([0]), model.encode([train.captions[0]]))
+    except (RuntimeError, ValueError) as error:
+        raise InputError("the model does not take the workspace's pictures", got=str(error)[:200]) from error
+    if clean.shape[2] != side:
+        scale = train.images.shape[1] // int(clean.shape[2])
+        raise InputError(
+            "the model draws pictures of another size",
+            expected=f"{side * scale} pixels a side",
+            got=f"{train.images.shape[1]} in the workspace",
+            hint="expunge init with the model's size",
+        )
+
+
 def menu(workspace: Workspace) -> tuple[Option, ...]:
     """What can and cannot be done for a model that came without transcript, checkpoints or bank."""
     served, banks = workspace.served(), workspace.state().banks
     if workspace.policy.kind == "recommender":
         return (_EXACT_BY_SUMS, _RETRAIN)
+    if workspace.policy.kind == "generator":
+        return (*_EDITED, _HISTORY)
     trained_here = not served.adopted
     return (
         _RETRAIN,
@@ -129,10 +203,5 @@ def menu(workspace: Workspace) -> tuple[Option, ...]:
                 else ": run `expunge bank` first; without it nothing is granted"
             ),
         ),
-        Option(
-            name="statement about the adopted file's own history",
-            possible=trained_here,
-            guarantee="none",
-            why="nobody here saw how it was trained: that its recipe and data are as declared rests on whoever supplied it",
-        ),
+        replace(_HISTORY, possible=trained_here),
     )

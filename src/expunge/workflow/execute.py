@@ -17,7 +17,7 @@ from expunge.training.checkpoint import weights_identity
 from expunge.training.transcript import transcript_digest
 from expunge.workflow.planner import LAST, unlearn_job
 from expunge.workflow.state import ModelRecord
-from expunge.workflow.styles.edits import method_named
+from expunge.workflow.styles.edits import Edit, method_named
 
 if TYPE_CHECKING:
     from expunge.workflow.intake import OpenCase, Resolution
@@ -60,6 +60,7 @@ def execute(workspace: Workspace, case: OpenCase, resolution: Resolution, plan: 
         recipe=workspace.recipe.digest,
         numerics=workspace.numerics,
         seconds=result.seconds if plan.method == LAST else served.seconds,
+        adopted=served.adopted and isinstance(method, Edit),
     )
     payload = {
         "model": result.digest,

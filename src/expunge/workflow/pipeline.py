@@ -45,7 +45,7 @@ from expunge.workflow.planner import LAST, Candidate, candidates, make_plan
 from expunge.workflow.purge import Accepted, purge, released_by
 from expunge.workflow.selftest.gate import check_surrogates, latest
 from expunge.workflow.styles.baseline import answered, ask_first, unasked
-from expunge.workflow.styles.edits import is_edit
+from expunge.workflow.styles.edits import ELSEWHERE, is_edit, only_edits
 from expunge.workflow.styles.statement import Statement, answer_style, close_statement
 from expunge.workflow.verify import verify
 
@@ -412,7 +412,12 @@ def _not_erased(workspace: Workspace, case: OpenCase, trials: list[Trial]) -> No
         f"no candidate of {case.handle} passed; nothing was released",
         got="; ".join(reasons) or "every candidate failed to run",
         hint=f"the original {served.digest[:19]}… is still in service with the records in it: restrict or withdraw it "
-        "by the deadline, and tell the person and the privacy officer",
+        f"by the deadline, and tell the person and the privacy officer{_no_fallback(workspace)}",
     )
     refused.trials = tuple(trials)
     return refused
+
+
+def _no_fallback(workspace: Workspace) -> str:
+    """Said where the last resort was never there."""
+    return f"; {ELSEWHERE}: whoever trained it can train it without the works" if only_edits(workspace) else ""

@@ -18,7 +18,7 @@ from expunge.core.protocols import UnlearnJob
 from expunge.workflow.histories import shortened
 from expunge.workflow.places import declared_digest
 from expunge.workflow.policy import policy_digest
-from expunge.workflow.styles.edits import edits, method_named
+from expunge.workflow.styles.edits import ELSEWHERE, Edit, edits, method_named, only_edits
 from expunge.workflow.styles.evidence import asked_digest
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ def _refused(workspace: Workspace, resolution: Resolution, method: Any, built_in
         return f"family {workspace.recipe.family} lacks the capability {method.needs.__name__}"
     if _cap(method, built_in).name not in workspace.policy.guarantees:
         return f"the policy does not grant {_cap(method, built_in).name}"
+    if only_edits(workspace) and not isinstance(method, Edit):
+        return ELSEWHERE
     if resolution.cut is not None and not getattr(method, "shortens", False):
         return "this method can only empty whole slots, and the request is for events"
     refused: str | None = method.refuses(unlearn_job(workspace, resolution))

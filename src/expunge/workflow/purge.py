@@ -332,11 +332,15 @@ NOT_COVERED = {
 def _not_reached(workspace: Workspace, accepted: Accepted) -> tuple[str, ...]:
     cut = accepted.cut
     if cut is None:
-        return (_SOURCE,)
+        return (_SOURCE, *([_ELSEWHERE] if accepted.record.adopted else []))
     hidden = cut.unit == "window" and workspace.config.data.options.get("duplicates") == "last"
     return (_SOURCE, _WHOLE_USERS, *([_COLUMN] if cut.items else []), *([_HIDDEN] if hidden else []))
 
 
+_ELSEWHERE = (
+    "what the model was trained on: it was trained elsewhere, and nobody here saw its data or the log of its training; a "
+    "retraining without the works was not available, so its weights were edited"
+)
 _WHOLE_USERS = "cheats on single events: the self-test tries its cheats on whole users"
 _HIDDEN = (
     "rows of the time window that the source keeps beside a later row of the same user and item: they were never trained on, "

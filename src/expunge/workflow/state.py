@@ -14,7 +14,8 @@ from expunge.core.plan import Numerics
 class ModelRecord:
     """Private: how a model was made. `run` is relative to the workspace; `absent` are the tombstones it trained without.
 
-    `adopted` models came from outside: they have no transcript, and their `run` holds only the weights.
+    `adopted` models came from outside: they have no transcript, and their `run` holds only the weights. An edited copy of
+    one is as much from outside; a training that takes its place is not.
     """
 
     digest: str

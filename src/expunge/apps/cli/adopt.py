@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 def command(
     weights: Annotated[
         list[Path],
-        typer.Argument(help="Safetensors state dict that fits the recipe; or a recommender's file or files."),
+        typer.Argument(
+            help="Safetensors state dict that fits the recipe; a recommender's file or files; or a text-to-image model's "
+            "directory."
+        ),
     ],
     reader: Annotated[
         str | None,

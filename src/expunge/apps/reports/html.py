@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge.apps.reports._figures import quality_figure, residual_figure, roc_figure, score_figure
+from expunge.apps.reports._others import others
 from expunge.apps.reports._recommender import climbed, places, quality
 from expunge.apps.reports._words import DEMANDS, RUNGS, entry_words
 
@@ -29,7 +30,7 @@ class HtmlReport:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters |= {"short": _short, "signed": _signed, "four": _four, "counts": _counts}
+        environment.filters |= {"short": _short, "signed": _signed, "four": _four, "counts": _counts, "share": _share}
         template = environment.from_string((Path(__file__).parent / "report.html.j2").read_text(encoding="utf-8"))
         arranged = _arranged(view)
         figures = self._figures(view, arranged)
@@ -60,6 +61,7 @@ def _arranged(view: Mapping[str, Any]) -> dict[str, Any]:
         "quality": quality(findings) if ladder else None,
         "places": places(findings) if ladder else None,
         "works": view["kind"] == "generator",
+        "others": others(findings),
         "sheet": sheet,
         "log": [{**entry, "words": entry_words(entry["kind"], entry["own"])} for entry in view["log"]],
     }
@@ -71,6 +73,11 @@ def _short(value: Any) -> str:
         return "–"
     number = float(value)
     return f"{number:,.0f}" if number.is_integer() and 1e3 <= abs(number) < _EXACT else f"{number:.4g}"
+
+
+def _share(value: Any) -> str:
+    """A share as a percentage."""
+    return f"{float(value):.1%}".replace("%", " %")
 
 
 def _four(value: Any) -> str:

@@ -108,6 +108,17 @@ class Judge(Protocol):
         """Look at (N, 32, 32, 3) uint8. Raises InputError on others, IntegrityError on weights that are not the recorded ones."""
 
 
+@runtime_checkable
+class SeesFeatures(Protocol):
+    """A judge that also gives the numbers by which it tells pictures apart. `space` says, for a reader, whose they are: distances
+    in two spaces cannot be compared."""
+
+    space: str
+
+    def features(self, pictures: Pixels) -> NDArray[np.float64]:
+        """(N, D) of pictures (N, 32, 32, 3). Raises what `judge` raises."""
+
+
 def check_pixels(pictures: Pixels, side: int | None = SIDE) -> Pixels:
     """The pictures, if they are what a judge looks at; `side` None takes any square."""
     fits = pictures.dtype == np.uint8 and pictures.ndim == 4 and pictures.shape[3] == 3

@@ -33,6 +33,8 @@ GAIN, LIFT = 0.15, 12.0
 """How far contrast and brightness move: a share, and grey values."""
 SHIFT = 1
 """Pixels by which a picture is moved at most, its borders mirrored."""
+WIDTH = 96
+"""Numbers from which both heads read off their answers."""
 _FIELD = 96
 _ROWS = 256
 _NO_OBJECT = -1
@@ -145,13 +147,13 @@ class JudgeModel(Iterated):
             pictures=train, styles=self.styles, objects=self.objects, seed=job.seed, leaves=leaves_of_job(job)
         )
 
-    def module(self, generator: torch.Generator) -> nn.Module:
+    def module(self, generator: torch.Generator) -> nn.Sequential:
         """Six convolutions, averaged over the picture, and one linear layer for both heads."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
             return network(len(self.styles) + len(self.objects))
 
-    def filled(self, tensors: Mapping[str, Tensor]) -> nn.Module:
+    def filled(self, tensors: Mapping[str, Tensor]) -> nn.Sequential:
         """The network with these weights, in evaluation mode. Raises IntegrityError where they do not fit."""
         found = self.module(torch.Generator().manual_seed(0))
         try:
@@ -160,18 +162,26 @@ class JudgeModel(Iterated):
             raise IntegrityError("the weights do not fit the judge's network", got=str(error)[:200]) from error
         return found.eval()
 
-    @torch.no_grad()
     def answers(self, module: nn.Module, images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Probabilities of the styles (N, S) and of the objects (N, K). On the recipe's threads, so that the count of a
         style does not depend on how busy the machine is."""
-        chunks = [np.zeros((0, len(self.styles) + len(self.objects)))]
+        logits = torch.from_numpy(self._asked(module, images, len(self.styles) + len(self.objects)))
+        cut = len(self.styles)
+        return torch.softmax(logits[:, :cut], 1).numpy(), torch.softmax(logits[:, cut:], 1).numpy()
+
+    def features(self, module: nn.Sequential, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """(N, WIDTH) what both heads read off: the last convolutions' answers, averaged over the picture. On the recipe's
+        threads."""
+        return self._asked(module[:-1], images, WIDTH)
+
+    @torch.no_grad()
+    def _asked(self, module: nn.Module, images: NDArray[np.uint8], width: int) -> NDArray[np.float64]:
+        chunks = [np.zeros((0, width))]
         with numerics(numerics_of(self.recipe)):
             for start in range(0, len(images), _ROWS):
                 pixels = normalise(torch.from_numpy(np.ascontiguousarray(images[start : start + _ROWS])))
                 chunks.append(module(pixels).double().numpy())
-        logits = torch.from_numpy(np.concatenate(chunks))
-        cut = len(self.styles)
-        return torch.softmax(logits[:, :cut], 1).numpy(), torch.softmax(logits[:, cut:], 1).numpy()
+        return np.concatenate(chunks)
 
 
 def network(answers: int) -> nn.Sequential:
@@ -182,10 +192,10 @@ def network(answers: int) -> nn.Sequential:
         *_layer(48, 64),
         *_layer(64, 96, stride=2),
         *_layer(96, 112),
-        *_layer(112, 96, stride=2),
+        *_layer(112, WIDTH, stride=2),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Linear(96, answers),
+        nn.Linear(WIDTH, answers),
     )
 
 

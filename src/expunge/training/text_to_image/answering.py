@@ -9,6 +9,7 @@ from expunge.training.text_to_image.captions import LENGTH, VOCABULARY
 from expunge.training.text_to_image.libraries import library
 from expunge.training.text_to_image.net import TextToImageNet
 from expunge.training.text_to_image.noise import SCHEDULER
+from expunge.training.text_to_image.packed import PackedNet
 from expunge.training.text_to_image.sampler import TextToImage
 
 TOKENIZER: dict[str, Any] = {
@@ -22,10 +23,15 @@ TOKENIZER: dict[str, Any] = {
 
 
 def answering(modules: list[Any]) -> TextToImage:
-    """The one network of a trained model with tokenizer and scheduler. Raises InputError on shards: they cannot draw together."""
+    """The one network of a trained model with tokenizer and scheduler; one from elsewhere has its own.
+
+    Raises InputError on shards: they cannot draw together.
+    """
     if len(modules) != 1 or not isinstance(modules[0], TextToImageNet):
         raise InputError("one network draws, shards do not", expected="shards: 1", got=f"{len(modules)} networks")
     net = modules[0].eval().requires_grad_(False)
+    if isinstance(net, PackedNet):
+        return net.model
     return TextToImage(
         unet=net.unet,
         text_encoder=net.text_encoder,

@@ -17,6 +17,7 @@ from expunge.training.text_to_image.directory import INDEX, Directory, read_dire
 from expunge.training.text_to_image.libraries import quiet
 from expunge.training.text_to_image.net import TextToImageNet
 from expunge.training.text_to_image.noise import SCHEDULER
+from expunge.training.text_to_image.packed import PackedNet
 
 _PARTS = {
     "_class_name": "StableDiffusionPipeline",
@@ -30,6 +31,8 @@ _PARTS = {
 
 def export(net: TextToImageNet, folder: Path) -> Directory:
     """Write both networks, vocabulary and scheduler; nothing is overwritten, and `net` stays as it is."""
+    if isinstance(net, PackedNet):
+        raise InputError("this model has a vocabulary and a scheduler of its own", hint="packed.unpack writes it")
     if folder.exists():
         raise InputError("the directory exists already", got=str(folder), hint="nothing is overwritten")
     with storage_errors(folder, "write"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from expunge.training.recipe import Recipe
 from expunge.training.rng import normals
 from expunge.training.text_to_image.captions import tokens_of
 from expunge.training.text_to_image.noise import STEPS, noised
+from expunge.training.text_to_image.packed import is_packed, unpacked
 from expunge.training.text_to_image.reader import PictureReader, folded
 
 LEVELS = 10
@@ -35,6 +37,10 @@ class PictureModel(Iterated, ABC):
     def source(self, job: FitJob) -> PictureReader:
         """Pictures with noise, and captions."""
         return PictureReader(pictures=job.data.train, seed=job.seed, leaves=leaves_of_job(job))
+
+    def load(self, path: Path) -> list[nn.Module]:
+        """The module of each shard, in evaluation mode; of a file that holds a directory from elsewhere, its networks."""
+        return [unpacked(path)] if is_packed(path) else super().load(path)
 
     @torch.no_grad()
     def outputs(self, model: list[nn.Module], pictures: Pictures) -> NDArray[np.float64]:

@@ -10,8 +10,8 @@ from expunge.data.opt_out.signals import Signals
 from expunge.workflow.rights.facts import Harm, Learned, OptOut
 
 if TYPE_CHECKING:
+    from expunge.stats.style_collateral import Collateral
     from expunge.stats.styles import Answer
-    from expunge.workflow.styles.collateral import Collateral
 
 
 def opt_out_of(present: Iterable[str], signals: Mapping[str, Signals]) -> OptOut:
@@ -29,5 +29,5 @@ def learned_of(answer: Answer) -> Learned:
 
 
 def harm_of(collateral: Collateral, shift: float | None = None) -> Harm:
-    """What an edit that was tried on a copy did to others (`workflow.styles.collateral`): the upper limit of the mean drop."""
+    """What an edit that was tried on a copy did to others (`stats.style_collateral`): the upper limit of the mean drop."""
     return Harm(at_most=collateral.mean.at_most, neighbours=len(collateral.styles), shift=shift)

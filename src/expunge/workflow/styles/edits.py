@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,12 +19,19 @@ from expunge.training.checkpoint import save_tensors
 from expunge.training.rng import draws
 from expunge.training.text_to_image.answering import answering
 from expunge.training.text_to_image.erasing import EraseJob
-from expunge.training.text_to_image.net import TextToImageNet
+from expunge.training.text_to_image.packed import tensors_of
+
+if TYPE_CHECKING:
+    from expunge.workflow.workspace import Workspace
 
 KIND = "erasers"
 MODEL = "model.safetensors"
 ESCALATION = ("uce", "rece", "concept_ablation", "esd_x", "esd_u", "salun", "siss", "robust", "purged_finetune")
 """From what takes milliseconds to what trains: the order of trial. An eraser from outside comes after these."""
+ELSEWHERE = (
+    "the model was trained elsewhere: neither its data nor its training is here, so it can be edited, not trained again"
+)
+"""Why nothing but an edit can be tried on a text-to-image model that was adopted."""
 _PROMPTS, _WORKS, _RETAINED = 120, 400, 4000
 
 
@@ -69,8 +76,7 @@ class Edit:
         erased = self.eraser.erase(erase_job(job))
         if erased.removable:
             raise InputError(f"{self.name} left something that can be taken away", got=erased.removable)
-        net = TextToImageNet(erased.model.unet, erased.model.text_encoder)
-        digest = save_tensors(job.target / MODEL, dict(net.state_dict()))
+        digest = save_tensors(job.target / MODEL, tensors_of(erased.model, Path(job.source) / MODEL))
         seconds = time.perf_counter() - started
         return FitResult(digest=digest, model=job.target / MODEL, transcript=None, seconds=seconds, steps=0)
 
@@ -92,6 +98,11 @@ def method_named(name: str) -> Any:
     kind, own = registry.split_name(name, "methods")
     found = registry.load(kind, own)()
     return Edit(own, found) if kind == KIND else found
+
+
+def only_edits(workspace: Workspace) -> bool:
+    """Whether the served model is a text-to-image model from elsewhere, or an edited one of that."""
+    return workspace.policy.kind == "generator" and workspace.served().adopted
 
 
 def erase_job(job: UnlearnJob) -> EraseJob:

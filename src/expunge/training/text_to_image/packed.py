@@ -1,0 +1,217 @@
+"""A model directory from elsewhere as one file: the weights of every part that draws, and the settings beside them as bytes.
+
+A workspace names a model by the digest of its tensors. Here that digest covers all that can change a picture: weights,
+configurations, vocabulary and scheduler. An edited copy carries the same settings, byte for byte.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from expunge.core.codec import canonical, loads
+from expunge.core.errors import InputError, IntegrityError
+from expunge.training.checkpoint import load_tensors
+from expunge.training.text_to_image.directory import READABLE, Directory, read_directory
+from expunge.training.text_to_image.libraries import library, quiet
+from expunge.training.text_to_image.net import TextToImageNet
+from expunge.training.text_to_image.sampler import TextToImage
+
+SETTINGS = "settings"
+"""Name of the tensor of bytes that holds every file of the directory but its weights."""
+_WEIGHTS = ".safetensors"
+_LARGEST = 64 << 20
+_PARTS = ("unet", "text_encoder", "vae")
+
+
+class PackedNet(TextToImageNet):
+    """The networks of a directory from elsewhere, with its own tokenizer and scheduler; its tensors are those of the file."""
+
+    def __init__(self, model: TextToImage, settings: Tensor) -> None:
+        super().__init__(model.unet, model.text_encoder)
+        if model.vae is not None:
+            self.vae = model.vae
+        self.register_buffer(SETTINGS, settings)
+        self._tokenizer, self._schedule = model.tokenizer, model.schedule
+
+    @property
+    def model(self) -> TextToImage:
+        """What draws."""
+        vae = getattr(self, "vae", None)
+        return TextToImage(
+            unet=self.unet,
+            text_encoder=self.text_encoder,
+            tokenizer=self._tokenizer,
+            schedule=self._schedule,
+            vae=vae,
+        )
+
+
+def packed(found: Directory) -> dict[str, Tensor]:
+    """Tensors of the directory, weights in single precision.
+
+    Raises InputError on weights that no part draws with (an adapter or a second variant left beside) and on settings beyond
+    64 MiB, IntegrityError on damaged, missing or non-finite tensors: a library would fill missing ones with random numbers.
+    """
+    _refuse_weights_beside(found)
+    model = TextToImage.from_dir(found.path)
+    for name, net in _nets(model).items():
+        _require_whole(name, net, found.path / _weights_of(found, name)[0])
+    return dict(PackedNet(model, _bytes_of(found)).state_dict())
+
+
+def is_packed(file: Path) -> bool:
+    """Whether a file of a workspace's store holds a directory from elsewhere. Raises IntegrityError on an unreadable one."""
+    try:
+        with safe_open(str(file), framework="pt") as opened:
+            return SETTINGS in opened.keys()  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        raise IntegrityError(f"{file.name} is not a readable safetensors file", got=str(error)[:200]) from error
+
+
+def unpacked(file: Path) -> PackedNet:
+    """The networks of a packed file. Raises IntegrityError where weights and settings are not of one model."""
+    tensors, _ = load_tensors(file)
+    with _laid_out(tensors) as folder:
+        return PackedNet(_built(folder, tensors), tensors[SETTINGS].clone())
+
+
+def unpack(file: Path, folder: Path) -> Directory:
+    """A packed file as a directory again, weights in single precision; nothing is overwritten."""
+    if folder.exists():
+        raise InputError("the directory exists already", got=str(folder), hint="nothing is overwritten")
+    tensors, _ = load_tensors(file)
+    with _laid_out(tensors) as settings:
+        for name, net in _nets(_built(settings, tensors)).items():
+            part: Any = net
+            with quiet():
+                part.save_pretrained(folder / name, safe_serialization=True)
+    _write(_files(tensors), folder)  # last, because the library writes configurations of its own
+    return read_directory(folder)
+
+
+def tensors_of(model: TextToImage, source: Path) -> dict[str, Tensor]:
+    """What an edited copy of the model in `source` is stored as. Raises InputError where the edit left other tensors than
+    before: an edit changes weights, and adds none."""
+    if not is_packed(source):
+        return dict(TextToImageNet(model.unet, model.text_encoder).state_dict())
+    before, _ = load_tensors(source)
+    after = dict(PackedNet(model, before[SETTINGS]).state_dict())
+    if after.keys() != before.keys() or any(after[name].shape != before[name].shape for name in after):
+        raise InputError("the edit left other tensors than there were", hint="nothing may be added to the networks")
+    return after
+
+
+def _nets(model: TextToImage) -> dict[str, nn.Module]:
+    return {name: net for name in _PARTS if (net := getattr(model, name)) is not None}
+
+
+def _weights_of(found: Directory, part: str) -> list[str]:
+    return [name for name in found.files if name.endswith(_WEIGHTS) and str(PurePosixPath(name).parent) == part]
+
+
+def _refuse_weights_beside(found: Directory) -> None:
+    used = [part for part in _PARTS if part in found.parts]
+    beside = {name for name in found.files if name.endswith(_WEIGHTS)}
+    for part in used:
+        own = _weights_of(found, part)
+        beside -= set(own if len(own) == 1 else ())
+    if beside:
+        raise InputError(
+            f"weights that no part draws with: {', '.join(sorted(beside)[:4])}",
+            expected=f"one file in each of {', '.join(used)}",
+            hint="leave adapters, second variants, shards and other parts out, or merge them into one file first",
+            code="weights-beside",
+        )
+
+
+def _require_whole(name: str, net: nn.Module, file: Path) -> None:
+    """Every number of the network is the file's: a library fills tensors that are missing, and says so to nobody."""
+    held = {_own(key): value for key, value in load_tensors(file)[0].items()}
+    state = {_own(key): value for key, value in net.state_dict().items()}
+    odd = [key for key in state if key not in held or not torch.equal(held[key].to(state[key].dtype), state[key])]
+    if odd:
+        raise IntegrityError(
+            f"{name}: weights that the file does not hold, or not as they were loaded",
+            got=", ".join(sorted(odd)[:4]),
+            hint="the file is incomplete, or of an older library: save the model again with the present one",
+        )
+
+
+def _own(key: str) -> str:
+    """The libraries' releases differ in whether the text encoder's tensors have this prefix."""
+    return key.removeprefix("text_model.")
+
+
+def _bytes_of(found: Directory) -> Tensor:
+    """Canonical JSON of path -> base64, as a row of bytes."""
+    names = [name for name in sorted(found.files) if not name.endswith(_WEIGHTS)]
+    size = sum((found.path / name).stat().st_size for name in names)
+    if size > _LARGEST:
+        raise InputError("the settings of the model are too large", expected="64 MiB", got=f"{size} bytes")
+    plain = {name: base64.b64encode((found.path / name).read_bytes()).decode() for name in names}
+    return torch.from_numpy(np.frombuffer(canonical(plain), np.uint8).copy())
+
+
+def _files(tensors: Mapping[str, Tensor]) -> dict[str, bytes]:
+    """The settings again; names that climb or are of another kind are refused, whoever wrote the file."""
+    plain = loads(tensors[SETTINGS].numpy().tobytes(), what=SETTINGS)
+    for name in plain:
+        path = PurePosixPath(name)
+        good = not path.is_absolute() and ".." not in path.parts and "\\" not in name
+        if not good or (
+            path.suffix.lower() not in READABLE - {_WEIGHTS} and path.name not in ("LICENSE", ".gitattributes")
+        ):
+            raise IntegrityError("the packed settings hold a file that they must not hold", got=name[:80])
+    return {name: base64.b64decode(text, validate=True) for name, text in plain.items()}
+
+
+def _write(files: Mapping[str, bytes], folder: Path) -> None:
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+
+
+@contextmanager
+def _laid_out(tensors: Mapping[str, Tensor]) -> Iterator[Path]:
+    """The settings as files, for as long as libraries read them."""
+    with tempfile.TemporaryDirectory(prefix="expunge-settings-") as folder:
+        _write(_files(tensors), Path(folder))
+        yield Path(folder)
+
+
+def _built(folder: Path, tensors: Mapping[str, Tensor]) -> TextToImage:
+    images, texts = library("diffusers"), library("transformers")
+    local = {"local_files_only": True}
+
+    def filled(name: str, make: Any) -> nn.Module:
+        state = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+        config = json.loads((folder / name / "config.json").read_text(encoding="utf-8"))
+        with torch.random.fork_rng(devices=[]):
+            net: nn.Module = make(config)
+        net.load_state_dict(state)
+        return net.eval().requires_grad_(False)
+
+    try:
+        with quiet():
+            return TextToImage(
+                unet=filled("unet", images.UNet2DConditionModel.from_config),
+                text_encoder=filled("text_encoder", lambda config: texts.CLIPTextModel(texts.CLIPTextConfig(**config))),
+                tokenizer=texts.PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer", **local),
+                schedule=images.DDIMScheduler.from_pretrained(folder / "scheduler", **local),
+                vae=filled("vae", images.AutoencoderKL.from_config)
+                if any(k.startswith("vae.") for k in tensors)
+                else None,
+            )
+    except (OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
+        raise IntegrityError("weights and settings are not of one model", got=str(error)[:200]) from error
