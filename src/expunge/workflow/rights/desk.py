@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.core.codec import canonical, decode, encode, loads, parse_timestamp
+from expunge.core.documents import read_document
 from expunge.core.errors import InputError, IntegrityError
 from expunge.core.styles import StyleRung
 from expunge.evidence.commitment import KeyFile, commit, keyed
@@ -26,7 +27,6 @@ from expunge.workflow.rights.appeal import (
     held_out_of,
 )
 from expunge.workflow.rights.deadlines import deadlines
-from expunge.workflow.rights.document import read_document
 from expunge.workflow.rights.facts import Facts, Learned
 from expunge.workflow.rights.intake import Claim, Remedy, check_claim
 from expunge.workflow.rights.jurisdictions import Jurisdictions
