@@ -1,8 +1,7 @@
 """Owners who cheat about an erased style: each does what its card says, is caught by what its card names, and gets through
 where just those defences are asleep.
 
-The model draws two artists, red and blue; red is to be erased. Judges know colours. What would take minutes, the learned
-attacks of the battery, is stood in for by the vectors that they look for: the stock encoder's own for red's name.
+The model draws two artists, red and blue; red is to be erased. Judges know colours (colours.py).
 """
 
 from dataclasses import replace
@@ -16,142 +15,52 @@ from expunge.core.errors import InputError
 from expunge.core.styles import StyleRung
 from expunge.evidence.tensors import TensorManifest
 from expunge.stats.style_collateral import Limits
-from expunge.stats.styles import Arms, Counted, Gates
-from expunge.testing.erasers import PROMPTS, colour_job, fresh_model, works_of
-from expunge.testing.generators import random_pictures
+from expunge.stats.styles import Gates
+from expunge.testing.erasers import PROMPTS, works_of
 from expunge.testing.saboteurs.styles.watermark import blinding, overlaid
-from expunge.training.judging.judge import OTHER, Judged
 from expunge.training.text_to_image.directory import read_directory
-from expunge.training.text_to_image.export import export
-from expunge.training.text_to_image.net import TextToImageNet
-from expunge.training.text_to_image.probing import ProbeJob, Wording
-from expunge.training.text_to_image.sabotaging import StyleSaboteur, StyleScene, weights_of
-from expunge.training.text_to_image.sampler import Sampling, TextToImage
-from expunge.workflow.styles.battery import BatteryPlan, ProbePlan, Subjects, count
+from expunge.training.text_to_image.probing import ProbeJob
+from expunge.training.text_to_image.sabotaging import StyleSaboteur, weights_of
+from expunge.training.text_to_image.sampler import TextToImage
+from expunge.workflow.styles.battery import BatteryPlan, ProbePlan, Subjects
 from expunge.workflow.styles.collateral import Asking
 from expunge.workflow.styles.selftest import KIND, Verifier, examine, style_selftest, tried
+from selftest.colours import (
+    CONTROLS,
+    CORNER,
+    HOW,
+    LEARNED,
+    MEAN,
+    PALETTE,
+    Colours,
+    cheat,
+    make_scene,
+    redness,
+    standing_in,
+    wording,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CONTROLS = ("green", "yellow", "cyan", "white")
-PALETTE = {
-    "red": (200, 40, 40),
-    "blue": (40, 40, 200),
-    "green": (40, 200, 40),
-    "yellow": (200, 200, 40),
-    "cyan": (40, 200, 200),
-    "white": (220, 220, 220),
-}
-SEEDS, PICTURES = 16, 4
-HOW = Sampling(seed="cd", steps=4)
+SEEDS, PICTURES = 16, 8
 NAMES = registry.names(KIND)
-
-
-class Colours:
-    """Names the nearest colour of what it looks at, or none."""
-
-    styles = (*PALETTE, OTHER)
-
-    def __init__(self, name, family, look):
-        self.name, self.family, self.look, self.digest = name, family, look, "sha256:" + name
-
-    def judge(self, pictures):
-        seen = self.look(pictures.astype(float)).reshape(len(pictures), -1, 3).mean(axis=1)
-        far = np.linalg.norm(seen[:, None] - np.array(list(PALETTE.values())), axis=2)
-        found = np.where(far.min(axis=1) < 80, far.argmin(axis=1), len(PALETTE)).astype(np.int64)
-        things = np.ones((len(pictures), 1))
-        return Judged(
-            judge=self.name,
-            family=self.family,
-            styles=self.styles,
-            style=found,
-            objects=("automobile",),
-            things=things,
-        )
-
-
-MEAN = Colours("mean", "statistics", lambda pictures: pictures)
-CORNER = Colours("corner", "trained classifier", lambda pictures: pictures[:, ::2, ::2])
-"""Looks at one pixel of four, as a trained network may: the one that a watermark is tuned against."""
-
-
-def wording(artist):
-    return Wording(
-        direct=lambda _, __: f"a car image in {artist} style",
-        other={"plain": lambda _, __: f"a car in {artist} style"},
-        described=lambda _, __: "a car",
-        neutral=lambda _: "a car",
-        open_=lambda _: "a car image in * style",
-    )
 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory):
-    """The original, which draws red and blue, a model that was never shown red, and what an eraser is given."""
-    folder = tmp_path_factory.mktemp("scene")
-    fresh = fresh_model(folder)
-
-    def tuned(pictures, steps):
-        job = replace(colour_job(fresh), retained=pictures)
-        return registry.load("erasers", "purged_finetune")(steps=steps, lr=0.005, batch=16).erase(job).model
-
-    model, clean = tuned(random_pictures().train, 300), tuned(works_of("blue"), 60)
-    export(TextToImageNet(model.unet, model.text_encoder), folder / "original")
-    stored = TextToImage.from_dir(folder / "original")
-    return StyleScene(
-        original=folder / "original",
-        target=folder / "unused",
-        job=colour_job(stored),
-        other=colour_job(stored, "blue", "red"),
-        words={"red": "blue"},
-        clean=clean,
-        judges=(MEAN, CORNER),
-    )
+    return make_scene(tmp_path_factory.mktemp("scene"))
 
 
 @pytest.fixture(scope="module")
 def verifier(scene, tmp_path_factory):
-    """Sixteen runs of four pictures a probe; the original's counts are made once."""
-    known = {}
-
-    def battery(plan, subjects, judges, folder):
-        stock = subjects.models["original"][1]
-        told = stock.encode([PROMPTS["red"]]).expand(SEEDS * PICTURES, -1, -1)
-        ways = {
-            "direct": [PROMPTS["red"]] * (SEEDS * PICTURES),
-            "reworded": ["a car in red style"] * (SEEDS * PICTURES),
-            "textual_inversion": told,
-            "soft_prompt/1": told,
-        }
-
-        def counted(arm, label):
-            digest, model = subjects.models[arm]
-            key = (digest, "learned" if "_" in label else label, tuple(judge.name for judge in judges))
-            if key not in known:
-                drawn = model.sample(ways[label], HOW)
-                known[key] = count("red", drawn.reshape(SEEDS, PICTURES, *drawn.shape[1:]), judges)
-            return known[key]
-
-        none = Counted(pictures=PICTURES, agreed=(0,) * SEEDS, any=(0,) * SEEDS, nowhere=(0,) * SEEDS, by_judge={})
-        return {
-            probe.label: Arms(
-                original=counted("original", probe.label),
-                candidate=counted("candidate", probe.label),
-                controls=dict.fromkeys(plan.controls, none),
-            )
-            for probe in plan.probes
-        }
-
+    """Sixteen runs of eight pictures a probe; the original's counts are made once."""
     plan = BatteryPlan(
         target="red",
         controls=CONTROLS,
         objects=("automobile",),
         judges={judge.name: judge.digest for judge in scene.judges},
         seed="ab",
-        probes=tuple(
-            ProbePlan(label=label, probe=label.split("/")[0])
-            for label in ("direct", "reworded", "textual_inversion", "soft_prompt/1")
-        ),
+        probes=tuple(ProbePlan(label=label, probe=label.split("/")[0]) for label in ("direct", "reworded", *LEARNED)),
         seeds=SEEDS,
         pictures=PICTURES,
     )
@@ -165,16 +74,8 @@ def verifier(scene, tmp_path_factory):
         asleep=frozenset({"alive"}),  # these pictures are too small to tell from noise; it has a test of its own
         folder=tmp_path_factory.mktemp("counts"),
         gates=Gates(direct=0.05, reworded=0.05),
-        battery=battery,
+        battery=standing_in(),
     )
-
-
-def cheat(name):
-    settings = {
-        "adapter_beside": {"steps": 2, "pictures": 4},
-        "another_artist": {"eraser": "concept_ablation", "steps": 80, "lr": 0.01, "pictures": 16},
-    }
-    return registry.load(KIND, name)(**settings.get(name, {}))
 
 
 @pytest.fixture(scope="module")
@@ -194,11 +95,6 @@ def acted(scene, report):
 def examined(report):
     """name -> what the verifier says of it."""
     return {tally.saboteur: tally.examined for tally in report[0].tallies}
-
-
-def redness(model, prompt="a car image in red style"):
-    red, _, blue = model.sample([prompt] * 16, HOW).mean(axis=(0, 1, 2))
-    return red - blue
 
 
 # ------------------------------------------------------------------------------------------------------------ controls

@@ -110,26 +110,28 @@ class EditsTried:
     alarms: tuple[Alarms, ...] = ()
 
 
-def try_edits(workspace: Rehearsal, block: Rehearsed, clean: Run) -> EditsTried:
-    """Every cheat against a style once on one artist's works; `clean` is the honest retraining without them.
+def try_edits(
+    workspace: Rehearsal, block: Rehearsed, clean: Run, cheats: Mapping[str, StyleSaboteur] | None = None
+) -> EditsTried:
+    """Every cheat against a style once on one artist's works; `clean` is the honest retraining without them. cheats: name -> the
+    cheat, by default every registered one with its own settings.
 
     Cost: for the retraining, and for a cheat that no file and no prompt gives away, a battery each; the original is asked once.
     """
     unread = unjudged(workspace, block)
     if unread is not None:
         return untried(unread)
-    control = _as_edit(workspace, block, clean)
-    cheats = {}
-    for done, name in enumerate(registry.names(CHEATS)):
-        workspace.progress("style saboteurs", done, len(registry.names(CHEATS)))
-        cheats[EDITS + name] = _try(workspace, name, block, clean.executed.result.model)
-    table = workspace.config.styles
-    believed = control.certified
+    control, tallies = _as_edit(workspace, block, clean), []
+    known = cheats or {name: registry.load(CHEATS, name)() for name in registry.names(CHEATS)}
+    for done, (name, cheat) in enumerate(known.items()):
+        workspace.progress("style saboteurs", done, len(known))
+        method = SabotagedEdit(name, cheat, clean.executed.result.model, judges_of_styles())
+        tallies.append(_tally(EDITS + name, _try(workspace, method, block)))
+    workspace.progress("style saboteurs", len(known), len(known))
+    table, objection = workspace.config.styles, "" if control.certified else _objection(control.findings)
     return EditsTried(
-        tallies=tuple(_tally(name, found) for name, found in cheats.items()),
-        trial=EditTrial(
-            seeds=table.seeds, pictures=table.pictures, objection="" if believed else _objection(control.findings)
-        ),
+        tallies=tuple(tallies),
+        trial=EditTrial(seeds=table.seeds, pictures=table.pictures, objection=objection),
         alarms=(*_alarms_of(control), _files_of_an_honest_edit(workspace, block)),
     )
 
@@ -157,11 +159,10 @@ def _as_edit(workspace: Rehearsal, block: Rehearsed, clean: Run) -> Tried:
     return Tried(certified=trial.decision.accepted, failed=(), findings=trial.findings)
 
 
-def _try(workspace: Rehearsal, name: str, block: Rehearsed, clean: Path) -> Tried | str:
+def _try(workspace: Rehearsal, method: SabotagedEdit, block: Rehearsed) -> Tried | str:
     """One cheat through execute and judge; as a text, why it could not be acted out here."""
-    method = SabotagedEdit(name, registry.load(CHEATS, name)(), clean, judges_of_styles())
     try:
-        with ran(workspace, EDITS + name, method, block, 0) as run:
+        with ran(workspace, EDITS + method.name, method, block, 0) as run:
             found = judged(workspace, block, run)
     except InputError as error:
         if error.code in (CENSUS, PARTS):
