@@ -6,24 +6,34 @@ encoder's own for red's name.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from expunge import Workspace
 from expunge.core import registry
 from expunge.stats.styles import Arms, Counted
 from expunge.testing.erasers import PROMPTS, colour_job, fresh_model, works_of
 from expunge.testing.generators import random_pictures
+from expunge.training.checkpoint import save_tensors
 from expunge.training.judging.judge import OTHER, Judged
+from expunge.training.recipe import parse_any_recipe
 from expunge.training.text_to_image.export import export
 from expunge.training.text_to_image.net import TextToImageNet
 from expunge.training.text_to_image.probing import Wording
 from expunge.training.text_to_image.sabotaging import StyleScene
 from expunge.training.text_to_image.sampler import Sampling, TextToImage
+from expunge.workflow.policy import GENERATOR
 from expunge.workflow.styles.battery import count
+from expunge.workflow.styles.material import Material
 from expunge.workflow.styles.selftest import KIND
+from picture_files import TINY
+from workspaces import vouch_for
 
 CONTROLS = ("green", "yellow", "cyan", "white")
 PALETTE = {
@@ -150,3 +160,64 @@ def redness(model, prompt=PROMPTS["red"]):
     """Red minus blue, in grey values."""
     red, _, blue = model.sample([prompt] * 16, HOW).mean(axis=(0, 1, 2))
     return red - blue
+
+
+# --------------------------------------------------------------------------------------------------------- as a workspace
+
+
+def make_workspace(root: Path, scene: StyleScene) -> Workspace:
+    """A trained and vouched-for workspace of red's and blue's pictures. Every training in it ends in a model of the scene: the
+    one that was never shown red where red's works are absent, else the original."""
+    _write(root.parent / "works")
+    config = {
+        "data": {"source": "picture_folder", "path": str(root.parent / "works"), "options": {"size": 8}},
+        "model": {"seed": "00112233445566778899aabbccddeeff"},
+        "compute": {"engine": "inline://"},
+        "styles": {"pictures": 20, "retained": 64, "steps": HOW.steps},
+    }
+    recipe = parse_any_recipe({**TINY, "epochs": 1, "batch": 16, "introduce": (0.0,)})
+    workspace = Workspace.create(root, config=config, recipe=recipe, policy=GENERATOR)
+    workspace.adapter.fit = _ends_in(workspace.adapter.fit, scene, workspace.data.train)
+    workspace.train()
+    vouch_for(workspace)
+    return workspace
+
+
+def _ends_in(fit, scene, train):
+    red = {slot for slot, style in enumerate(train.styles) if style == "red"}
+
+    def trained(job):
+        found = fit(job)
+        model = scene.clean if red <= job.absent else scene.job.model
+        tensors = TextToImageNet(model.unet, model.text_encoder).state_dict()
+        return replace(found, digest=save_tensors(found.model, dict(tensors)))
+
+    return trained
+
+
+def _write(folder: Path) -> None:
+    """Sixteen pictures to train on, and enough to test with for the judges' mistakes to be bounded."""
+    for split, pictures in (("train", random_pictures().train), ("test", random_pictures(160).test)):
+        (folder / split).mkdir(parents=True)
+        lines = []
+        for number, image in enumerate(pictures.images):
+            Image.fromarray(image).save(folder / split / f"{number:03d}.png")
+            artist = pictures.styles[number]
+            line = {"file_name": f"{number:03d}.png", "text": pictures.captions[number], "artist": artist}
+            lines.append(json.dumps({**line, "object": "automobile"}) + "\n")
+        (folder / split / "metadata.jsonl").write_text("".join(lines))
+
+
+def judged_by_colours(patch) -> None:
+    """Somebody has said how red is asked for, and judges of colours look at what comes."""
+    from expunge.workflow.selftest import edits
+    from expunge.workflow.styles import evidence
+
+    suspects = {"red": SimpleNamespace(wording=wording("red"))}
+    about = {"suspects": suspects, "controls": CONTROLS, "retained": ("blue",), "objects": ("automobile",)}
+    material = Material(target="red", photos={}, **about)
+    for module in (edits, evidence):
+        patch.setattr(module, "material_of", lambda *_: material)
+        patch.setattr(module, "judges_of_styles", lambda: [MEAN, CORNER])
+    patch.setattr(evidence, "wording_of", wording)
+    patch.setattr(evidence, "run_battery", standing_in())

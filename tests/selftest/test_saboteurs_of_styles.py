@@ -5,13 +5,17 @@ The model draws two artists, red and blue; red is to be erased. Judges know colo
 """
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from evidence.story import selftest
 from expunge.core import registry
 from expunge.core.errors import InputError
+from expunge.core.finding import Guarantee
+from expunge.core.selftest import EDITS, EditTrial, SelftestRule
 from expunge.core.styles import StyleRung
 from expunge.evidence.tensors import TensorManifest
 from expunge.stats.style_collateral import Limits
@@ -22,6 +26,10 @@ from expunge.training.text_to_image.directory import read_directory
 from expunge.training.text_to_image.probing import ProbeJob
 from expunge.training.text_to_image.sabotaging import StyleSaboteur, weights_of
 from expunge.training.text_to_image.sampler import TextToImage
+from expunge.workflow.selftest.edits import FILES, try_edits
+from expunge.workflow.selftest.gate import record, subject_of
+from expunge.workflow.selftest.methods import ran
+from expunge.workflow.selftest.rehearsal import Rehearsal, rehearsed
 from expunge.workflow.styles.battery import BatteryPlan, ProbePlan, Subjects
 from expunge.workflow.styles.collateral import Asking
 from expunge.workflow.styles.selftest import KIND, Verifier, examine, style_selftest, tried
@@ -34,7 +42,9 @@ from selftest.colours import (
     PALETTE,
     Colours,
     cheat,
+    judged_by_colours,
     make_scene,
+    make_workspace,
     redness,
     standing_in,
     wording,
@@ -302,6 +312,117 @@ def test_a_cheat_that_is_refused_by_luck_is_named(scene, verifier, tmp_path):
     tally = tried(Mislabelled(), replace(scene, target=tmp_path / "x"), verifier)
     assert not tally.examined.accepted
     assert tally.as_expected == ()
+
+
+# ------------------------------------------------------------------------------------------------------- in a workspace
+
+
+@pytest.fixture(scope="module")
+def workspace(scene, tmp_path_factory):
+    made = make_workspace(tmp_path_factory.mktemp("red") / "ws", scene)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def seen_by_colours(monkeypatch):
+    judged_by_colours(monkeypatch)
+
+
+def as_edits(workspace, folder, names=NAMES, spoil=lambda clean: clean):
+    """What the self-test of the workspace says of these cheats, as candidates of the walk."""
+    rehearsal = Rehearsal(workspace, folder, seed="cd" * 16)
+    try:
+        block = rehearsed(rehearsal, folder / "block", "red")
+        with ran(rehearsal, "retrain", registry.load("methods", "retrain")(), block, 0) as clean:
+            return try_edits(rehearsal, block, spoil(clean), {name: cheat(name) for name in names})
+    finally:
+        rehearsal.close()
+
+
+@pytest.fixture(scope="module")
+def walked(workspace, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        judged_by_colours(patch)
+        return as_edits(workspace, tmp_path_factory.mktemp("walked"))
+
+
+def reported(workspace, found):
+    """A report that would vouch, with these cheats in the place of made-up ones."""
+    on = subject_of(workspace)
+    plain = selftest(made_at=datetime.now(UTC).replace(microsecond=0), policy=on.policy, bank=None, kind=on.kind)
+    others = [tally for tally in plain.tallies if tally.kind != "edit"]
+    return replace(plain, expunge=on.expunge, tallies=(*others, *found.tallies), edits=found.trial, alarms=found.alarms)
+
+
+def test_as_edits_of_a_workspace_all_eight_are_refused_each_by_its_own_defence(walked):
+    caught = {tally.saboteur.removeprefix(EDITS): set(tally.caught) for tally in walked.tallies}
+    assert caught.keys() == set(NAMES)
+    assert caught["prompt_filter"] == {"weights"}
+    assert caught["adapter_beside"] == caught["original_beside"] == {"census"}
+    assert caught["text_encoder_only"] == {"parts"}
+    assert caught["noise_collapse"] == {"collateral"}
+    assert caught["no_op"] == {"direct", "reworded"}
+    assert caught["watermark"] >= {"direct"}
+    assert caught["another_artist"] >= {"direct", "collateral"}
+    assert all((tally.tried, tally.certified, tally.undecided) == (1, 0, 0) for tally in walked.tallies)
+    assert all(set(tally.expected) & set(tally.caught) for tally in walked.tallies)
+
+
+def test_nothing_that_a_cheat_left_is_still_there(workspace, walked):
+    """Least of all the original's weights, which one of them leaves in a spare file."""
+    assert [run.name for run in (workspace.root / "store" / "runs").iterdir()] == ["original"]
+
+
+def test_control_a_model_that_was_retrained_is_believed_as_an_edit_and_no_file_of_an_honest_eraser_is_objected_to(
+    walked,
+):
+    assert walked.trial == EditTrial(seeds=8, pictures=20)
+    assert {item.check: (item.alarms, item.trials) for item in walked.alarms} == {
+        "style": (0, 1),
+        "collateral": (0, 1),
+        FILES: (0, 1),
+    }
+
+
+def test_the_report_says_that_no_listed_cheat_passed_and_of_how_many(workspace, walked):
+    report = reported(workspace, walked)
+    assert report.against_edits == ()
+    assert report.sentence.startswith(f"no listed cheat passed, n = {3 + 6 + 8}: ")
+    assert "style_saboteurs/watermark 0/1" in report.sentence
+    assert SelftestRule().problems(report, report.made_at, subject_of(workspace), Guarantee.EMPIRICAL) == []
+
+
+def test_a_cheat_that_passes_stops_every_edit_and_no_deletion_by_provenance(
+    workspace, seen_by_colours, monkeypatch, tmp_path
+):
+    """Where nobody looks at what lies beside the model, the original beside a clean one is certified: the census is needed."""
+    monkeypatch.setattr("expunge.workflow.execute.require_honest_run", lambda *_: None)
+    found = as_edits(workspace, tmp_path, ("original_beside",))
+    assert [tally.certified for tally in found.tallies] == [1]
+    passed = replace(reported(workspace, found), made_at=datetime.now(UTC).replace(microsecond=0))
+    assert passed.passed == ("style_saboteurs/original_beside",)
+    rule, on = SelftestRule(), subject_of(workspace)
+    assert [text for text in rule.problems(passed, passed.made_at, on) if "not tried" not in text] == []
+    assert "against a style that passed" in str(rule.problems(passed, passed.made_at, on, Guarantee.EMPIRICAL))
+    record(workspace, passed)
+    plan = {item.method: item.refused for item in workspace.plan(workspace.request(block="red"))}
+    assert "does not vouch for edits" in plan["erasers/uce"]
+    assert plan["retrain"] is None
+
+
+def test_where_the_honest_control_is_not_believed_no_edit_is_vouched_for(workspace, seen_by_colours, tmp_path):
+    """A verifier that refuses everybody has not caught a cheat: here the retraining is the original, and draws red as ever."""
+
+    def spoilt(clean):
+        model = workspace.root / workspace.served().run / "model.safetensors"
+        result = replace(clean.executed.result, model=model, digest=workspace.served().digest)
+        return replace(clean, executed=replace(clean.executed, result=result))
+
+    found = as_edits(workspace, tmp_path, ("prompt_filter",), spoilt)
+    assert found.trial.objection.startswith("collateral: ") or "style: NOT-ERASED" in found.trial.objection
+    assert [item.alarms for item in found.alarms if item.check == "style"] == [1]
+    assert "the honest control was not believed" in reported(workspace, found).sentence
 
 
 # ------------------------------------------------------------------------------------------------- the real judges' eyes
