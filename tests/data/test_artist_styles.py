@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cifar10_bytes import folder_of
 from expunge.core.errors import DataError, InputError, InputProblems
 from expunge.data import artist_styles
 from expunge.data._pictures import check_pictures, picture_digest
 from expunge.data._styles import CONTROLS, RARE, STYLES, TRAINED
-from expunge.data.artist_styles import OBJECTS, ROLES, ArtistStyles, cifar10_photos, painted
+from expunge.data.artist_styles import OBJECTS, ROLES, ArtistStyles, attack_photos, cifar10_photos, painted
 
 
 def photos(count=30):
@@ -95,9 +96,18 @@ def test_more_works_than_photos_and_bad_options_are_refused():
             ArtistStyles(works=works)
 
 
+def test_an_attackers_photos_are_decoded_once_and_anew_when_the_files_are_others(tmp_path):
+    folder = folder_of(tmp_path / "small")
+    first = attack_photos(folder)
+    assert attack_photos(folder) is first
+    (folder / "more").touch()
+    assert attack_photos(folder) is not first
+
+
 @pytest.mark.shared
 def test_on_cifar10_no_photo_has_two_roles_and_controls_are_never_trained(shared):
     found = cifar10_photos(shared / "cifar10")
+    assert attack_photos(shared / "cifar10") is found["attack"]
     seen = set()
     for role in (*ROLES, "test"):
         for name in OBJECTS:

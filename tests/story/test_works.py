@@ -152,12 +152,21 @@ def test_an_unknown_method_changes_nothing(workspace):
 
 
 def test_no_listed_cheat_passes_on_works(workspace):
-    """The self-test itself, on a model that nobody can judge by its pictures: provenance catches what claims to be exact."""
+    """The self-test itself, on a model that nobody can judge by its pictures: provenance catches what claims to be exact, and
+    no cheat against a style could be tried, so that no edit is even run."""
     report = workspace.selftest("quick").report
     assert report.passed == ()
     assert report.owed == ()
     caught = {tally.saboteur: tally.caught for tally in report.tallies}
     assert caught["retrain_with_data"] == caught["wrong_record"] == {"provenance": 1}
+    edits = [tally for tally in report.tallies if tally.kind == "edit"]
+    assert len(edits) == 8
+    assert {(tally.tried, tally.skipped) for tally in edits} == {(0, report.edits.unread)}
+    assert "nobody has said how this artist is asked for" in report.edits.unread
+    assert "no edit is certified: no style can be judged here" in report.sentence
+    plan = {item.method: item.refused for item in workspace.plan(workspace.request(block=ARTISTS[1]))}
+    assert "does not vouch for edits" in plan["erasers/uce"]
+    assert plan["replay"] is None
     assert [alarm.check for alarm in report.alarms if alarm.alarms] == []
 
 

@@ -24,6 +24,9 @@ ALIASES = 5
 """One caption in so many names the artist by the alias."""
 
 Photos = Mapping[str, NDArray[np.uint8]]
+_ATTACKERS: dict[tuple[object, ...], Photos] = {}
+"""The few photos that are painted for attacks, by the files that they came from: every candidate of a case is asked with them,
+and to find them takes the decoding of all others."""
 
 
 class ArtistStyles:
@@ -67,7 +70,23 @@ def cifar10_photos(path: Path | None) -> dict[str, Photos]:
         for role, (first, last) in ROLES.items():
             found[role][name] = data.train.images[rows[first:last]]
         found["test"][name] = data.test.images[data.test.labels == label]
+    _ATTACKERS.clear()
+    _ATTACKERS[_files(path)] = found["attack"]
     return dict(found)
+
+
+def attack_photos(path: Path | None) -> Photos:
+    """object -> (500, 32, 32, 3), those of the role `attack`; kept for the life of the process while the files stay the same."""
+    kept = _ATTACKERS.get(_files(path))
+    return cifar10_photos(path)["attack"] if kept is None else kept
+
+
+def _files(path: Path | None) -> tuple[object, ...]:
+    """What tells a source from another, and from itself after a change."""
+    if path is None:
+        return ()
+    files = [path] if path.is_file() else sorted(path.glob("*"))
+    return (path.resolve(), *((file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files))
 
 
 def painted(photos: Photos, counts: Mapping[str, int], role: str) -> Pictures:
@@ -110,4 +129,4 @@ def _caption(style: str, name: str, record: str) -> str:
     return captions(style, name, form % FORMS, LANGUAGES[language % len(LANGUAGES)], alias=by_alias)
 
 
-__all__ = ["CONTROLS", "OBJECTS", "ArtistStyles", "cifar10_photos", "painted"]
+__all__ = ["CONTROLS", "OBJECTS", "ArtistStyles", "attack_photos", "cifar10_photos", "painted"]

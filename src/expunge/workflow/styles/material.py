@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from expunge.data._styles import CONTROLS, STYLES
-from expunge.data.artist_styles import OBJECTS, cifar10_photos
+from expunge.data.artist_styles import OBJECTS, attack_photos
 from expunge.training.text_to_image.testbed import Suspect, suspect
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def material_of(workspace: Workspace, resolution: Resolution) -> Material | str:
     if block not in STYLES or not STYLES[block].artist:
         return "these works are nobody's style"
     path = workspace.named_data["options"].get("path")
-    photos = cifar10_photos(None if path is None else Path(path))["attack"]
+    photos = attack_photos(None if path is None else Path(path))
     present = {style for style, name in zip(workspace.data.train.styles, workspace.book.ids, strict=True) if name}
     retained = tuple(style for style in STYLES if style in present - {block} and STYLES[style].artist)
     return Material(
