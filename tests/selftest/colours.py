@@ -208,7 +208,7 @@ def _write(folder: Path) -> None:
         (folder / split / "metadata.jsonl").write_text("".join(lines))
 
 
-def judged_by_colours(patch) -> None:
+def judged_by_colours(patch, battery) -> None:
     """Somebody has said how red is asked for, and judges of colours look at what comes."""
     from expunge.workflow.selftest import edits
     from expunge.workflow.styles import evidence
@@ -220,4 +220,4 @@ def judged_by_colours(patch) -> None:
         patch.setattr(module, "material_of", lambda *_: material)
         patch.setattr(module, "judges_of_styles", lambda: [MEAN, CORNER])
     patch.setattr(evidence, "wording_of", wording)
-    patch.setattr(evidence, "run_battery", standing_in())
+    patch.setattr(evidence, "run_battery", battery)

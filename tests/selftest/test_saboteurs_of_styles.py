@@ -324,9 +324,15 @@ def workspace(scene, tmp_path_factory):
     made.close()
 
 
+@pytest.fixture(scope="module")
+def battery():
+    """One for all tests, so that what it counted of a model is counted once."""
+    return standing_in()
+
+
 @pytest.fixture
-def seen_by_colours(monkeypatch):
-    judged_by_colours(monkeypatch)
+def seen_by_colours(monkeypatch, battery):
+    judged_by_colours(monkeypatch, battery)
 
 
 def as_edits(workspace, folder, names=NAMES, spoil=lambda clean: clean):
@@ -341,9 +347,9 @@ def as_edits(workspace, folder, names=NAMES, spoil=lambda clean: clean):
 
 
 @pytest.fixture(scope="module")
-def walked(workspace, tmp_path_factory):
+def walked(workspace, battery, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        judged_by_colours(patch)
+        judged_by_colours(patch, battery)
         return as_edits(workspace, tmp_path_factory.mktemp("walked"))
 
 
