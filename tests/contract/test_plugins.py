@@ -15,6 +15,7 @@ from expunge.testing import (
     check_check,
     check_eraser,
     check_generator,
+    check_judge,
     check_place,
     check_probe,
     check_recommender,
@@ -29,6 +30,7 @@ SUITES = {
     "recommenders": check_recommender,
     "generators": check_generator,
     "erasers": check_eraser,
+    "judges": check_judge,
     "places": check_place,
     "probes": check_probe,
 }

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cifar10_bytes import folder_of
 from expunge.core.errors import DataError, InputError, InputProblems
 from expunge.data import artist_styles
 from expunge.data._pictures import check_pictures, picture_digest
@@ -93,6 +94,15 @@ def test_more_works_than_photos_and_bad_options_are_refused():
     for works in (0, 2501):
         with pytest.raises(InputError, match="out of range"):
             ArtistStyles(works=works)
+
+
+def test_photos_are_decoded_once_and_anew_when_the_files_are_others(tmp_path):
+    folder = folder_of(tmp_path / "small")
+    first = cifar10_photos(folder)
+    assert cifar10_photos(folder) is first
+    assert not any(images.flags.writeable for role in first.values() for images in role.values())
+    (folder / "more").touch()
+    assert cifar10_photos(folder) is not first
 
 
 @pytest.mark.shared

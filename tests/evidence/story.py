@@ -13,7 +13,7 @@ from expunge.core.finding import Condition, Finding, Guarantee, Interval, Verdic
 from expunge.core.plan import CheckSpec, Numerics, Plan
 from expunge.core.policy import SIGNALS, Decision, Demand, Limits, Policy
 from expunge.core.refs import DataRef, ModelRef
-from expunge.core.selftest import REQUIRED_PROCESSES, SelftestReport, Tally, required
+from expunge.core.selftest import EDITS, REQUIRED_PROCESSES, EditTrial, SelftestReport, Tally, required
 from expunge.evidence.bundle import file_digests, write_bundle
 from expunge.evidence.commitment import Opening, commit, open_commitment
 from expunge.evidence.envelope import sign_envelope
@@ -84,8 +84,11 @@ def edited(verdict: Verdict = Verdict.PASS) -> tuple[Finding, ...]:
 
 def selftest(**changes: Any) -> SelftestReport:
     """A self-test in which every required saboteur was tried once and caught."""
-    methods = required(str(changes.get("kind", "classifier"))) - {*REQUIRED_PROCESSES}
-    kinds = [(name, "method") for name in sorted(methods)] + [(name, "process") for name in REQUIRED_PROCESSES]
+    kind = str(changes.get("kind", "classifier"))
+    methods = required(kind) - {*REQUIRED_PROCESSES}
+    kinds = [(name, "edit" if name.startswith(EDITS) else "method") for name in sorted(methods)] + [
+        (name, "process") for name in REQUIRED_PROCESSES
+    ]
     plain: dict[str, Any] = {
         "size": "quick",
         "expunge": "0.1.0",
@@ -115,6 +118,7 @@ def selftest(**changes: Any) -> SelftestReport:
         "doses": (),
         "canary_power": None,
         "canary_reason": "no bank",
+        "edits": EditTrial(seeds=8, pictures=40) if kind == "generator" else None,
     }
     return SelftestReport(**{**plain, **changes})
 

@@ -10,7 +10,17 @@ import pytest
 
 from evidence.story import NOW, digest, selftest
 from expunge.core.errors import InputError, InputProblems
-from expunge.core.selftest import REQUIRED_PROCESSES, Alarms, SelftestRule, Subject, Tally
+from expunge.core.finding import Guarantee
+from expunge.core.selftest import (
+    GENERATOR_EDITS,
+    REQUIRED_PROCESSES,
+    Alarms,
+    EditTrial,
+    SelftestRule,
+    Subject,
+    Tally,
+    required,
+)
 from expunge.stats.intervals import share_at_least, share_at_most
 
 MINE = Subject(policy=digest("policy"), bank=None, expunge="0.1.0")
@@ -185,3 +195,59 @@ def test_counts_that_do_not_add_up_and_rules_below_the_floor_are_refused() -> No
         SelftestRule(max_age_days=400)
     with pytest.raises(InputProblems, match="alarm_rate"):
         SelftestRule(alarm_rate=0.5)
+
+
+# ------------------------------------------------------------------------------------------- edits of text-to-image models
+
+WATERMARK = "style_saboteurs/watermark"
+WORKS = selftest(kind="generator")
+
+
+def on_works(report: Any, guarantee: Guarantee | None) -> str:
+    return "; ".join(SelftestRule().problems(report, NOW, replace(MINE, kind="generator"), guarantee))
+
+
+def with_edit(tally: Tally) -> Any:
+    others = (item for item in WORKS.tallies if item.saboteur != tally.saboteur)
+    return replace(WORKS, tallies=(*others, tally))
+
+
+NO_EDIT = {
+    "passed: style_saboteurs/watermark": with_edit(tally(WATERMARK, 1, 1)),
+    "not tried: style_saboteurs/watermark (no other artist)": with_edit(skipped(WATERMARK, "no other artist")),
+    "no style can be judged here: nobody said": replace(WORKS, edits=EditTrial(unread="nobody said")),
+    "the honest control was not believed: style": replace(WORKS, edits=EditTrial(objection="style: NOT-LEARNED")),
+    "no cheat against a style was tried": replace(WORKS, edits=None),
+}
+
+
+@pytest.mark.parametrize("reason", NO_EDIT)
+def test_what_stops_a_certificate_of_an_edit_stops_none_that_rests_on_provenance(reason: str) -> None:
+    report = NO_EDIT[reason]
+    assert reason in on_works(report, Guarantee.EMPIRICAL)
+    assert on_works(report, Guarantee.EXACT) == on_works(report, None) == ""
+    assert reason.split(":")[0] in report.sentence
+
+
+def test_with_all_cheats_against_styles_tried_and_the_control_believed_an_edit_can_be_certified() -> None:
+    assert on_works(WORKS, Guarantee.EMPIRICAL) == ""
+    assert WORKS.sentence.startswith(f"no listed cheat passed, n = {3 + 6 + 8}: ")
+    assert "no edit is certified" not in WORKS.sentence
+
+
+def test_a_classifier_has_no_styles_to_cheat_against() -> None:
+    report = selftest()
+    assert report.against_edits == ()
+    assert SelftestRule().problems(report, NOW, MINE, Guarantee.EMPIRICAL) == []
+
+
+def test_a_report_on_works_names_every_cheat_against_a_style_whatever_is_certified() -> None:
+    assert set(GENERATOR_EDITS) < required("generator")
+    report = replace(WORKS, tallies=tuple(item for item in WORKS.tallies if item.saboteur != WATERMARK))
+    assert f"not tried: {WATERMARK}" in on_works(report, Guarantee.EXACT)
+
+
+def test_every_registered_cheat_against_a_style_is_required() -> None:
+    from expunge.core import registry
+
+    assert {f"style_saboteurs/{name}" for name in registry.names("style_saboteurs")} == set(GENERATOR_EDITS)

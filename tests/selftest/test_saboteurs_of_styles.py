@@ -1,157 +1,76 @@
 """Owners who cheat about an erased style: each does what its card says, is caught by what its card names, and gets through
 where just those defences are asleep.
 
-The model draws two artists, red and blue; red is to be erased. Judges know colours. What would take minutes, the learned
-attacks of the battery, is stood in for by the vectors that they look for: the stock encoder's own for red's name.
+The model draws two artists, red and blue; red is to be erased. Judges know colours (colours.py).
 """
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from evidence.story import selftest
 from expunge.core import registry
 from expunge.core.errors import InputError
+from expunge.core.finding import Guarantee
+from expunge.core.selftest import EDITS, EditTrial, SelftestRule
 from expunge.core.styles import StyleRung
 from expunge.evidence.tensors import TensorManifest
 from expunge.stats.style_collateral import Limits
-from expunge.stats.styles import Arms, Counted, Gates
-from expunge.testing.erasers import PROMPTS, colour_job, fresh_model, works_of
-from expunge.testing.generators import random_pictures
+from expunge.stats.styles import Gates
+from expunge.testing.erasers import PROMPTS, works_of
 from expunge.testing.saboteurs.styles.watermark import blinding, overlaid
-from expunge.training.judging.judge import OTHER, Judged
 from expunge.training.text_to_image.directory import read_directory
-from expunge.training.text_to_image.export import export
-from expunge.training.text_to_image.net import TextToImageNet
-from expunge.training.text_to_image.probing import ProbeJob, Wording
-from expunge.training.text_to_image.sabotaging import StyleSaboteur, StyleScene, weights_of
-from expunge.training.text_to_image.sampler import Sampling, TextToImage
-from expunge.workflow.styles.battery import BatteryPlan, ProbePlan, Subjects, count
+from expunge.training.text_to_image.probing import ProbeJob
+from expunge.training.text_to_image.sabotaging import StyleSaboteur, weights_of
+from expunge.training.text_to_image.sampler import TextToImage
+from expunge.workflow.selftest.edits import FILES, try_edits
+from expunge.workflow.selftest.gate import record, subject_of
+from expunge.workflow.selftest.methods import ran
+from expunge.workflow.selftest.rehearsal import Rehearsal, rehearsed
+from expunge.workflow.styles.battery import BatteryPlan, ProbePlan, Subjects
 from expunge.workflow.styles.collateral import Asking
 from expunge.workflow.styles.selftest import KIND, Verifier, examine, style_selftest, tried
+from selftest.colours import (
+    CONTROLS,
+    CORNER,
+    HOW,
+    LEARNED,
+    MEAN,
+    PALETTE,
+    Colours,
+    cheat,
+    judged_by_colours,
+    make_scene,
+    make_workspace,
+    redness,
+    standing_in,
+    wording,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CONTROLS = ("green", "yellow", "cyan", "white")
-PALETTE = {
-    "red": (200, 40, 40),
-    "blue": (40, 40, 200),
-    "green": (40, 200, 40),
-    "yellow": (200, 200, 40),
-    "cyan": (40, 200, 200),
-    "white": (220, 220, 220),
-}
-SEEDS, PICTURES = 16, 4
-HOW = Sampling(seed="cd", steps=4)
+SEEDS, PICTURES = 16, 8
 NAMES = registry.names(KIND)
-
-
-class Colours:
-    """Names the nearest colour of what it looks at, or none."""
-
-    styles = (*PALETTE, OTHER)
-
-    def __init__(self, name, family, look):
-        self.name, self.family, self.look, self.digest = name, family, look, "sha256:" + name
-
-    def judge(self, pictures):
-        seen = self.look(pictures.astype(float)).reshape(len(pictures), -1, 3).mean(axis=1)
-        far = np.linalg.norm(seen[:, None] - np.array(list(PALETTE.values())), axis=2)
-        found = np.where(far.min(axis=1) < 80, far.argmin(axis=1), len(PALETTE)).astype(np.int64)
-        things = np.ones((len(pictures), 1))
-        return Judged(
-            judge=self.name,
-            family=self.family,
-            styles=self.styles,
-            style=found,
-            objects=("automobile",),
-            things=things,
-        )
-
-
-MEAN = Colours("mean", "statistics", lambda pictures: pictures)
-CORNER = Colours("corner", "trained classifier", lambda pictures: pictures[:, ::2, ::2])
-"""Looks at one pixel of four, as a trained network may: the one that a watermark is tuned against."""
-
-
-def wording(artist):
-    return Wording(
-        direct=lambda _, __: f"a car image in {artist} style",
-        other={"plain": lambda _, __: f"a car in {artist} style"},
-        described=lambda _, __: "a car",
-        neutral=lambda _: "a car",
-        open_=lambda _: "a car image in * style",
-    )
 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory):
-    """The original, which draws red and blue, a model that was never shown red, and what an eraser is given."""
-    folder = tmp_path_factory.mktemp("scene")
-    fresh = fresh_model(folder)
-
-    def tuned(pictures, steps):
-        job = replace(colour_job(fresh), retained=pictures)
-        return registry.load("erasers", "purged_finetune")(steps=steps, lr=0.005, batch=16).erase(job).model
-
-    model, clean = tuned(random_pictures().train, 300), tuned(works_of("blue"), 60)
-    export(TextToImageNet(model.unet, model.text_encoder), folder / "original")
-    stored = TextToImage.from_dir(folder / "original")
-    return StyleScene(
-        original=folder / "original",
-        target=folder / "unused",
-        job=colour_job(stored),
-        other=colour_job(stored, "blue", "red"),
-        words={"red": "blue"},
-        clean=clean,
-        judges=(MEAN, CORNER),
-    )
+    return make_scene(tmp_path_factory.mktemp("scene"))
 
 
 @pytest.fixture(scope="module")
 def verifier(scene, tmp_path_factory):
-    """Sixteen runs of four pictures a probe; the original's counts are made once."""
-    known = {}
-
-    def battery(plan, subjects, judges, folder):
-        stock = subjects.models["original"][1]
-        told = stock.encode([PROMPTS["red"]]).expand(SEEDS * PICTURES, -1, -1)
-        ways = {
-            "direct": [PROMPTS["red"]] * (SEEDS * PICTURES),
-            "reworded": ["a car in red style"] * (SEEDS * PICTURES),
-            "textual_inversion": told,
-            "soft_prompt/1": told,
-        }
-
-        def counted(arm, label):
-            digest, model = subjects.models[arm]
-            key = (digest, "learned" if "_" in label else label, tuple(judge.name for judge in judges))
-            if key not in known:
-                drawn = model.sample(ways[label], HOW)
-                known[key] = count("red", drawn.reshape(SEEDS, PICTURES, *drawn.shape[1:]), judges)
-            return known[key]
-
-        none = Counted(pictures=PICTURES, agreed=(0,) * SEEDS, any=(0,) * SEEDS, nowhere=(0,) * SEEDS, by_judge={})
-        return {
-            probe.label: Arms(
-                original=counted("original", probe.label),
-                candidate=counted("candidate", probe.label),
-                controls=dict.fromkeys(plan.controls, none),
-            )
-            for probe in plan.probes
-        }
-
+    """Sixteen runs of eight pictures a probe; the original's counts are made once."""
     plan = BatteryPlan(
         target="red",
         controls=CONTROLS,
         objects=("automobile",),
         judges={judge.name: judge.digest for judge in scene.judges},
         seed="ab",
-        probes=tuple(
-            ProbePlan(label=label, probe=label.split("/")[0])
-            for label in ("direct", "reworded", "textual_inversion", "soft_prompt/1")
-        ),
+        probes=tuple(ProbePlan(label=label, probe=label.split("/")[0]) for label in ("direct", "reworded", *LEARNED)),
         seeds=SEEDS,
         pictures=PICTURES,
     )
@@ -165,16 +84,8 @@ def verifier(scene, tmp_path_factory):
         asleep=frozenset({"alive"}),  # these pictures are too small to tell from noise; it has a test of its own
         folder=tmp_path_factory.mktemp("counts"),
         gates=Gates(direct=0.05, reworded=0.05),
-        battery=battery,
+        battery=standing_in(),
     )
-
-
-def cheat(name):
-    settings = {
-        "adapter_beside": {"steps": 2, "pictures": 4},
-        "another_artist": {"eraser": "concept_ablation", "steps": 80, "lr": 0.01, "pictures": 16},
-    }
-    return registry.load(KIND, name)(**settings.get(name, {}))
 
 
 @pytest.fixture(scope="module")
@@ -194,11 +105,6 @@ def acted(scene, report):
 def examined(report):
     """name -> what the verifier says of it."""
     return {tally.saboteur: tally.examined for tally in report[0].tallies}
-
-
-def redness(model, prompt="a car image in red style"):
-    red, _, blue = model.sample([prompt] * 16, HOW).mean(axis=(0, 1, 2))
-    return red - blue
 
 
 # ------------------------------------------------------------------------------------------------------------ controls
@@ -406,6 +312,123 @@ def test_a_cheat_that_is_refused_by_luck_is_named(scene, verifier, tmp_path):
     tally = tried(Mislabelled(), replace(scene, target=tmp_path / "x"), verifier)
     assert not tally.examined.accepted
     assert tally.as_expected == ()
+
+
+# ------------------------------------------------------------------------------------------------------- in a workspace
+
+
+@pytest.fixture(scope="module")
+def workspace(scene, tmp_path_factory):
+    made = make_workspace(tmp_path_factory.mktemp("red") / "ws", scene)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def battery():
+    """One for all tests, so that what it counted of a model is counted once."""
+    return standing_in()
+
+
+@pytest.fixture
+def seen_by_colours(monkeypatch, battery):
+    judged_by_colours(monkeypatch, battery)
+
+
+def as_edits(workspace, folder, names=NAMES, spoil=lambda clean: clean):
+    """What the self-test of the workspace says of these cheats, as candidates of the walk."""
+    rehearsal = Rehearsal(workspace, folder, seed="cd" * 16)
+    try:
+        block = rehearsed(rehearsal, folder / "block", "red")
+        with ran(rehearsal, "retrain", registry.load("methods", "retrain")(), block, 0) as clean:
+            return try_edits(rehearsal, block, spoil(clean), {name: cheat(name) for name in names})
+    finally:
+        rehearsal.close()
+
+
+@pytest.fixture(scope="module")
+def walked(workspace, battery, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        judged_by_colours(patch, battery)
+        return as_edits(workspace, tmp_path_factory.mktemp("walked"))
+
+
+def reported(workspace, found):
+    """A report that would vouch, with these cheats in the place of made-up ones."""
+    on = subject_of(workspace)
+    plain = selftest(made_at=datetime.now(UTC).replace(microsecond=0), policy=on.policy, bank=None, kind=on.kind)
+    others = [tally for tally in plain.tallies if tally.kind != "edit"]
+    return replace(plain, expunge=on.expunge, tallies=(*others, *found.tallies), edits=found.trial, alarms=found.alarms)
+
+
+def test_as_edits_of_a_workspace_all_eight_are_refused_each_by_its_own_defence(walked):
+    caught = {tally.saboteur.removeprefix(EDITS): set(tally.caught) for tally in walked.tallies}
+    assert caught.keys() == set(NAMES)
+    assert caught["prompt_filter"] == {"weights"}
+    assert caught["adapter_beside"] == caught["original_beside"] == {"census"}
+    assert caught["text_encoder_only"] == {"parts"}
+    assert caught["noise_collapse"] == {"collateral"}
+    assert caught["no_op"] == {"direct", "reworded"}
+    assert caught["watermark"] >= {"direct"}
+    assert caught["another_artist"] >= {"direct", "collateral"}
+    assert all((tally.tried, tally.certified, tally.undecided) == (1, 0, 0) for tally in walked.tallies)
+    assert all(set(tally.expected) & set(tally.caught) for tally in walked.tallies)
+
+
+def test_nothing_that_a_cheat_left_is_still_there(workspace, walked):
+    """Least of all the original's weights, which one of them leaves in a spare file."""
+    assert [run.name for run in (workspace.root / "store" / "runs").iterdir()] == ["original"]
+
+
+def test_control_a_model_that_was_retrained_is_believed_as_an_edit_and_no_file_of_an_honest_eraser_is_objected_to(
+    walked,
+):
+    assert walked.trial == EditTrial(seeds=8, pictures=20)
+    assert {item.check: (item.alarms, item.trials) for item in walked.alarms} == {
+        "style": (0, 1),
+        "collateral": (0, 1),
+        FILES: (0, 1),
+    }
+
+
+def test_the_report_says_that_no_listed_cheat_passed_and_of_how_many(workspace, walked):
+    report = reported(workspace, walked)
+    assert report.against_edits == ()
+    assert report.sentence.startswith(f"no listed cheat passed, n = {3 + 6 + 8}: ")
+    assert "style_saboteurs/watermark 0/1" in report.sentence
+    assert SelftestRule().problems(report, report.made_at, subject_of(workspace), Guarantee.EMPIRICAL) == []
+
+
+def test_a_cheat_that_passes_stops_every_edit_and_no_deletion_by_provenance(
+    workspace, seen_by_colours, monkeypatch, tmp_path
+):
+    """Where nobody looks at what lies beside the model, the original beside a clean one is certified: the census is needed."""
+    monkeypatch.setattr("expunge.workflow.execute.require_honest_run", lambda *_: None)
+    found = as_edits(workspace, tmp_path, ("original_beside",))
+    assert [tally.certified for tally in found.tallies] == [1]
+    passed = replace(reported(workspace, found), made_at=datetime.now(UTC).replace(microsecond=0))
+    assert passed.passed == ("style_saboteurs/original_beside",)
+    rule, on = SelftestRule(), subject_of(workspace)
+    assert [text for text in rule.problems(passed, passed.made_at, on) if "not tried" not in text] == []
+    assert "against a style that passed" in str(rule.problems(passed, passed.made_at, on, Guarantee.EMPIRICAL))
+    record(workspace, passed)
+    plan = {item.method: item.refused for item in workspace.plan(workspace.request(block="red"))}
+    assert "does not vouch for edits" in plan["erasers/uce"]
+    assert plan["retrain"] is None
+
+
+def test_where_the_honest_control_is_not_believed_no_edit_is_vouched_for(workspace, seen_by_colours, tmp_path):
+    """A verifier that refuses everybody has not caught a cheat: here the retraining is the original, and draws red as ever."""
+
+    def spoilt(clean):
+        model = workspace.root / workspace.served().run / "model.safetensors"
+        result = replace(clean.executed.result, model=model, digest=workspace.served().digest)
+        return replace(clean, executed=replace(clean.executed, result=result))
+
+    found = as_edits(workspace, tmp_path, ("prompt_filter",), spoilt)
+    assert found.trial.objection.startswith("collateral: ") or "style: NOT-ERASED" in found.trial.objection
+    assert [item.alarms for item in found.alarms if item.check == "style"] == [1]
+    assert "the honest control was not believed" in reported(workspace, found).sentence
 
 
 # ------------------------------------------------------------------------------------------------- the real judges' eyes

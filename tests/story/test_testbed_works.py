@@ -3,9 +3,14 @@
 import pytest
 
 from expunge import Workspace
+from expunge.core import registry
 from expunge.core.finding import Guarantee, Verdict
 from expunge.training.recipe import parse_any_recipe
 from expunge.workflow.policy import GENERATOR
+from expunge.workflow.selftest.edits import FILES, try_edits
+from expunge.workflow.selftest.methods import ran
+from expunge.workflow.selftest.rehearsal import Rehearsal, rehearsed
+from expunge.workflow.styles import evidence
 from expunge.workflow.styles.sheet import FILE
 from picture_files import TINY
 from recommending import failed_steps, finding
@@ -58,3 +63,25 @@ def test_the_report_has_the_sheet_and_the_store_has_it_no_more(deleted):
 def test_the_plan_names_what_will_be_asked(deleted):
     plan = deleted[1].trials[-1].plan
     assert plan.params["asked"].startswith("sha256:")
+
+
+def test_cheats_against_a_style_that_was_never_learned_are_refused_and_so_is_the_honest_control(
+    deleted, tmp_path, monkeypatch
+):
+    """The shipped judges, and prompts alone of the battery. Who cannot say that an honest model is free of the style has caught
+    nobody by looking: what can be told without a picture is told, and no edit is vouched for."""
+    monkeypatch.setattr(evidence, "DEFAULT_PROBES", evidence.DEFAULT_PROBES[:2])
+    rehearsal = Rehearsal(deleted[0], tmp_path, seed="ab" * 16, pictures=4)
+    block = rehearsed(rehearsal, tmp_path / "block", "halftone")
+    cheats = {name: registry.load("style_saboteurs", name)() for name in ("prompt_filter", "original_beside")}
+    try:
+        with ran(rehearsal, "retrain", registry.load("methods", "retrain")(), block, 0) as clean:
+            found = try_edits(rehearsal, block, clean, cheats)
+    finally:
+        rehearsal.close()
+    caught = {
+        tally.saboteur.split("/")[1]: (tally.tried, tally.certified, dict(tally.caught)) for tally in found.tallies
+    }
+    assert caught == {"prompt_filter": (1, 0, {"weights": 1}), "original_beside": (1, 0, {"census": 1})}
+    assert "style: " in found.trial.objection
+    assert {item.check: item.trials for item in found.alarms} == {"style": 1, "collateral": 1, FILES: 1}

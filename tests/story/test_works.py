@@ -1,6 +1,7 @@
 """An artist leaves a text-to-image model: to the certificate, by replay, and past an edit that proves nothing."""
 
 import json
+import shutil
 
 import pytest
 
@@ -9,6 +10,7 @@ from expunge.core.errors import Held, InputError, NotErased
 from expunge.core.finding import Guarantee, Verdict
 from expunge.training.checkpoint import load_tensors
 from expunge.workflow.policy import DEFAULT, GENERATOR
+from expunge.workflow.styles.edits import Edit
 from expunge.workflow.workspace import Workspace
 from picture_files import ARTISTS, blue_ids, make_works, write_folder
 from recommending import failed_steps, verdicts
@@ -90,6 +92,23 @@ def test_an_edit_alone_ends_in_an_incident_and_releases_nothing(workspace):
     assert workspace.state().incidents
 
 
+def test_attack_an_eraser_that_leaves_the_original_beside_its_file_is_not_even_judged(workspace, monkeypatch):
+    honest = Edit.unlearn
+
+    def unlearn(self, job):
+        found = honest(self, job)
+        (job.target / "unet").mkdir()
+        shutil.copyfile(job.source / "model.safetensors", job.target / "unet" / "backup.safetensors")
+        return found
+
+    monkeypatch.setattr(Edit, "unlearn", unlearn)
+    outcome = workspace.run(workspace.request(block=ARTISTS[1]), ["erasers/uce", "retrain"])
+    assert [trial.method for trial in outcome.trials] == ["retrain"]
+    failed = [entry.payload for entry in workspace.log.entries() if entry.kind == "candidate.failed"]
+    assert failed == [{"reason": "census", "method": "erasers/uce"}]
+    assert list(workspace.root.rglob("backup.safetensors")) == []
+
+
 def test_an_adapter_that_can_be_taken_away_is_no_candidate(workspace):
     case = workspace.request(block=ARTISTS[1])
     plan = {item.method: item for item in workspace.plan(case)}
@@ -152,12 +171,21 @@ def test_an_unknown_method_changes_nothing(workspace):
 
 
 def test_no_listed_cheat_passes_on_works(workspace):
-    """The self-test itself, on a model that nobody can judge by its pictures: provenance catches what claims to be exact."""
+    """The self-test itself, on a model that nobody can judge by its pictures: provenance catches what claims to be exact, and
+    no cheat against a style could be tried, so that no edit is even run."""
     report = workspace.selftest("quick").report
     assert report.passed == ()
     assert report.owed == ()
     caught = {tally.saboteur: tally.caught for tally in report.tallies}
     assert caught["retrain_with_data"] == caught["wrong_record"] == {"provenance": 1}
+    edits = [tally for tally in report.tallies if tally.kind == "edit"]
+    assert len(edits) == 8
+    assert {(tally.tried, tally.skipped) for tally in edits} == {(0, report.edits.unread)}
+    assert "nobody has said how this artist is asked for" in report.edits.unread
+    assert "no edit is certified: no style can be judged here" in report.sentence
+    plan = {item.method: item.refused for item in workspace.plan(workspace.request(block=ARTISTS[1]))}
+    assert "does not vouch for edits" in plan["erasers/uce"]
+    assert plan["replay"] is None
     assert [alarm.check for alarm in report.alarms if alarm.alarms] == []
 
 

@@ -11,7 +11,15 @@ from safetensors.torch import load_file, save_file
 from expunge.core.errors import InputError, IntegrityError
 from expunge.testing.erasers import fresh_model
 from expunge.training.text_to_image.sabotaging import handed_over, weights_of, write_part
-from expunge.workflow.styles.handed import CENSUS, PARTS, SETTINGS, WEIGHTS, objections, require_honest_files
+from expunge.workflow.styles.handed import (
+    CENSUS,
+    PARTS,
+    SETTINGS,
+    WEIGHTS,
+    objections,
+    require_honest_files,
+    require_honest_run,
+)
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +132,47 @@ def test_weights_keep_the_types_of_the_file_and_other_tensors_are_refused(origin
         write_part(weights_of(edited, "unet"), model.text_encoder)
     with pytest.raises(InputError, match="exists already"):
         handed_over(original, edited)
+
+
+# ----------------------------------------------------------------------------------------------------- one file of a workspace
+
+
+@pytest.fixture
+def run(tmp_path):
+    """(original, another file with these tensors in the place of its own) -> what is said of the second."""
+    own = {"unet.a": torch.zeros(3), "unet.b": torch.zeros(2), "text_encoder.c": torch.zeros(2)}
+    save_file(own, tmp_path / "original.safetensors")
+
+    def said(changes, strangers=()):
+        save_file({**own, **changes}, tmp_path / "edited.safetensors")
+        try:
+            require_honest_run(tmp_path / "original.safetensors", tmp_path / "edited.safetensors", strangers)
+        except InputError as error:
+            return error.code
+        return None
+
+    return said
+
+
+def test_an_edit_of_the_denoiser_is_taken_with_or_without_the_text_encoder(run):
+    assert run({"unet.a": torch.ones(3)}) is None
+    assert run({"unet.a": torch.ones(3), "text_encoder.c": torch.ones(2)}) is None
+
+
+def test_attack_a_run_that_changed_the_text_encoder_alone(run):
+    assert run({"text_encoder.c": torch.ones(2)}) == PARTS
+
+
+@pytest.mark.parametrize(
+    "odd", [{"unet.d": torch.ones(1)}, {"unet.a": torch.ones(4)}, {"unet.a": torch.ones(3).half()}]
+)
+def test_attack_a_run_with_other_tensors_than_the_original(run, odd):
+    assert run(odd) == CENSUS
+
+
+def test_attack_a_run_with_a_file_beside_an_honest_edit(run):
+    assert run({"unet.a": torch.ones(3)}, ["unet/backup.safetensors"]) == CENSUS
+
+
+def test_weights_that_did_not_change_are_left_to_the_walk_which_knows_their_digest(run):
+    assert run({}) is None

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
+from expunge.core.codec import LATER
 from expunge.core.errors import InputError, InputProblems
+from expunge.core.finding import Guarantee
 from expunge.core.shares import exceeds, may_exceed, reaches
 
 ENOUGH_PLACEBOS = 59
@@ -44,7 +46,22 @@ RECOMMENDER_METHODS = (
 )
 """Saboteurs of recommenders. Which of them a family can be tried on depends on what it keeps; each is named."""
 GENERATOR_METHODS = ("no_op", "retrain_with_data", "wrong_record")
-"""Saboteurs of text-to-image models."""
+"""Saboteurs of text-to-image models, against the proof by provenance."""
+EDITS = "style_saboteurs/"
+GENERATOR_EDITS = tuple(
+    EDITS + name
+    for name in (
+        "adapter_beside",
+        "another_artist",
+        "no_op",
+        "noise_collapse",
+        "original_beside",
+        "prompt_filter",
+        "text_encoder_only",
+        "watermark",
+    )
+)
+"""Cheats handed over as edits of a text-to-image model. They bear on certificates of edits, and on no others."""
 REQUIRED_PROCESSES = (
     "forged_transcript",
     "refiled_request",
@@ -62,7 +79,10 @@ ALWAYS_TRIED_ON_USERS = frozenset({"hidden_copy", "one_item_kept", "stale_weight
 
 ALWAYS_TRIED_ON_WORKS = frozenset({"retrain_with_data", "wrong_record"})
 """Of a text-to-image model: every family can be tried on these."""
-_METHODS: Mapping[str, tuple[str, ...]] = {"recommender": RECOMMENDER_METHODS, "generator": GENERATOR_METHODS}
+_METHODS: Mapping[str, tuple[str, ...]] = {
+    "recommender": RECOMMENDER_METHODS,
+    "generator": (*GENERATOR_METHODS, *GENERATOR_EDITS),
+}
 _ALWAYS: Mapping[str, frozenset[str]] = {"recommender": ALWAYS_TRIED_ON_USERS, "generator": ALWAYS_TRIED_ON_WORKS}
 
 
@@ -91,7 +111,7 @@ class Tally:
     """
 
     saboteur: str
-    kind: Literal["method", "process"]
+    kind: Literal["method", "process", "edit"]
     expected: tuple[str, ...]
     tried: int
     certified: int
@@ -163,6 +183,19 @@ class Dose:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EditTrial:
+    """How cheats were tried as edits of a text-to-image model. `unread`: why nobody can judge styles here; `seeds` x `pictures`
+    of a probe. `objection`: what was said against the honest control, a model that was trained without the artist and judged
+    as an edit; empty = it was believed. Counts at which nobody is believed show nothing about cheats.
+    """
+
+    unread: str = ""
+    seeds: int = 0
+    pictures: int = 0
+    objection: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SelftestReport:
     """Everything a self-test found, canonical and without any record id. `blocks` are keyed pseudonyms.
 
@@ -188,6 +221,7 @@ class SelftestReport:
     kind: str = "classifier"
     v: int = 1
     notes: tuple[str, ...] = field(default=())
+    edits: EditTrial | None = field(default=None, metadata={LATER: True})
 
     @property
     def passed(self) -> tuple[str, ...]:
@@ -201,15 +235,38 @@ class SelftestReport:
         return tuple(f"{t.saboteur} ({t.skipped})" for t in self.tallies if t.saboteur in must and not t.tried)
 
     @property
+    def against_edits(self) -> tuple[str, ...]:
+        """Why no edit of a text-to-image model can be certified on this, all reasons at once; empty = nothing stands in the way.
+
+        What a deletion by provenance rests on is tried by other cheats.
+        """
+        if self.kind != "generator":
+            return ()
+        if self.edits is None:
+            return ("no cheat against a style was tried",)
+        if self.edits.unread:
+            return (f"no style can be judged here: {self.edits.unread}",)
+        mine = [tally for tally in self.tallies if tally.saboteur.startswith(EDITS)]
+        passed = [tally.saboteur for tally in mine if tally.passed]
+        skipped = [f"{tally.saboteur} ({tally.skipped})" for tally in mine if not tally.tried]
+        return (
+            *((f"cheats against a style that passed: {', '.join(passed)}",) if passed else ()),
+            *((f"cheats against a style that were not tried: {', '.join(skipped)}",) if skipped else ()),
+            *((f"the honest control was not believed: {self.edits.objection}",) if self.edits.objection else ()),
+        )
+
+    @property
     def sentence(self) -> str:
         """The only sentence about all of them."""
+        against = self.against_edits
+        edits = f"; no edit is certified: {'; '.join(against)}" if against else ""
         tried = [tally for tally in self.tallies if tally.tried]
         if self.passed:
             return f"cheats that passed: {', '.join(self.passed)}"
         if self.owed:
             return f"nothing is vouched for, these were not tried: {', '.join(self.owed)}"
         counts = ", ".join(f"{tally.saboteur} {tally.certified}/{tally.tried}" for tally in tried)
-        return f"no listed cheat passed, n = {sum(tally.tried for tally in tried)}: {counts}"
+        return f"no listed cheat passed, n = {sum(tally.tried for tally in tried)}: {counts}{edits}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,8 +301,11 @@ class SelftestRule:
         if problems:
             raise InputProblems("selftest rule", problems, code="policy")
 
-    def problems(self, report: SelftestReport, at: datetime, on: Subject | None = None) -> list[str]:
-        """Why this report vouches for nothing at this moment, all reasons at once; empty = it does."""
+    def problems(
+        self, report: SelftestReport, at: datetime, on: Subject | None = None, guarantee: Guarantee | None = None
+    ) -> list[str]:
+        """Why this report vouches for nothing at this moment, all reasons at once; empty = it does. `guarantee`: for a
+        certificate that says so; EMPIRICAL on works is an edit, and needs that cheats against styles were tried too."""
         age = at - report.made_at
         found = []
         if age > timedelta(days=self.max_age_days) or age < -timedelta(minutes=10):
@@ -256,7 +316,8 @@ class SelftestRule:
                 for name in ("policy", "bank", "expunge", "kind")
                 if getattr(report, name) != getattr(on, name)
             ]
-        return found + self._missing(report) + self._cheats(report) + self._alarms(report)
+        edits = list(report.against_edits) if guarantee is Guarantee.EMPIRICAL else []
+        return found + self._missing(report) + self._cheats(report) + self._alarms(report) + edits
 
     def _missing(self, report: SelftestReport) -> list[str]:
         named = {tally.saboteur for tally in report.tallies}
@@ -270,7 +331,8 @@ class SelftestRule:
         return report.owed
 
     def _cheats(self, report: SelftestReport) -> list[str]:
-        return [f"saboteurs that were certified: {', '.join(report.passed)}"] if report.passed else []
+        passed = [tally.saboteur for tally in report.tallies if tally.passed and not tally.saboteur.startswith(EDITS)]
+        return [f"saboteurs that were certified: {', '.join(passed)}"] if passed else []
 
     def _alarms(self, report: SelftestReport) -> list[str]:
         found = []

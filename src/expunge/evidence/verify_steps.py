@@ -321,7 +321,7 @@ def check_selftest(bundle: Bundle, extract: LogExtract, predicate: Predicate, po
     report = decode(SelftestReport, bundle.json(SELFTEST), what=SELFTEST)
     bank = None if predicate.bank is None else predicate.bank.digest
     subject = Subject(policy=predicate.policy, bank=bank, expunge=report.expunge, kind=policy.kind)
-    problems = policy.selftest.problems(report, predicate.issued_at, subject)
+    problems = policy.selftest.problems(report, predicate.issued_at, subject, predicate.guarantee)
     if problems:
         raise EvidenceError("the self-test does not vouch for it", got="; ".join(problems)[:300], code="policy")
     return report

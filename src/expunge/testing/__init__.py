@@ -11,6 +11,7 @@ from expunge.testing.attacks import ATTACK_LAWS, check_attack, examine_attack
 from expunge.testing.checks import CHECK_LAWS, check_check, examine_check
 from expunge.testing.erasers import ERASER_LAWS, check_eraser, examine_eraser
 from expunge.testing.generators import GENERATOR_LAWS, check_generator, examine_generator
+from expunge.testing.judges import JUDGE_LAWS, check_judge, examine_judge
 from expunge.testing.laws import Broken, Nonconforming
 from expunge.testing.places import PLACE_LAWS, check_place, examine_place
 from expunge.testing.probes import PROBE_LAWS, check_probe, examine_probe
@@ -24,6 +25,7 @@ __all__ = [
     "CHECK_LAWS",
     "ERASER_LAWS",
     "GENERATOR_LAWS",
+    "JUDGE_LAWS",
     "PLACE_LAWS",
     "PROBE_LAWS",
     "RECOMMENDER_LAWS",
@@ -36,6 +38,7 @@ __all__ = [
     "check_check",
     "check_eraser",
     "check_generator",
+    "check_judge",
     "check_place",
     "check_probe",
     "check_recommender",
@@ -45,6 +48,7 @@ __all__ = [
     "examine_check",
     "examine_eraser",
     "examine_generator",
+    "examine_judge",
     "examine_place",
     "examine_probe",
     "examine_recommender",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from expunge.core.codec import encode
-from expunge.core.errors import IntegrityError
+from expunge.core.errors import InputError, IntegrityError
 from expunge.core.finding import Guarantee
 from expunge.core.plan import Plan
 from expunge.core.protocols import FitResult, HasShards, HasSufficientStatistics, HasTranscript
@@ -18,6 +18,7 @@ from expunge.training.transcript import transcript_digest
 from expunge.workflow.planner import LAST, unlearn_job
 from expunge.workflow.state import ModelRecord
 from expunge.workflow.styles.edits import Edit, method_named
+from expunge.workflow.styles.handed import require_honest_run
 
 if TYPE_CHECKING:
     from expunge.workflow.intake import OpenCase, Resolution
@@ -39,10 +40,15 @@ def seed_after(case: OpenCase, checkpoint: str) -> str:
     return keyed(case.key(), b"expunge/run-seed/v1|" + checkpoint.encode()).hex()[:32]
 
 
-def execute(workspace: Workspace, case: OpenCase, resolution: Resolution, plan: Plan, seed: str) -> Executed:
-    """Run the plan's method into a new folder. The original is read only, which is checked and not assumed."""
+def execute(
+    workspace: Workspace, case: OpenCase, resolution: Resolution, plan: Plan, seed: str, method: Any = None
+) -> Executed:
+    """Run the plan's method into a new folder. The original is read only, which is checked and not assumed.
+
+    method: the plan's method where it takes more than its name to make it, as a cheat of the self-test does.
+    """
     served = workspace.served()
-    method = method_named(plan.method)
+    method = method or method_named(plan.method)
     _still(workspace, served)
     if method.needs in (HasTranscript, HasShards):
         _pinned(workspace, served)
@@ -50,8 +56,11 @@ def execute(workspace: Workspace, case: OpenCase, resolution: Resolution, plan: 
     label = f"{case.handle}-{plan.method.replace('/', '-')}-{served.digest[7:15]}" + ("" if exact else f"-{seed[:8]}")
     job = unlearn_job(workspace, resolution, target=label, seed=served.seed if exact else seed)
     _clear(workspace, job.target)
+    before = _files(job.target)
     result: FitResult = method.unlearn(job)
     _still(workspace, served)
+    if isinstance(method, Edit):
+        _require_edit(workspace.root / served.run / result.model.name, result.model, job.target, before)
     record = ModelRecord(
         digest=result.digest,
         run=str(job.target.relative_to(workspace.root)),
@@ -71,6 +80,19 @@ def execute(workspace: Workspace, case: OpenCase, resolution: Resolution, plan: 
     }
     entry = workspace.log.append("candidate.executed", payload, case=case.handle)
     return Executed(record=record, result=result, folder=job.target, index=entry.index)
+
+
+def _files(folder: Path) -> set[str]:
+    return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+
+
+def _require_edit(original: Path, edited: Path, folder: Path, before: set[str]) -> None:
+    """What an eraser leaves is one file with an edited denoiser; anything else goes at once, because it may be the original."""
+    try:
+        require_honest_run(original, edited, _files(folder) - before - {edited.name})
+    except InputError:
+        shutil.rmtree(folder)
+        raise
 
 
 def _clear(workspace: Workspace, target: Path) -> None:

@@ -6,7 +6,7 @@ There is no table of methods by families: a method says what it `needs`, the ada
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from expunge.core import registry
@@ -18,6 +18,7 @@ from expunge.core.protocols import UnlearnJob
 from expunge.workflow.histories import shortened
 from expunge.workflow.places import declared_digest
 from expunge.workflow.policy import policy_digest
+from expunge.workflow.selftest.gate import against_edits
 from expunge.workflow.styles.edits import ELSEWHERE, Edit, edits, method_named, only_edits
 from expunge.workflow.styles.evidence import asked_digest
 
@@ -46,9 +47,19 @@ def candidates(workspace: Workspace, resolution: Resolution, methods: Sequence[s
     if unknown:
         raise InputError("unknown method", expected=", ".join(known), got=", ".join(unknown))
     found = [_candidate(workspace, resolution, name) for name in (methods or known)]
+    found = _vouched(workspace, found)
     if not methods:
         found.sort(key=_order)
     return [c for c in found if c.refused is None] + [c for c in found if c.refused is not None]
+
+
+def _vouched(workspace: Workspace, found: list[Candidate]) -> list[Candidate]:
+    """Edits of a text-to-image model only where the self-test has shown that cheats against styles are not believed."""
+    if workspace.policy.kind != "generator":
+        return found
+    why = against_edits(workspace)
+    edits = [item for item in found if item.aims_at is Guarantee.EMPIRICAL and item.refused is None]
+    return [replace(item, refused=why, cost=None) if why and item in edits else item for item in found]
 
 
 def _known(workspace: Workspace) -> list[str]:

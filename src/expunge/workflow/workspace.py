@@ -241,6 +241,10 @@ class Workspace:
         found = latest(self)
         return None if found is None else found.report.canary_power
 
+    def counts_beside(self, folder: Path) -> Path:
+        """Where the counts of a battery on the candidate in `folder` are kept until it is judged."""
+        return folder / "battery"
+
     def narrowed(self, bank: Bank) -> Bank:
         """The part of the bank that judges: here all of it."""
         return bank

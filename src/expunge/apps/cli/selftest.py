@@ -41,8 +41,9 @@ def command(
     result = {"report": found.report, "digest": found.digest, "passed": list(found.report.passed)}
     emit(result, as_json, lambda console: _show(console, found.report, found.digest))
     if found.report.passed:
+        stopped = "no edit" if not problems else "nothing"
         raise NotErased(
-            "a cheat passed the verifier; nothing will be certified in this workspace",
+            f"a cheat passed the verifier; {stopped} will be certified in this workspace",
             got=", ".join(found.report.passed),
             hint="a larger bank, anchors, or a stricter policy; see the table",
         )

@@ -1,4 +1,4 @@
-"""A trained model as a directory in the layout of diffusers, weights in half precision."""
+"""A trained model as a directory in the layout of diffusers."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _PARTS = {
 }
 
 
-def export(net: TextToImageNet, folder: Path) -> Directory:
-    """Write both networks, vocabulary and scheduler; nothing is overwritten, and `net` stays as it is."""
+def export(net: TextToImageNet, folder: Path, precision: torch.dtype = torch.float16) -> Directory:
+    """Write both networks in this precision, vocabulary and scheduler; nothing is overwritten, and `net` stays as it is."""
     if isinstance(net, PackedNet):
         raise InputError("this model has a vocabulary and a scheduler of its own", hint="packed.unpack writes it")
     if folder.exists():
         raise InputError("the directory exists already", got=str(folder), hint="nothing is overwritten")
     with storage_errors(folder, "write"):
         folder.mkdir(parents=True)
-        halved = copy.deepcopy(net).to(torch.float16)
+        stored = copy.deepcopy(net).to(precision)
         for name in ("unet", "text_encoder"):
-            part: Any = getattr(halved, name)
+            part: Any = getattr(stored, name)
             with quiet():
                 part.save_pretrained(folder / name, safe_serialization=True)
         (folder / "tokenizer").mkdir()

@@ -14,19 +14,22 @@ import numpy as np
 import torch
 
 import expunge
+from expunge.core import registry
 from expunge.core.codec import digest_of
 from expunge.core.errors import InputError
-from expunge.core.finding import Finding
+from expunge.core.finding import Finding, Guarantee
 from expunge.core.protocols import HasSufficientStatistics
 from expunge.core.sabotage import PREFIX
 from expunge.core.selftest import Alarms, Dose, SelftestReport, Tally
+from expunge.data._pictures import NOBODYS
 from expunge.evidence.commitment import keyed
 from expunge.training.rng import seed_number
 from expunge.workflow.answers import rows_of
 from expunge.workflow.intake import all_cases, closed, select
 from expunge.workflow.policy import policy_digest
+from expunge.workflow.selftest.edits import EditsTried, try_edits
 from expunge.workflow.selftest.gate import Vouched, pseudonyms, record
-from expunge.workflow.selftest.methods import Tried, refusal, sabotaged_methods, tally, try_method
+from expunge.workflow.selftest.methods import Tried, judged, ran, refusal, sabotaged_methods, tally, try_method
 from expunge.workflow.selftest.placebos import (
     Judged,
     alarms,
@@ -51,7 +54,8 @@ class Size:
     """How much is tried. `pairs` bounds the complement pairs that judge saboteurs (None = all of the bank).
 
     `blocks` surrogate blocks, `tries` per saboteur and block, `placebos` full retrainings, `halves` natural blocks for
-    the membership placebo.
+    the membership placebo; `pictures` bounds those that are drawn for a probe and seed, None = as many as the workspace's
+    battery draws for a case.
     """
 
     name: str
@@ -60,10 +64,11 @@ class Size:
     tries: int
     placebos: int
     halves: int
+    pictures: int | None = None
 
 
 SIZES: Mapping[str, Size] = {
-    "quick": Size(name="quick", pairs=6, blocks=1, tries=1, placebos=1, halves=2),
+    "quick": Size(name="quick", pairs=6, blocks=1, tries=1, placebos=1, halves=2, pictures=10),
     "pilot": Size(name="pilot", pairs=6, blocks=1, tries=1, placebos=2, halves=8),
     "full": Size(name="full", pairs=None, blocks=2, tries=1, placebos=5, halves=64),
 }
@@ -77,6 +82,7 @@ class _Found:
     skipped: dict[str, str] = field(default_factory=dict)
     placebos: list[tuple[Finding, ...]] = field(default_factory=list)
     exact: list[tuple[Finding, ...]] = field(default_factory=list)
+    edits: EditsTried | None = None
 
 
 def selftest(workspace: Workspace, size: Size) -> Vouched:
@@ -107,7 +113,8 @@ def _threads(count: int | None) -> Iterator[None]:
 
 
 def surrogates(workspace: Workspace, count: int) -> list[str]:
-    """Whole blocks to try on: planted ones first, then natural ones in keyed order; never one that a request names."""
+    """Whole blocks to try on: planted ones first, then natural ones in keyed order; never one that a request names. Of a
+    text-to-image model artists' works first: nobody's have no style to erase."""
     taken = {slot for case in all_cases(workspace) if not closed(workspace, case) for slot in _slots(workspace, case)}
     taken |= _weightless(workspace)
     book = workspace.book
@@ -115,11 +122,20 @@ def surrogates(workspace: Workspace, count: int) -> list[str]:
     free = sorted(set(present) - {book.blocks[slot] for slot in taken})
     planted = [block for block in workspace.config.bank.monitored if block in free]
     secret = workspace.secret("selftest")
-    natural = sorted(set(free) - set(planted), key=lambda block: keyed(secret, block.encode()))
+    last = _nobodys(workspace)
+    natural = sorted(set(free) - set(planted), key=lambda block: (block in last, keyed(secret, block.encode())))
     chosen = [*planted, *natural][:count]
     if not chosen:
         raise InputError("every block is under a request, or weighs nothing; there is nothing to try the self-test on")
     return chosen
+
+
+def _nobodys(workspace: Workspace) -> set[str]:
+    """Blocks with works of a text-to-image model that are in no artist's style."""
+    if workspace.policy.kind != "generator":
+        return set()
+    styles = zip(workspace.book.blocks, workspace.data.train.styles, strict=True)
+    return {block for block, style in styles if style in NOBODYS}
 
 
 def _weightless(workspace: Workspace) -> set[int]:
@@ -138,7 +154,7 @@ def _slots(workspace: Workspace, case: object) -> list[int]:
 def _conduct(workspace: Workspace, size: Size, blocks: Sequence[str], folder: Path, seed: str) -> SelftestReport:
     scratch = folder / "rehearsal"
     scratch.mkdir()
-    rehearsal = Rehearsal(workspace, scratch, seed=seed, pairs=size.pairs)
+    rehearsal = Rehearsal(workspace, scratch, seed=seed, pairs=size.pairs, pictures=size.pictures)
     try:
         cases = [rehearsed(rehearsal, scratch / f"block-{k}", block) for k, block in enumerate(blocks)]
         found = _Found()
@@ -166,8 +182,21 @@ def _try_all(rehearsal: Rehearsal, size: Size, case: Rehearsed, number: int, fou
     share = size.placebos if number == 0 else 0
     if rehearsal.policy.kind == "classifier" and refusal(rehearsal, "placebo", case) is None:
         found.placebos += [try_method(rehearsal, PLACEBO, case, k).findings for k in range(share)]
-    if "EXACT" in rehearsal.policy.guarantees:
+    if rehearsal.policy.kind == "generator":
+        _try_edits(rehearsal, case, number, found)
+    elif "EXACT" in rehearsal.policy.guarantees:
         found.exact += [try_method(rehearsal, name, case, 0).findings for name in _honest(rehearsal)]
+
+
+def _try_edits(rehearsal: Rehearsal, case: Rehearsed, number: int, found: _Found) -> None:
+    """One honest retraining, as what it is and as the control of the cheats against styles, which are tried on one block."""
+    exact = Guarantee.EXACT.name in rehearsal.policy.guarantees
+    aims_at = Guarantee.EXACT if exact else Guarantee.EMPIRICAL
+    with ran(rehearsal, EXACT_PLACEBO, registry.load("methods", EXACT_PLACEBO)(), case, 0, aims_at) as clean:
+        if exact:
+            found.exact.append(judged(rehearsal, case, clean).findings)
+        if number == 0:
+            found.edits = try_edits(rehearsal, case, clean)
 
 
 def _honest(rehearsal: Rehearsal) -> tuple[str, ...]:
@@ -203,11 +232,16 @@ def _report(
         anchors=0 if bank is None else bank.spec.anchors,
         blocks=pseudonyms(workspace, blocks),
         kind=workspace.policy.kind,
-        tallies=_tallies(found, workspace.policy.kind),
-        alarms=(*_retrained(rehearsal, found), *_left_out(rehearsal, workspace, size, slots)),
+        tallies=(*_tallies(found, workspace.policy.kind), *(found.edits.tallies if found.edits else ())),
+        alarms=(
+            *_retrained(rehearsal, found),
+            *_left_out(rehearsal, workspace, size, slots),
+            *(found.edits.alarms if found.edits else ()),
+        ),
         doses=_doses(found),
         canary_power=power,
         canary_reason=why,
+        edits=found.edits.trial if found.edits else None,
     )
 
 

@@ -91,6 +91,14 @@ def vouch(workspace: Workspace) -> Vouched:
     return found
 
 
+def against_edits(workspace: Workspace) -> str | None:
+    """Why no edit of this workspace's text-to-image model could be certified, by its newest self-test; None where nothing says
+    so, and where there is no self-test yet, without which nothing is certified at all."""
+    found = latest(workspace)
+    reasons = () if found is None else found.report.against_edits
+    return f"the self-test does not vouch for edits: {'; '.join(reasons)}" if reasons else None
+
+
 def problems_of(workspace: Workspace, report: SelftestReport) -> list[str]:
     """Why nothing can be certified with this report here and now; empty = it vouches."""
     return workspace.policy.selftest.problems(report, datetime.now(UTC), subject_of(workspace))

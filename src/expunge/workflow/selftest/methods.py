@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from expunge.core import registry
-from expunge.core.finding import Finding, Verdict
+from expunge.core.finding import Finding, Guarantee, Verdict
+from expunge.core.plan import Plan
 from expunge.core.sabotage import SabotagedMethod, serving
-from expunge.core.selftest import Tally, required
+from expunge.core.selftest import EDITS, Tally, required
 from expunge.stats.intervals import share_at_least, share_at_most
 from expunge.training.rng import derive_seed
 from expunge.workflow.execute import Executed, discard_run, execute
@@ -48,33 +49,68 @@ def refusal(workspace: Rehearsal, name: str, block: Rehearsed) -> str | None:
     return refused
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A candidate that ran, and what it takes to judge it."""
+
+    name: str
+    method: Any
+    plan: Plan
+    executed: Executed
+    index: int
+    seed: str
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing was done: the weights are the original's."""
+        return self.executed.result.digest == self.plan.model.digest
+
+
 def try_method(workspace: Rehearsal, name: str, block: Rehearsed, draw: int) -> Tried:
     """One method, by its full name, on one block, through execute and judge like any candidate. `draw` separates
     repeated tries."""
-    method = registry.load(*registry.split_name(name, "methods"))()
-    banks = workspace.state().banks
-    candidate = Candidate(method=name, origin="expunge", aims_at=method.aims_at, cost=None, refused=None)
-    plan = make_plan(workspace, block.resolution, candidate, attempt=1, reference=banks[-1].digest if banks else "none")
+    with ran(workspace, name, registry.load(*registry.split_name(name, "methods"))(), block, draw) as run:
+        return judged(workspace, block, run)
+
+
+@contextmanager
+def ran(
+    workspace: Rehearsal, name: str, method: Any, block: Rehearsed, draw: int, aims_at: Guarantee | None = None
+) -> Iterator[Run]:
+    """The method's run on a block, thrown away afterwards. `aims_at`: something else than the method's own aim."""
+    plan = planned(workspace, name, aims_at or method.aims_at, block)
     seed = derive_seed(workspace.seed, "selftest", block.case.handle, draw)  # so that the bank is asked once
     index = workspace.log.append("plan.committed", {"plan": plan.method}).index
-    executed = execute(workspace, block.case, block.resolution, plan, seed)
+    executed = execute(workspace, block.case, block.resolution, plan, seed, method)
     try:
-        if executed.result.digest == plan.model.digest:
-            return Tried(certified=False, failed=(SAME_WEIGHTS,), findings=())
-        with _served_by(workspace, name, method, block, executed):
-            trial = judge(workspace, block.resolution, plan, executed, index, seed)
+        yield Run(name=name, method=method, plan=plan, executed=executed, index=index, seed=seed)
     finally:
         discard_run(executed)
+
+
+def planned(workspace: Rehearsal, name: str, aims_at: Guarantee, block: Rehearsed) -> Plan:
+    """The plan of a candidate under this name that aims at a guarantee."""
+    banks = workspace.state().banks
+    candidate = Candidate(method=name, origin="expunge", aims_at=aims_at, cost=None, refused=None)
+    return make_plan(workspace, block.resolution, candidate, attempt=1, reference=banks[-1].digest if banks else "none")
+
+
+def judged(workspace: Rehearsal, block: Rehearsed, run: Run) -> Tried:
+    """What the policy says of it."""
+    if run.same:
+        return Tried(certified=False, failed=(SAME_WEIGHTS,), findings=())
+    with _served_by(workspace, run, block):
+        trial = judge(workspace, block.resolution, run.plan, run.executed, run.index, run.seed)
     failed = tuple(finding.check for finding in trial.findings if finding.verdict is Verdict.FAIL)
     return Tried(certified=trial.decision.accepted, failed=failed, findings=trial.findings)
 
 
 @contextmanager
-def _served_by(workspace: Rehearsal, name: str, method: Any, block: Rehearsed, executed: Executed) -> Iterator[None]:
+def _served_by(workspace: Rehearsal, run: Run, block: Rehearsed) -> Iterator[None]:
     """While it is judged, the new file is answered for by whatever the saboteur put in front of it."""
     own = workspace.adapter
-    job = unlearn_job(workspace, block.resolution, target=executed.folder.name)
-    workspace.__dict__["adapter"] = serving(name, method, own, job)
+    job = unlearn_job(workspace, block.resolution, target=run.executed.folder.name)
+    workspace.__dict__["adapter"] = serving(run.name, run.method, own, job)
     try:
         yield
     finally:
@@ -82,7 +118,7 @@ def _served_by(workspace: Rehearsal, name: str, method: Any, block: Rehearsed, e
 
 
 def tally(name: str, tried: Sequence[Tried], skipped: str = "") -> Tally:
-    """The counts of one saboteur."""
+    """The counts of one saboteur; a cheat against a style by its full name."""
     count, certified = len(tried), sum(item.certified for item in tried)
     caught: dict[str, int] = {}
     for item in tried:
@@ -90,8 +126,8 @@ def tally(name: str, tried: Sequence[Tried], skipped: str = "") -> Tally:
             caught[check] = caught.get(check, 0) + 1
     return Tally(
         saboteur=name,
-        kind="method",
-        expected=registry.load("saboteurs", name).caught_by,
+        kind="edit" if name.startswith(EDITS) else "method",
+        expected=registry.load(*registry.split_name(name, "saboteurs")).caught_by,
         tried=count,
         certified=certified,
         undecided=sum(not item.certified and not item.failed for item in tried),

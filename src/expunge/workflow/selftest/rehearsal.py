@@ -18,7 +18,7 @@ from expunge.evidence.durable import write_file
 from expunge.evidence.log import AuditLog
 from expunge.evidence.signers.file import FileSigner
 from expunge.farm.bank import Bank, Sketches
-from expunge.workflow.config import ComputeTable
+from expunge.workflow.config import ComputeTable, StylesTable
 from expunge.workflow.intake import OpenCase, Resolution, resolve
 from expunge.workflow.state import State
 from expunge.workflow.workspace import Workspace
@@ -30,16 +30,21 @@ class Rehearsal(Workspace):
     """Acts like the workspace `real` in everything but its log, which lies in `folder` with a key of its own.
 
     What the bank's members answer does not depend on who asks, so it is kept for the length of the rehearsal. `seed` is the
-    root of all draws; `pairs` bounds how many complement pairs of the bank judge (pilot counts), None = all.
+    root of all draws; `pairs` bounds how many complement pairs of the bank judge (pilot counts), `pictures` how many are
+    drawn for a probe and seed, and of each retained style; None = all that a case would be judged by.
     """
 
-    def __init__(self, real: Workspace, folder: Path, *, seed: str, pairs: int | None = None) -> None:
+    def __init__(
+        self, real: Workspace, folder: Path, *, seed: str, pairs: int | None = None, pictures: int | None = None
+    ) -> None:
         self.__dict__.update(real.__dict__)
         self._real = real
         self._answers: dict[str, Any] = {}
         self._bank: Bank | None = None
+        self._counts = folder / "battery"
         self.seed, self.pairs = seed, pairs
-        self.config = real.config.model_copy(update={"places": ()})  # the surrogates still sit there, rightly
+        fewer = _fewer(real.config.styles, pictures)
+        self.config = real.config.model_copy(update={"places": (), "styles": fewer})  # they still sit there, rightly
         if real.served().seconds < SMALL:
             self.config = self.config.model_copy(update={"compute": ComputeTable(engine="inline://")})
         FileSigner.create(folder / "log.pem")
@@ -56,6 +61,10 @@ class Rehearsal(Workspace):
             self._answers[key] = ask()
         return self._answers[key]
 
+    def counts_beside(self, folder: Path) -> Path:
+        """One place for all: what the original draws does not depend on who is judged beside it."""
+        return self._counts
+
     def canary_power(self) -> float | None:
         """Unknown: it is being measured."""
         return None
@@ -70,6 +79,13 @@ class Rehearsal(Workspace):
         """Close the scratch log; the real workspace stays open."""
         self._answers.clear()
         self.log.close()
+
+
+def _fewer(styles: StylesTable, pictures: int | None) -> StylesTable:
+    if pictures is None:
+        return styles
+    most = {"pictures": min(styles.pictures, pictures), "retained": min(styles.retained, pictures)}
+    return styles.model_copy(update=most)
 
 
 class _Narrow(Bank):

@@ -23,7 +23,7 @@ from expunge.stats.baseline import Baseline, judge_baseline
 from expunge.stats.styles import PROMPTS, Answer, Arms, Counted, Gates
 from expunge.training.text_to_image.testbed import suspect
 from expunge.workflow.styles.battery import BatteryPlan, ProbePlan, Subjects, run_battery
-from expunge.workflow.styles.evidence import drawing, judges_here, mistakes_of, others_of
+from expunge.workflow.styles.evidence import drawing, judges_of_styles, mistakes_of, others_of
 from expunge.workflow.styles.kept import FILE, KeptBattery, keep
 from expunge.workflow.styles.material import SCALE, Material, material_for, style_handle
 
@@ -138,7 +138,7 @@ def _question(workspace: Workspace, style: str) -> _Question:
         target=style,
         controls=material.controls,
         objects=material.objects,
-        judges={judge.name: judge.digest for judge in judges_here()},
+        judges={judge.name: judge.digest for judge in judges_of_styles()},
         seed="",
         probes=PROBES,
         seeds=table.seeds,
@@ -186,7 +186,7 @@ def _measured(workspace: Workspace, question: _Question, attempt: int, folder: P
     seed = keyed(workspace.secret("baseline"), (folder / SEEDED).read_bytes()).hex()[:32]
     plan = replace(question.plan, seed=seed)
     arms, known, given = counted(workspace, question.material, plan, question.known, folder / "battery")
-    mistakes = mistakes_of(workspace, plan.target, judges_here())
+    mistakes = mistakes_of(workspace, plan.target, judges_of_styles())
     level = 1 - LEVEL / 2 ** (attempt - 1)
     found = judge_baseline(arms, known, Gates(mistakes=mistakes), level=level)
     battery = KeptBattery(
@@ -216,7 +216,7 @@ def counted(
         photos=material.photos,
         unrelated=others_of(workspace, material),
     )
-    judges = judges_here()
+    judges = judges_of_styles()
     arms = run_battery(plan, subjects, judges, folder, workspace.progress)
     seen = run_battery(replace(plan, target=known), subjects, judges, folder, workspace.progress)
     return arms, {label: found.original for label, found in seen.items()}, subjects.given(plan.target)

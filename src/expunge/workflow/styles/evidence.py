@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,10 +12,11 @@ from expunge.core import registry
 from expunge.core.codec import digest_of, encode
 from expunge.core.errors import InputError
 from expunge.core.finding import Guarantee
-from expunge.core.styles import StyleEvidence
+from expunge.core.styles import StyleEvidence, StyleRung
 from expunge.data._pictures import Pictures
 from expunge.stats.intervals import share_at_most
 from expunge.stats.style_collateral import Kept
+from expunge.stats.styles import Arms, Gates, verdict_of
 from expunge.training.judging.judge import Judge, votes_of
 from expunge.training.rng import derive_seed
 from expunge.training.text_to_image.answering import answering
@@ -46,7 +49,7 @@ def asked_digest(workspace: Workspace) -> str:
             "probes": {
                 one.value: [encode(probe) for probe in _probes(one)] for one in (Guarantee.EXACT, Guarantee.EMPIRICAL)
             },
-            "judges": {judge.name: judge.digest for judge in judges_here()},
+            "judges": {judge.name: judge.digest for judge in judges_of_styles()},
         }
     )
 
@@ -66,15 +69,18 @@ def style_evidence(
         }
     except InputError as error:
         return StyleEvidence(unread=str(error))
-    judges = judges_here()
+    judges = judges_of_styles()
     asked = _battery(workspace, material, plan.aims_at, derive_seed(f"{seed:x}", "battery"), judges)
-    folder = executed.folder / "battery"
     subjects = Subjects(
         models=models, suspects=material.suspects, photos=material.photos, unrelated=others_of(workspace, material)
     )
     keep_sheet(executed.folder, _sheet(material, models, asked))
-    arms = run_battery(asked, subjects, judges, folder, workspace.progress)
     mistakes = mistakes_of(workspace, material.target, judges)
+
+    def answers(plan: BatteryPlan) -> dict[str, Arms]:
+        return run_battery(plan, subjects, judges, workspace.counts_beside(executed.folder), workspace.progress)
+
+    arms = _by_name_first(asked, answers, mistakes)
     battery = KeptBattery(
         plan=asked,
         digest=asked.digest,
@@ -91,6 +97,17 @@ def style_evidence(
         plan=asked.digest,
         scale=f"{SCALE}; {asked.seeds} seeds of {asked.pictures} pictures a probe",
     )
+
+
+def _by_name_first(
+    asked: BatteryPlan, answers: Callable[[BatteryPlan], dict[str, Arms]], mistakes: float
+) -> dict[str, Arms]:
+    """Attacks cost a hundred times what prompts do, and would add nothing about a style that the original does not draw or
+    that the candidate still draws by its name: nothing is granted then, whatever they bring."""
+    by_name = tuple(probe for probe in asked.probes if probe.label in PROMPTS)
+    arms = answers(replace(asked, probes=by_name))
+    settled = verdict_of(arms, Gates(mistakes=mistakes)).rung in (StyleRung.NOT_LEARNED, StyleRung.NOT_ERASED)
+    return arms if settled or by_name == asked.probes else answers(asked)
 
 
 def others_of(workspace: Workspace, material: Material) -> Pictures:
@@ -172,8 +189,8 @@ def mistakes_of(workspace: Workspace, style: str, judges: list[Judge]) -> float:
     return share_at_most(votes.agreed + votes.disputed, votes.n)
 
 
-def judges_here() -> list[Judge]:
-    """The judges of this house, which every battery names by digest."""
+def judges_of_styles() -> list[Judge]:
+    """Two families of judges that ship."""
     return [registry.load("judges", name)() for name in JUDGES]
 
 

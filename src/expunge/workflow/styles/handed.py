@@ -8,6 +8,7 @@ owner has to hand over both in one.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from expunge.core.errors import InputError
@@ -56,6 +57,26 @@ def _changed(old: Path, new: Path) -> tuple[str, ...] | None:
     mine, theirs = TensorManifest.of_file(old), TensorManifest.of_file(new)
     forms = [[(row.name, row.dtype, row.shape) for row in manifest.rows] for manifest in (mine, theirs)]
     return mine.differences(theirs) if forms[0] == forms[1] else None
+
+
+def require_honest_run(original: Path, edited: Path, strangers: Collection[str]) -> None:
+    """The same of an edit in a workspace: `edited` is the file of both networks that an eraser wrote, `strangers` what else it
+    left beside it. Weights that are the original's are told apart by the walk, by their digest.
+
+    Raises InputError whose code is the defence that objects.
+    """
+    changed = _changed(original, edited)
+    if strangers:
+        _refuse(CENSUS, f"files lie beside the edited model: {', '.join(sorted(strangers)[:4])}")
+    if changed is None:
+        _refuse(CENSUS, "the edited model holds other tensors than before")
+    elif changed and not any(name.startswith(f"{_DENOISER}.") for name in changed):
+        parts = ", ".join(sorted({name.split(".")[0] for name in changed}))
+        _refuse(PARTS, f"only {parts} changed: the denoiser draws what it drew when the stock part is put back")
+
+
+def _refuse(defence: str, why: str) -> None:
+    raise InputError(why, expected="the original's tensors with other weights in the denoiser", code=defence)
 
 
 def require_honest_files(original: Path, candidate: Path) -> None:

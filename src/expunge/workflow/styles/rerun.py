@@ -29,7 +29,7 @@ from expunge.training.text_to_image.testbed import suspect
 from expunge.workflow.intake import find_case
 from expunge.workflow.styles.baseline import question_digest
 from expunge.workflow.styles.battery import BatteryPlan, Subjects, run_battery
-from expunge.workflow.styles.evidence import drawing, judges_here, others_of
+from expunge.workflow.styles.evidence import drawing, judges_of_styles, others_of
 from expunge.workflow.styles.kept import FILE, KeptBattery, read_kept
 from expunge.workflow.styles.material import material_for, who_is
 
@@ -141,7 +141,7 @@ def _asked(
     workspace: Workspace, plan: BatteryPlan, subjects: Subjects, known: str
 ) -> tuple[dict[str, Arms], dict[str, Arms]]:
     """In a folder of its own, so that no count of the first time is found."""
-    judges = judges_here()
+    judges = judges_of_styles()
     with tempfile.TemporaryDirectory(prefix="expunge-rerun-") as folder:
         found = run_battery(plan, subjects, judges, Path(folder), workspace.progress)
         if not known:
@@ -175,12 +175,14 @@ def _subjects(
 
 
 def _skipped(kept: KeptBattery, plan: BatteryPlan, subjects: Subjects) -> dict[str, str]:
-    """Probes that would be given something else: the original was destroyed with the data, others have left it since."""
+    """Probes that were not asked, or would be given something else: the original was destroyed, others have left the data."""
     now, found = subjects.given(plan.target), {}
     for probe in plan.probes:
         needs = sorted(registry.load("probes", probe.probe).needs)
         gone = [need for need in needs if now.get(need) != kept.given.get(need)]
-        if gone:
+        if probe.label not in kept.arms:
+            found[probe.label] = "was not asked then: its name alone settled it"
+        elif gone:
             found[probe.label] = f"{', '.join(gone)} is not what it was"
     return found
 
