@@ -17,6 +17,7 @@ from expunge.evidence.not_learned import build, parse, read_issued, sentence_of
 from expunge.evidence.not_learned_verify import verify_not_learned
 from expunge.evidence.verify import Expectation
 from expunge.workflow.styles import baseline
+from expunge.workflow.styles.kept import FILE, read_kept
 from expunge.workflow.workspace import Workspace
 from recommending import failed_steps
 from testbed import STRANGER, answering, make_testbed, small_testbed, undrawn
@@ -391,10 +392,15 @@ def test_the_verbs_ask_plan_run_and_verify(workspace, monkeypatch):
 
 
 def test_asked_in_earnest_a_model_that_learned_nothing_decides_nothing(workspace):
-    """Every probe is really drawn: nothing is seen, of the known artist neither, and that is what is said."""
-    with pytest.raises(Held, match="could not be decided"):
+    """Every probe is really drawn, of the known artist too: what sees nothing excuses nobody."""
+    with pytest.raises(Held):
         workspace.run(workspace.request(style=STRANGER))
     found = baseline.answered(workspace, STRANGER)
     assert found is not None
-    assert found.finding.verdict is Verdict.UNVERIFIABLE
+    assert found.finding.verdict is not Verdict.PASS
+    assert found.finding.n == 3 * 8 * 4
+    kept = read_kept(found.folder / FILE)
+    assert kept is not None
+    assert set(kept.known_counts) == set(kept.arms)
+    assert kept.models["original"] == workspace.served().digest
     assert {item.name for item in found.finding.conditions} == {"direct", "reworded", "textual_inversion"}
