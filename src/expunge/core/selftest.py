@@ -43,6 +43,8 @@ RECOMMENDER_METHODS = (
     "wrong_user",
 )
 """Saboteurs of recommenders. Which of them a family can be tried on depends on what it keeps; each is named."""
+USER_METHODS = ("honest_on_the_bench", "popular_lists", "users_left_in")
+"""Saboteurs of recommenders that aim at EMPIRICAL: tried where a bank of users judges it, named everywhere."""
 GENERATOR_METHODS = ("no_op", "retrain_with_data", "wrong_record")
 """Saboteurs of text-to-image models."""
 REQUIRED_PROCESSES = (
@@ -62,7 +64,10 @@ ALWAYS_TRIED_ON_USERS = frozenset({"hidden_copy", "one_item_kept", "stale_weight
 
 ALWAYS_TRIED_ON_WORKS = frozenset({"retrain_with_data", "wrong_record"})
 """Of a text-to-image model: every family can be tried on these."""
-_METHODS: Mapping[str, tuple[str, ...]] = {"recommender": RECOMMENDER_METHODS, "generator": GENERATOR_METHODS}
+_METHODS: Mapping[str, tuple[str, ...]] = {
+    "recommender": (*RECOMMENDER_METHODS, *USER_METHODS),
+    "generator": GENERATOR_METHODS,
+}
 _ALWAYS: Mapping[str, frozenset[str]] = {"recommender": ALWAYS_TRIED_ON_USERS, "generator": ALWAYS_TRIED_ON_WORKS}
 
 
