@@ -16,6 +16,8 @@ from expunge.workflow.policy import BY_KIND, parse_policy
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 EXACT = dict(REQUIRED["recommender"][Guarantee.EXACT])
+EMPIRICAL = dict(REQUIRED["recommender"][Guarantee.EMPIRICAL])
+THREE = ("lira", "own_rank", "reconstruction")
 
 
 def policy(rules: dict[str, Demand] | None = None, **changes: object) -> Policy:
@@ -49,15 +51,30 @@ def test_a_classifier_policy_does_without_algebra_and_not_without_provenance() -
         policy(kind="classifier", attacks=("lira", "rmia", "gradient_norm"))
 
 
-@pytest.mark.parametrize("guarantee", ["CERTIFIED", "EMPIRICAL"])
-def test_nothing_weaker_than_exact_is_granted_to_a_recommender(guarantee: str) -> None:
-    with pytest.raises(InputProblems, match=f"{guarantee}: no recommender can be granted it"):
-        policy(guarantees={"EXACT": EXACT, guarantee: EXACT})
+def test_a_recommender_is_granted_no_theorem() -> None:
+    with pytest.raises(InputProblems, match="CERTIFIED: no recommender can be granted it"):
+        policy(guarantees={"EXACT": EXACT, "CERTIFIED": EXACT})
 
 
-def test_a_recommender_policy_names_no_attacks() -> None:
-    with pytest.raises(InputProblems, match="names none"):
-        policy(attacks=("lira",))
+@pytest.mark.parametrize("missing", sorted(EMPIRICAL))
+def test_empirical_rests_on_a_bank_of_users_and_on_the_served_file(missing: str) -> None:
+    assert {EMPIRICAL[name] for name in ("membership", "deployed", "census")} == {Demand.MUST_PASS}
+    rules = {name: demand for name, demand in EMPIRICAL.items() if name != missing}
+    with pytest.raises(InputProblems, match=f"EMPIRICAL.{missing}: must be at least {EMPIRICAL[missing].value}"):
+        policy(guarantees={"EMPIRICAL": rules}, attacks=THREE)
+
+
+def test_a_recommender_policy_names_three_signals_as_soon_as_it_grants_empirical() -> None:
+    assert policy().attacks == ()
+    both = {"EXACT": EXACT, "EMPIRICAL": EMPIRICAL}
+    assert policy(guarantees=both, attacks=THREE).attacks == THREE
+    for few in ((), THREE[:2]):
+        with pytest.raises(InputProblems, match=f"attacks: {len(few)} are named, limits.signals asks for 3"):
+            policy(guarantees=both, attacks=few)
+    with pytest.raises(InputProblems, match="EMPIRICAL needs at least 3"):
+        policy(guarantees=both, attacks=THREE, limits=Limits(signals=2))
+    with pytest.raises(InputProblems, match="named twice"):
+        policy(attacks=("lira", "lira", "own_rank", "reconstruction"))
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,7 @@ def test_without_the_library_one_typed_error_names_the_extra(monkeypatch):
         raise alternating.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(alternating.metadata, "version", nothing)
+    alternating.builds.cache_clear()
     with pytest.raises(MissingExtra, match="recsys"):
         alternating.builds()
 

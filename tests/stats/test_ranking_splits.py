@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from expunge.core.errors import CheckBroken
 from expunge.stats.ranking import ItemLists
-from expunge.stats.ranking_splits import fold_in, global_time_split, leave_last_out
+from expunge.stats.ranking_splits import fold_in, fold_numbers, global_time_split, leave_last_out
 from oracle import naive
 
 
@@ -128,3 +128,40 @@ def test_a_global_split_parts_past_and_future_at_one_moment(times, quantile):
 def test_malformed_input_breaks_the_check(call):
     with pytest.raises(CheckBroken):
         call()
+
+
+def slow_fold_numbers(name, columns, key, folds):
+    """One user, by the words of the docstring: in the order that `fold_in` draws, one round after the other."""
+    order = [
+        next(iter(slow_first(name, columns, key, count + 1) - slow_first(name, columns, key, count)))
+        for count in range(len(columns))
+    ]
+    return {column: place % folds for place, column in enumerate(order)}
+
+
+def slow_first(name, columns, key, count):
+    """The `count` columns with the lowest words."""
+    text = f"expunge/fold-in/v1|{len(key.encode())}|{key}|{name}".encode()
+    words = np.random.Philox(key=int.from_bytes(hashlib.sha256(text).digest()[:16], "big")).random_raw(len(columns))
+    return {column for _, column in sorted(zip(words.tolist(), sorted(columns), strict=True))[:count]}
+
+
+@settings(max_examples=50, deadline=None)
+@given(HISTORIES, st.text(max_size=5), st.integers(2, 7))
+def test_fold_numbers_are_their_slow_twin_and_leave_every_event_out_once(histories, key, folds):
+    indptr, indices = csr(histories)
+    found = fold_numbers([f"u{n}" for n in range(len(histories))], indptr, indices, key=key, folds=folds)
+    for number, (columns, mine) in enumerate(zip(histories, rows_of(found, indptr), strict=True)):
+        assert dict(zip(columns, mine.tolist(), strict=True)) == slow_fold_numbers(f"u{number}", columns, key, folds)
+        sizes = np.bincount(mine, minlength=folds)
+        assert sizes.max() - sizes.min() <= 1
+
+
+def test_fold_numbers_of_a_user_do_not_depend_on_who_else_is_there():
+    indptr, indices = csr([[3, 1, 7, 4], [2, 5], []])
+    alone, length = csr([[3, 1, 7, 4]])
+    both = fold_numbers(["a", "b", None], indptr, indices, key="k", folds=5)
+    assert both[:4].tolist() == fold_numbers(["a"], alone, length, key="k", folds=5).tolist()
+    for ids, folds in ((["a", "b"], 5), (["a", "b", "c"], 1)):
+        with pytest.raises(CheckBroken, match="2 folds expected"):
+            fold_numbers(ids, indptr, indices, key="k", folds=folds)

@@ -92,12 +92,12 @@ def test_a_training_too_long_to_run_again_is_not_certified(tmp_path, monkeypatch
         assert "algebra: INCONCLUSIVE, must pass: no retraining was made" in refused(workspace, a_user(workspace))
 
 
-def test_warm_starts_are_offered_and_never_certified(tmp_path):
+def test_warm_starts_are_offered_and_not_tried_where_no_bank_could_judge_them(tmp_path):
     with make(tmp_path / "ws", family="ials") as workspace:
         case = workspace.request(ids=[a_user(workspace)])
         refusals = {item.method: item.refused for item in workspace.plan(case)}
         assert refusals["retrain"] is None
-        assert refusals["warm_start"] == "the policy does not grant EMPIRICAL"
+        assert refusals["warm_start"] == "EMPIRICAL is judged on a bank of users, and there is none: expunge bank"
 
 
 def test_retraining_is_the_fallback_and_gives_the_same_model(workspace, tmp_path):

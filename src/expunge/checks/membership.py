@@ -132,7 +132,7 @@ class Membership:
         )
         what = f"the assay {sees} this block, gap {_shown(reading.gap)} SD of O on {reading.control.n} pairs; {plan}"
         if reading.result is None:
-            what = f"no X arm was run: {what}; the candidate file itself is judged by `deployed`"
+            what = f"no X arm was run: {what}; the candidate file itself is judged by other checks"
         if models is not None and models <= job.limits.max_bank:
             return Verdict.INCONCLUSIVE, what
         what += f"; the policy's largest bank is {job.limits.max_bank}"

@@ -62,8 +62,9 @@ FLOORS: Mapping[str, tuple[float, float]] = {
     "max_attempts": (1, 10),
 }
 
-# Checks no policy may leave out for a guarantee. A recommender with a formula proves EXACT by algebra (VERDICTS section
-# 1), and grants nothing weaker: for a family without one, nothing here is enough yet.
+# Checks no policy may leave out for a guarantee. A recommender proves EXACT by algebra (VERDICTS section 1); EMPIRICAL rests
+# on a bank of users, and there the served file itself must be told from those that saw the user, because nothing else of it
+# is compared with anything exact.
 REQUIRED: Mapping[Kind, Mapping[Guarantee, Mapping[str, Demand]]] = {
     "classifier": {
         Guarantee.EXACT: {
@@ -82,6 +83,12 @@ REQUIRED: Mapping[Kind, Mapping[Guarantee, Mapping[str, Demand]]] = {
             "behaviour": Demand.MUST_NOT_FAIL,
             "downstream": Demand.MUST_NOT_FAIL,
             "weights_only": Demand.MUST_NOT_FAIL,
+        },
+        Guarantee.EMPIRICAL: {
+            "membership": Demand.MUST_PASS,
+            "deployed": Demand.MUST_PASS,
+            "census": Demand.MUST_PASS,
+            "ranking": Demand.MUST_NOT_FAIL,
         },
     },
     "generator": {
@@ -109,8 +116,9 @@ class Decision:
 class Policy:
     """Guarantee -> checks and how they count, plus the limits. Raises InputProblems with everything that is wrong.
 
-    `attacks` are the signals: every one of them must pass, and a plan names them before anything runs; only a classifier's
-    policy has any. `selftest` is what the self-test behind a certificate must have shown; no policy can do without one.
+    `attacks` are the signals: every one of them must pass, and a plan names them before anything runs. A recommender's
+    policy may do without as long as it grants nothing but EXACT; a generator's has none. `selftest` is what the self-test
+    behind a certificate must have shown; no policy can do without one.
     """
 
     name: str
@@ -147,14 +155,16 @@ class Policy:
             for check, floor in REQUIRED[self.kind][guarantee].items():
                 if _STRICTNESS.index(rules.get(check, Demand.REPORT)) < _STRICTNESS.index(floor):
                     problems.append(f"guarantees.{text}.{check}: must be at least {floor.value}")
-            signals = guarantee is Guarantee.EMPIRICAL and self.kind == "classifier"
+            signals = guarantee is Guarantee.EMPIRICAL and self.kind != "generator"
             if signals and self.limits.signals < EMPIRICAL_SIGNALS:
                 problems.append(f"limits.signals: EMPIRICAL needs at least {EMPIRICAL_SIGNALS}")
         return problems
 
     def _attack_problems(self) -> list[str]:
-        if self.kind != "classifier":
+        if self.kind == "generator":
             return [f"attacks: a {self.kind}'s policy names none"] if self.attacks else []
+        if self.kind == "recommender" and not self.attacks and Guarantee.EMPIRICAL.name not in self.guarantees:
+            return []
         problems = []
         if len(set(self.attacks)) != len(self.attacks):
             problems.append("attacks: one is named twice; repeating is no evidence")

@@ -45,6 +45,8 @@ RECOMMENDER_METHODS = (
     "wrong_user",
 )
 """Saboteurs of recommenders. Which of them a family can be tried on depends on what it keeps; each is named."""
+USER_METHODS = ("honest_on_the_bench", "popular_lists", "users_left_in")
+"""Saboteurs of recommenders that aim at EMPIRICAL: tried where a bank of users judges it, named everywhere."""
 GENERATOR_METHODS = ("no_op", "retrain_with_data", "wrong_record")
 """Saboteurs of text-to-image models, against the proof by provenance."""
 EDITS = "style_saboteurs/"
@@ -80,7 +82,7 @@ ALWAYS_TRIED_ON_USERS = frozenset({"hidden_copy", "one_item_kept", "stale_weight
 ALWAYS_TRIED_ON_WORKS = frozenset({"retrain_with_data", "wrong_record"})
 """Of a text-to-image model: every family can be tried on these."""
 _METHODS: Mapping[str, tuple[str, ...]] = {
-    "recommender": RECOMMENDER_METHODS,
+    "recommender": (*RECOMMENDER_METHODS, *USER_METHODS),
     "generator": (*GENERATOR_METHODS, *GENERATOR_EDITS),
 }
 _ALWAYS: Mapping[str, frozenset[str]] = {"recommender": ALWAYS_TRIED_ON_USERS, "generator": ALWAYS_TRIED_ON_WORKS}

@@ -9,18 +9,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from expunge.core import registry
 from expunge.core.codec import decode, loads
 from expunge.core.protocols import FitJob, Progress, UnlearnJob
 from expunge.core.sabotage import serving
+from expunge.farm.asked import askable, record_answers, sketch_of
+from expunge.farm.asked import true_log_probabilities as true_log_probabilities
 from expunge.farm.bank import SKETCH, Bank, BankSpec, write_sketch
 from expunge.farm.opened import open_data
 from expunge.farm.probing import Probed, ProbePlan, run_probes
 from expunge.farm.spikes import spike
+from expunge.farm.users import read_users
 from expunge.training.classifier import MODEL
 from expunge.training.loop import numerics_of
 from expunge.training.recipe import parse_any_recipe
@@ -40,25 +41,18 @@ def one_thread() -> Iterator[None]:
 
 def _slotted(spec: BankSpec, folder: Path) -> Any:
     """The data set in the slot order that `slots.json` of the bank's folder fixes."""
-    data = open_data(spec.data)
     file = folder / "slots.json"
     if not file.exists():
-        return data
+        return open_data(spec.data)
     book = loads(file.read_bytes(), what="slots.json")
-    return data.aligned(book["ids"], book["blocks"])
+    users = read_users(folder, book["ids"], book["blocks"])
+    return open_data(spec.data).aligned(book["ids"], book["blocks"]) if users is None else users
 
 
 def adapter_for(recipe: Mapping[str, Any], data: Any) -> Any:
     """The family's adapter for a recipe and a data set."""
     parsed = parse_any_recipe(recipe)
     return registry.load(data.families, parsed.family)(parsed, **data.geometry)
-
-
-def true_log_probabilities(adapter: Any, model: Any, images: Any, labels: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Natural-log probability of each record's own label, shape (N,), float32."""
-    logs = adapter.outputs(model, images)
-    picked: NDArray[np.float32] = logs[np.arange(len(labels)), labels]
-    return picked
 
 
 @one_thread()
@@ -82,18 +76,8 @@ def train(arguments: Mapping[str, Any], home: Path, progress: Progress) -> dict[
     )
     result = adapter.fit(job)
     shutil.rmtree(home / "run" / "checkpoints", ignore_errors=True)
-    _sketch(adapter, adapter.load(result.model), data, home / SKETCH)
+    write_sketch(home / SKETCH, sketch_of(adapter, adapter.load(result.model), data))
     return {"digest": result.digest, "seconds": round(result.seconds, 3), "records": len(slots)}
-
-
-def _sketch(adapter: Any, model: Any, data: Any, path: Path) -> None:
-    logs = adapter.outputs(model, data.test.images)
-    arrays = {
-        "train": true_log_probabilities(adapter, model, data.train.images, data.train.labels),
-        "test": logs[np.arange(len(logs)), data.test.labels],
-        "correct": logs.argmax(1) == data.test.labels,
-    }
-    write_sketch(path, arrays)
 
 
 @one_thread()
@@ -131,6 +115,38 @@ def unlearn(arguments: Mapping[str, Any], home: Path, progress: Progress) -> dic
     answers["spikes"] = [_spiked(member, plan, result.model, int(dose)) for dose in arguments["doses"]]
     shutil.rmtree(home / "run", ignore_errors=True)
     return answers
+
+
+@one_thread()
+def peer(arguments: Mapping[str, Any], home: Path, progress: Progress) -> dict[str, Any]:
+    """Train a full-size model from a seed of its own without the slots of `absent`, keep its answers, discard it at once."""
+    spec, plan = _spec(arguments), _plan(arguments)
+    data = _slotted(spec, home.parent)
+    adapter = adapter_for(spec.recipe, data)
+    job = FitJob(
+        recipe=spec.recipe,
+        seed=str(arguments["seed"]),
+        numerics=numerics_of(adapter.recipe, 1),
+        data=data,
+        folder=home / "run",
+        absent=frozenset(int(slot) for slot in arguments["absent"]),
+        keep_checkpoints=False,
+        progress=progress,
+    )
+    weights = adapter.fit(job).model
+    answers = _answers(adapter, data, weights, plan)
+    fit = replace(job, folder=home / "scratch")
+    answers["measured"] = run_probes(plan, Probed(adapter=adapter, weights=weights, partner=None, fit=fit))
+    shutil.rmtree(home / "run", ignore_errors=True)
+    return answers
+
+
+def _answers(adapter: Any, data: Any, weights: Path, plan: ProbePlan) -> dict[str, Any]:
+    """What the sketches hold of records, of the block and of the whole test split."""
+    model = adapter.load(weights)
+    block = record_answers(adapter, model, data.train, plan.block)
+    population = record_answers(adapter, model, data.test, askable(data))
+    return {"block": block.tolist(), "population": population.tolist()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,12 +190,8 @@ class _Member:
         return Probed(adapter=self.adapter, weights=weights, partner=partner, fit=self.job(self.home / "scratch"))
 
     def answers(self, weights: Path, plan: ProbePlan) -> dict[str, Any]:
-        """Log-probabilities of the true class on the block and on the whole test split."""
-        model, train, test = self.adapter.load(weights), self.data.train, self.data.test
-        rows = list(plan.block)
-        block = true_log_probabilities(self.adapter, model, train.images[rows], train.labels[rows])
-        population = true_log_probabilities(self.adapter, model, test.images, test.labels)
-        return {"block": block.tolist(), "population": population.tolist()}
+        """As above, of a model of this member's half."""
+        return _answers(self.adapter, self.data, weights, plan)
 
 
 def _spiked(member: _Member, plan: ProbePlan, weights: Path, dose: int) -> dict[str, Any]:

@@ -5,12 +5,13 @@ A method that only blinds the attacks shows no response; then a pass would mean 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from expunge.core.protocols import FitJob, FitResult
+from expunge.core.protocols import FitJob, FitResult, HasWarmStart
 from expunge.farm.probing import ProbePlan
 
 DOSES = (1, 4, 16)
@@ -19,11 +20,14 @@ _RATE = 0.25
 
 
 def spike(adapter: Any, job: FitJob, weights: Path, plan: ProbePlan, dose: int) -> FitResult:
-    """Continue from `weights` for `dose` epochs on the block and as many retained records of `job`'s own half.
+    """Continue from `weights` for `dose` epochs on the block and as many retained records of `job`'s own half; where a family
+    is solved in sweeps, for `dose` sweeps over the whole half, because a sweep over a few records forgets the others.
 
     The rate is a quarter of the recipe's peak and stays there: a dose is one more look at each record of the block.
     (Falling to 0 as in the recipe, the last step of a dose would do nothing, and a dose of one step is its last.)
     """
+    if isinstance(adapter, HasWarmStart):
+        return adapter.warm(replace(job, absent=frozenset()), weights.parent, frozenset(), dose)
     company = _company(job, plan, len(plan.block))
     shown = FitJob(
         recipe=job.recipe,

@@ -42,6 +42,22 @@ def fold_in(ids: Sequence[str], indptr: ArrayLike, indices: ArrayLike, *, key: s
     return held
 
 
+def fold_numbers(ids: Sequence[str | None], indptr: ArrayLike, indices: ArrayLike, *, key: str, folds: int) -> Ints:
+    """In which of `folds` rounds each event is left out, (E,) from 0: every event once, and of a user's n events as many
+    in one round as in another, give or take one. Drawn as in `fold_in`, so a round depends on the key, the id and the user's
+    own events alone. Raises CheckBroken on fewer than 2 folds or ids that are not U."""
+    ends, columns = _events(indptr, indices)
+    if len(ids) != ends.size - 1 or folds < 2:
+        raise CheckBroken("an id a user and 2 folds expected", got=f"{len(ids)} ids, {ends.size - 1} users, {folds}")
+    found = np.zeros(columns.size, np.int64)
+    for name, start, stop in zip(ids, ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+        if stop > start:
+            ascending = np.argsort(columns[start:stop], kind="stable")
+            drawn = np.argsort(_words(key, str(name), stop - start), kind="stable")
+            found[start + ascending[drawn]] = np.arange(stop - start) % folds
+    return found
+
+
 def leave_last_out(indptr: ArrayLike, indices: ArrayLike, times: ArrayLike) -> Bools:
     """Every user's latest event is held out; of several at that time the one with the largest column.
 

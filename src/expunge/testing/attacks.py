@@ -20,9 +20,12 @@ from numpy.typing import NDArray
 
 from expunge.core import registry
 from expunge.core.finding import MembershipScores
+from expunge.core.foldin import AnswersHistories
 from expunge.core.protocols import AttackJob, Probe, ProbeJob
-from expunge.data._records import Dataset, ImageRecords
+from expunge.data._interactions import Histories, split_users
+from expunge.data._records import ImageRecords
 from expunge.testing.laws import Broken, Law, examine, has_card, require
+from expunge.testing.users import make_user_world, random_histories, random_interactions
 from expunge.testing.world import World, make_world, random_records, tree_digest
 
 _TARGETS, _MODELS, _RECORDS, _POPULATION = 12, 32, 6, 80
@@ -52,7 +55,12 @@ class Subject:
     @cached_property
     def pair(self) -> tuple[ProbeJob, ProbeJob]:
         """Two models, the first of which trained on the even slots of the block and the second on the odd ones."""
-        return probe_pair(self.folder)
+        return self.made(self.folder)
+
+    def made(self, folder: Path) -> tuple[ProbeJob, ProbeJob]:
+        """Two fresh models of the kind that the attack looks at: of users where it asks histories, of images elsewhere."""
+        users = getattr(self.plugin, "requires", None) is AnswersHistories
+        return user_pair(folder) if users else probe_pair(folder)
 
     @cached_property
     def measured(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -109,7 +117,7 @@ def _rows(records: ImageRecords, rows: slice) -> ImageRecords:
     )
 
 
-def _probe_job(world: World, data: Dataset, name: str, absent: frozenset[int]) -> ProbeJob:
+def _probe_job(world: World, data: Any, name: str, absent: frozenset[int]) -> ProbeJob:
     fit = world.job(name, absent, keep_checkpoints=False)
     weights = world.adapter.fit(fit).model
     return ProbeJob(
@@ -125,6 +133,31 @@ def _probe_job(world: World, data: Dataset, name: str, absent: frozenset[int]) -
         population=tuple(range(len(data.test))),
         seed=7,
     )
+
+
+def user_pair(folder: Path) -> tuple[ProbeJob, ProbeJob]:
+    """The same with two overfitted autoencoders on complementary halves of 48 random users, and 32 unseen ones."""
+    whole = random_histories(80, 30)
+    train, test = split_users(whole, range(48, 80))
+    settings: dict[str, Any] = {
+        "epochs": 40,
+        "lr": 0.2,
+        "introduce": (0.0,),
+        "model": {"hidden": "48", "latent": "24", "dropout": "0"},
+    }
+    world = make_user_world(
+        folder, family="multvae", data=replace(random_interactions(), train=train, test=test), **settings
+    )
+    halves = [frozenset(range(1, 48, 2)), frozenset(range(0, 48, 2))]
+    first, second = (_probe_job(world, world.data, f"half-{number}", absent) for number, absent in enumerate(halves))
+    return first, second
+
+
+def _bytes_of(records: Any) -> bytes:
+    if isinstance(records, Histories):
+        return records.indptr.tobytes() + records.indices.tobytes() + records.values.tobytes()
+    found: bytes = records.images.tobytes()
+    return found
 
 
 def says_what_it_is(subject: Subject) -> str | None:
@@ -241,7 +274,7 @@ def measuring_leaves_the_model_alone(subject: Subject) -> str | None:
     """Weights, buffers, gradients, hooks, files, records, torch's generator and settings are as they were."""
     if not subject.looks:
         return None
-    job, _ = probe_pair(subject.folder / "untouched")
+    job, _ = subject.made(subject.folder / "untouched")
 
     def state() -> dict[str, Any]:
         return {
@@ -250,7 +283,7 @@ def measuring_leaves_the_model_alone(subject: Subject) -> str | None:
             "modes": [layer.training for module in job.model for layer in module.modules()],
             "hooks": [len(layer._forward_hooks) for module in job.model for layer in module.modules()],
             "files": {k: v for k, v in tree_digest(subject.folder).items() if "/scratch-" not in k},
-            "records": job.data.train.images.tobytes() + job.data.test.images.tobytes(),
+            "records": [_bytes_of(part) for part in (job.data.train, job.data.test)],
             "generator": torch.get_rng_state().numpy().tobytes(),
             "settings": (torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype()),
         }

@@ -75,11 +75,20 @@ class UserWorld(World):
         return replace(data, train=posing_as(data.train, slots, others))
 
 
-def make_user_world(folder: Path, *, family: str, plugin: Any = None, seed: str = SEED, **settings: Any) -> UserWorld:
-    """A world of 30 random users; `settings` override the tiny recipe, `plugin` stands in for the registered class."""
+def make_user_world(
+    folder: Path,
+    *,
+    family: str,
+    plugin: Any = None,
+    seed: str = SEED,
+    data: Interactions | None = None,
+    **settings: Any,
+) -> UserWorld:
+    """A world of 30 random users, or of `data`; `settings` override the tiny recipe, `plugin` stands in for the registered
+    class."""
     kind = plugin or registry.load("recommenders", family)
-    data = random_interactions()
-    adapter = kind(tiny_recipe(family, kind, **settings), items=ITEMS)
+    data = random_interactions() if data is None else data
+    adapter = kind(tiny_recipe(family, kind, **settings), items=len(data.items))
     leaves = user_leaves(data.train)
     return UserWorld(adapter=adapter, data=data, leaves=leaves, folder=folder, seed=seed, settings=settings)
 

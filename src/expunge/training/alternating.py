@@ -8,13 +8,14 @@ exact solver reads the items' only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from expunge.core.errors import MissingExtra
 from expunge.core.protocols import Progress
@@ -34,6 +35,7 @@ class Problem:
     regularization: float
 
 
+@cache
 def builds() -> str:
     """Names and versions of what decides the bits: the solver, and whose BLAS and LAPACK it calls."""
     try:
@@ -91,9 +93,15 @@ def folded_in(rows: Any, items: Factors, problem: Problem) -> Floats:
     y = items.astype(np.float64)
     plain = y.T @ y + problem.regularization * np.eye(y.shape[1])
     found = np.zeros((rows.shape[0], y.shape[1]))
-    with threadpool_limits(1):
+    with _loaded().limit(limits=1):
         for number in range(rows.shape[0]):
             span = slice(rows.indptr[number], rows.indptr[number + 1])
             mine, extra = y[rows.indices[span]], problem.alpha * rows.data[span].astype(np.float64)
             found[number] = np.linalg.solve(plain + (mine * extra[:, None]).T @ mine, (1 + extra) @ mine)
     return found
+
+
+@cache
+def _loaded() -> ThreadpoolController:
+    """The libraries whose threads are held back in a fold-in; looking for them takes longer than solving for a user."""
+    return ThreadpoolController()

@@ -46,7 +46,10 @@ class ModelTable(_Table):
 
 
 class BankTable(_Table):
-    """Size of the bank (N = 2 * pairs), number of full-size anchors, blocks the anchors monitor, life in days."""
+    """Size of the bank (N = 2 * pairs), number of full-size anchors, blocks the anchors monitor, life in days.
+
+    A recommender's anchors are trained when a deletion is judged as EMPIRICAL, half of them without the users.
+    """
 
     pairs: int = Field(default=16, ge=2, le=5000)
     anchors: int = Field(default=0, ge=0, le=5000)

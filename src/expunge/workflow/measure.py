@@ -6,7 +6,7 @@ Published answers hold scores of single records, so they are discarded as soon a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,10 +16,12 @@ from expunge.core import registry
 from expunge.core.finding import Guarantee
 from expunge.core.plan import Plan
 from expunge.core.protocols import HasWhiteBox, Measured, Spike, Task
+from expunge.farm.asked import askable
 from expunge.farm.bank import Bank
 from expunge.farm.probing import Answers, Probed, ProbePlan, arrays_of, gathered, probes_among, run_probes
 from expunge.farm.spikes import DOSES
 from expunge.farm.tasks import discard
+from expunge.training.rng import derive_seed
 from expunge.workflow.planner import LAST
 
 if TYPE_CHECKING:
@@ -34,12 +36,14 @@ _LEAST_NEIGHBOURS, _MOST_NEIGHBOURS = 40, 100  # of few, some half-size model wo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmAnswers:
-    """`unlearned` is the X arm pair by pair, None where it was not run; `measured` and `unable` as in CheckJob."""
+    """`unlearned` is the X arm pair by pair, None where it was not run; `measured` and `unable` as in CheckJob; `peers` are
+    full-size models made for this judgement, without the block (`out`) and with it (`in`)."""
 
     unlearned: Sequence[Mapping[str, Any]] | None
     spikes: tuple[Spike, ...]
     measured: Mapping[str, Measured]
     unable: Mapping[str, str]
+    peers: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 def measure(
@@ -52,16 +56,18 @@ def measure(
         return ArmAnswers(unlearned=None, spikes=(), measured={}, unable=unable)
     questions = _questions(workspace, resolution, able, seed)
     unlearned = run_x_arm(workspace, plan, bank, questions)
+    peers = _ask_peers(workspace, plan, bank, questions)
     if not able:
-        return ArmAnswers(unlearned=unlearned, spikes=_spikes(unlearned), measured={}, unable=unable)
+        return ArmAnswers(unlearned=unlearned, spikes=_spikes(unlearned), measured={}, unable=unable, peers=peers)
     arms = dict(
         workspace.remembered(("bank", bank.spec.digest, questions), lambda: _ask_bank(workspace, bank, questions))
     )
     if unlearned is not None:
         arms["unlearned"] = [answers["measured"] for answers in unlearned]
+    arms |= {f"{side}_anchors": [answers["measured"] for answers in models] for side, models in peers.items()}
     files = _ask_files(workspace, executed, questions)
     measured = gathered(able, arms, files)
-    return ArmAnswers(unlearned=unlearned, spikes=_spikes(unlearned), measured=measured, unable=unable)
+    return ArmAnswers(unlearned=unlearned, spikes=_spikes(unlearned), measured=measured, unable=unable, peers=peers)
 
 
 def _probes_of(plan: Plan) -> list[str]:
@@ -83,7 +89,7 @@ def run_x_arm(workspace: Workspace, plan: Plan, bank: Bank, questions: ProbePlan
                 "number": into,
                 "plan": questions,
                 "method": LAST if exact else plan.method,
-                "params": dict(plan.params),
+                "params": {},  # as `execute` runs it: a plan's parameters are what it pins of the data
                 "seed": str(questions.seed),
                 "doses": [] if exact else list(DOSES),
             },
@@ -127,6 +133,37 @@ def _ask_bank(workspace: Workspace, bank: Bank, questions: ProbePlan) -> dict[st
     return arms
 
 
+def _ask_peers(
+    workspace: Workspace, plan: Plan, bank: Bank, questions: ProbePlan
+) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+    """Full-size models on exactly what is retained, `out`, and on what was there before, `in`, half of `bank.anchors` each.
+
+    A recommender's scores move with the number of its users, so that models without a tenth of them are no peers of the
+    served one. The seeds follow from the plan's: nobody could choose them. Only where EMPIRICAL is aimed at.
+    """
+    half = workspace.config.bank.anchors // 2
+    if workspace.policy.kind != "recommender" or plan.aims_at is Guarantee.EXACT or not half:
+        return {}
+    before = frozenset(workspace.served().absent)
+    sides = {"out": before | frozenset(questions.block), "in": before}
+    tasks = [
+        Task(
+            function="expunge.farm.member:peer",
+            arguments={
+                "bank": bank.spec,
+                "plan": questions,
+                "absent": sorted(absent),
+                "seed": derive_seed(str(questions.seed), "peer", side, number),
+            },
+            label=f"peer {side} {number}",
+        )
+        for side, absent in sides.items()
+        for number in range(half)
+    ]
+    found = workspace.remembered(("peers", bank.spec.digest, questions), lambda: list(_asked(workspace, bank, tasks)))
+    return {"out": found[:half], "in": found[half:]}
+
+
 def _ask_files(workspace: Workspace, executed: Executed, questions: ProbePlan) -> dict[str, Answers]:
     original = workspace.root / workspace.served().run / "model.safetensors"
     scratch = workspace.root / "store" / "scratch"
@@ -149,7 +186,7 @@ def _questions(workspace: Workspace, resolution: Resolution, probes: tuple[str, 
         block=resolution.slots,
         neighbours=neighbours,
         retained=_sample(others, RETAINED, generator),
-        population=_sample(np.arange(len(workspace.data.test)), POPULATION, generator),
+        population=_sample(np.array(askable(workspace.data), np.int64), POPULATION, generator),
         seed=seed,
     )
 

@@ -15,6 +15,7 @@ from expunge.core.errors import InputError
 from expunge.core.finding import Guarantee
 from expunge.core.plan import CheckSpec, Cost, Plan
 from expunge.core.protocols import UnlearnJob
+from expunge.stats.rank import MIN_ANCHORS
 from expunge.workflow.histories import shortened
 from expunge.workflow.places import declared_digest
 from expunge.workflow.policy import policy_digest
@@ -104,10 +105,23 @@ def _refused(workspace: Workspace, resolution: Resolution, method: Any, built_in
         return f"the policy does not grant {_cap(method, built_in).name}"
     if only_edits(workspace) and not isinstance(method, Edit):
         return ELSEWHERE
+    if _cap(method, built_in) is Guarantee.EMPIRICAL and workspace.policy.kind == "recommender":
+        unjudged = unjudged_users(workspace)
+        if unjudged is not None:
+            return unjudged
     if resolution.cut is not None and not getattr(method, "shortens", False):
         return "this method can only empty whole slots, and the request is for events"
     refused: str | None = method.refuses(unlearn_job(workspace, resolution))
     return refused
+
+
+def unjudged_users(workspace: Workspace) -> str | None:
+    """Why nobody could judge a recommender's deletion as EMPIRICAL here, or None."""
+    if not workspace.state().banks:
+        return "EMPIRICAL is judged on a bank of users, and there is none: expunge bank"
+    if workspace.config.bank.anchors < 2 * MIN_ANCHORS:
+        return f"EMPIRICAL is judged among full-size models: [bank] anchors in expunge.toml, at least {2 * MIN_ANCHORS}"
+    return None
 
 
 def unlearn_job(workspace: Workspace, resolution: Resolution, *, target: str = "", seed: str = "") -> UnlearnJob:

@@ -70,9 +70,23 @@ guarantees:
     downstream: must_not_fail     # V5: what is served from, and the way back
     weights_only: must_not_fail   # V2: what the counts in the weights rule out
     ranking: must_not_fail        # quality, against a retraining and against before
+    membership: must_not_fail     # three arms of a bank; of a trained family, where there is one
     linkage: report               # the same person under another id; counted, and referred to a person
-attacks: []
+  EMPIRICAL:                      # a trained family that was not trained again; without a bank nobody judges it
+    membership: must_pass         # models that saw the user, never saw them, and unlearned them, on every signal
+    deployed: must_pass           # the served file itself, among full-size models
+    census: must_pass
+    ranking: must_not_fail
+    behaviour: report             # it is another model than the retraining: how far off, not whether
+    linkage: report
+attacks: [lira, own_rank, reconstruction]  # the signals, of users' own items; every one of them must pass
 limits:
+  alpha: 0.025          # per side
+  margin: 0.2           # |r| < t, as a share of the IN - OUT gap
+  absolute_margin: 1.0  # |X - O| in SD of O
+  power: 0.8
+  signals: 3
+  max_bank: 512         # a gap that needs more bank models than this is UNVERIFIABLE
   ranking_margin: 0.005 # NDCG@100 and Recall@20 that may be lost against before
   max_attempts: 4
 selftest:

@@ -15,9 +15,12 @@ import numpy as np
 from expunge.core.codec import canonical, decode, digest_of, encode, loads, sha256_hex
 from expunge.core.errors import InputError, InputProblems, IntegrityError
 from expunge.core.protocols import FitResult, HasSufficientStatistics
+from expunge.data._interactions import Interactions
 from expunge.evidence.commitment import keyed
 from expunge.evidence.durable import destroy_file, write_file
+from expunge.farm.asked import LEAST_EVENTS, askable
 from expunge.farm.bank import Bank, BankSpec
+from expunge.farm.users import digest_of_test, save_users
 from expunge.training.rng import derive_seed
 from expunge.training.transcript import transcript_digest
 from expunge.workflow.logged import check_book
@@ -25,6 +28,9 @@ from expunge.workflow.state import ModelRecord
 
 if TYPE_CHECKING:
     from expunge.workflow.workspace import Workspace
+
+LEAST_TEST_USERS = 20
+"""Of users whom no model saw; some attacks compare with as many (`rmia`)."""
 
 
 def train(workspace: Workspace) -> tuple[ModelRecord, FitResult]:
@@ -119,9 +125,11 @@ def prepare_bank(workspace: Workspace, spec: BankSpec) -> Bank:
 
 
 def save_bank_slots(workspace: Workspace, folder: Path) -> None:
-    """Ids and block pseudonyms by slot, 0600; erased slots are blank."""
+    """Ids and block pseudonyms by slot, 0600; erased slots are blank. Of users their histories, too, as they are now."""
     plain = {"ids": list(workspace.book.ids), "blocks": bank_blocks(workspace)}
     write_file(folder / "slots.json", canonical(plain), mode=0o600)
+    if isinstance(workspace.data, Interactions):
+        save_users(folder, workspace.data)
 
 
 def bank_spec(workspace: Workspace, monitored: Sequence[str] = ()) -> BankSpec:
@@ -135,13 +143,19 @@ def bank_spec(workspace: Workspace, monitored: Sequence[str] = ()) -> BankSpec:
     recipe = {**workspace.recipe.model_dump(), "threads": 1}
     return BankSpec(
         recipe=encode(recipe),
-        data=encode(workspace.named_data),
+        data=encode(_asked_data(workspace)),
         seed=derive_seed(workspace.config.model.seed, "bank", len(workspace.state().banks)),
         pairs=table.pairs,
-        anchors=table.anchors,
+        anchors=table.anchors if workspace.policy.kind == "classifier" else 0,  # users' are made for each judgement
         monitored=tuple(pseudonyms[name] for name in names),
         tombstones=tuple(sorted(workspace.served().absent)),
     )
+
+
+def _asked_data(workspace: Workspace) -> dict[str, Any]:
+    """The source as workers open it; of users also what the test users' answers are about."""
+    named = workspace.named_data
+    return {**named, "test": digest_of_test(workspace.data)} if isinstance(workspace.data, Interactions) else named
 
 
 def build_bank(workspace: Workspace, monitored: Sequence[str] = ()) -> tuple[Bank, list[Mapping[str, Any]]]:
@@ -149,8 +163,7 @@ def build_bank(workspace: Workspace, monitored: Sequence[str] = ()) -> tuple[Ban
 
     `monitored` are blocks that the anchors watch besides those of the configuration.
     """
-    if workspace.policy.kind != "classifier":
-        raise InputError(f"no bank judges a {workspace.policy.kind}", hint="expunge selftest, then expunge request")
+    _check_bankable(workspace)
     served = workspace.served()
     state = workspace.state()
     if state.banks:
@@ -172,6 +185,28 @@ def build_bank(workspace: Workspace, monitored: Sequence[str] = ()) -> tuple[Ban
     workspace.log.append("bank.built", payload)
     workspace.log.checkpoint()
     return bank, results
+
+
+def _check_bankable(workspace: Workspace) -> None:
+    """Raises InputError where no bank could judge anybody."""
+    kind, adapter = workspace.policy.kind, workspace.adapter
+    if kind == "generator":
+        raise InputError(f"no bank judges a {kind}", hint="expunge selftest, then expunge request")
+    if kind == "classifier":
+        return
+    if isinstance(adapter, HasSufficientStatistics):
+        raise InputError(
+            f"no bank judges family {workspace.recipe.family}: what it answers without a user is known exactly",
+            hint="expunge selftest, then expunge request; `left_out` compares with the exact model",
+        )
+    users = len(askable(workspace.data))
+    if users < LEAST_TEST_USERS:
+        raise InputError(
+            "too few test users to compare a user with",
+            expected=f"{LEAST_TEST_USERS} who were never trained on and have {LEAST_EVENTS} events",
+            got=str(users),
+            hint="start a workspace with `expunge init --option test_users=N`",
+        )
 
 
 def retire_bank(workspace: Workspace) -> str:

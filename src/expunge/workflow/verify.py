@@ -19,6 +19,7 @@ from expunge.training.audit import expected_transcript
 from expunge.training.recipe import Recipe
 from expunge.training.rng import seed_number
 from expunge.training.transcript import read_transcript, transcript_digest
+from expunge.workflow import user_bank
 from expunge.workflow.coins import coins_of
 from expunge.workflow.execute import Executed
 from expunge.workflow.ladder import climb
@@ -49,12 +50,27 @@ def verify(
 def _users(
     workspace: Workspace, resolution: Resolution, plan: Plan, executed: Executed, plan_index: int, number: int
 ) -> CheckJob:
-    """A recommender: the ladder from structure to what lies downstream. There is no bank and no holdout of labels."""
+    """A recommender: the ladder from structure to what lies downstream; of a trained family the bank, where there is one."""
+    bank = open_bank(workspace)
+    refusal = user_bank.refusal(workspace, resolution, bank)
+    usable = bank if refusal is None else None
+    looks, found = _earlier(workspace, resolution)
+    asked = measure(workspace, resolution, plan, executed, usable, number)
     return CheckJob(
         limits=workspace.policy.limits,
         guarantee=plan.aims_at,
         seed=number,
+        signals=workspace.policy.attacks,
+        bank_refusal=refusal,
+        arms=usable.arms(resolution.slots, asked.unlearned) if usable else None,
+        deployed=user_bank.deployed(workspace, resolution, executed, asked.peers),
         attempt=plan.attempt,
+        looks=looks,
+        found=found,
+        measured=asked.measured,
+        unable=asked.unable,
+        spikes=asked.spikes,
+        canary_power=workspace.canary_power(),
         linkage=linkage_of(workspace, resolution),
         ladder=climb(workspace, resolution, executed, number),
     )

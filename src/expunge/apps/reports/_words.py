@@ -48,6 +48,15 @@ RUNGS: Mapping[str, Rung] = {
         events="asked about what the person watched, bought or rated, the model answers as one that never had the deleted "
         "events.",
     ),
+    "membership": Rung(
+        label="V3, bank",
+        passing="models that had the person, and from which the person was deleted in the same way, cannot be told from models "
+        "that never had the person by any of the signals, which do see the person where nothing was deleted.",
+    ),
+    "deployed": Rung(
+        label="V3, file",
+        passing="the file in service was told from models that have the person; this check can fail a file and proves none.",
+    ),
     "behaviour": Rung(
         label="V4",
         passing="other people are answered as by a model that was trained again without the person.",

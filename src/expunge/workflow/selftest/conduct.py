@@ -180,7 +180,7 @@ def _try_all(rehearsal: Rehearsal, size: Size, case: Rehearsed, number: int, fou
             found.tried.setdefault(name, []).append(try_method(rehearsal, PREFIX + name, case, draw))
     rehearsal.progress("saboteurs", len(names), len(names))
     share = size.placebos if number == 0 else 0
-    if rehearsal.policy.kind == "classifier" and refusal(rehearsal, "placebo", case) is None:
+    if rehearsal.policy.kind != "generator" and refusal(rehearsal, "placebo", case) is None:
         found.placebos += [try_method(rehearsal, PLACEBO, case, k).findings for k in range(share)]
     if rehearsal.policy.kind == "generator":
         _try_edits(rehearsal, case, number, found)
@@ -267,9 +267,9 @@ def _retrained(rehearsal: Rehearsal, found: _Found) -> list[Alarms]:
 
 
 def _left_out(rehearsal: Rehearsal, workspace: Workspace, size: Size, slots: Sequence[Sequence[int]]) -> list[Alarms]:
-    if workspace.policy.kind != "classifier":  # there is no bank to leave anybody out of
-        return []
     whole = open_bank(workspace)
+    if whole is None and workspace.policy.kind != "classifier":  # there is no bank to leave anybody out of
+        return []
     seed = seed_number(rehearsal.seed)
     natural = _natural(workspace, size.halves, seed)
     return [*deployed_alarms(rehearsal, whole, slots[:1]), membership_alarms(rehearsal, whole, natural, seed)]

@@ -16,7 +16,7 @@ from expunge.stats.intervals import share_at_least, share_at_most
 from expunge.training.rng import derive_seed
 from expunge.workflow.execute import Executed, discard_run, execute
 from expunge.workflow.pipeline import judge
-from expunge.workflow.planner import Candidate, make_plan, unlearn_job
+from expunge.workflow.planner import Candidate, make_plan, unjudged_users, unlearn_job
 from expunge.workflow.selftest.rehearsal import Rehearsal, Rehearsed
 
 SAME_WEIGHTS = "weights"
@@ -45,6 +45,9 @@ def refusal(workspace: Rehearsal, name: str, block: Rehearsed) -> str | None:
         return f"not applicable: family {workspace.recipe.family} lacks {method.needs.__name__}"
     if method.aims_at.name not in workspace.policy.guarantees:
         return f"not applicable: the policy grants no {method.aims_at.name}"
+    unjudged = unjudged_users(workspace) if workspace.policy.kind == "recommender" else None
+    if method.aims_at is Guarantee.EMPIRICAL and unjudged is not None:
+        return f"not applicable: {unjudged}"
     refused: str | None = method.refuses(unlearn_job(workspace, block.resolution))
     return refused
 
