@@ -398,9 +398,9 @@ def test_asked_in_earnest_a_model_that_learned_nothing_decides_nothing(workspace
     found = baseline.answered(workspace, STRANGER)
     assert found is not None
     assert found.finding.verdict is not Verdict.PASS
-    assert found.finding.n == 3 * 8 * 4
+    assert found.finding.n == 4 * 8 * 4
     kept = read_kept(found.folder / FILE)
     assert kept is not None
     assert set(kept.known_counts) == set(kept.arms)
     assert kept.models["original"] == workspace.served().digest
-    assert {item.name for item in found.finding.conditions} == {"direct", "reworded", "textual_inversion"}
+    assert {item.name for item in found.finding.conditions} == {probe.label for probe in baseline.PROBES}

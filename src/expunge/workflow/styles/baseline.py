@@ -34,8 +34,10 @@ PROBES = (
     ProbePlan(label="direct", probe="direct"),
     ProbePlan(label="reworded", probe="reworded"),
     ProbePlan(label="textual_inversion", probe="textual_inversion"),
+    ProbePlan(label="soft_prompt/2", probe="soft_prompt", settings={"vectors": 2}),
 )
-"""By words, and by one learned word: with more vectors an attack draws any style out of any model."""
+"""By words, by one learned word and by two learned vectors: with more, an attack draws any style out of any model. At 30 % of its
+budget the one word found a trained artist in 2 of 8 runs on the checkpoint that ships, so it is not asked alone."""
 LEVEL = 0.05
 FINDING, SEEDED = "finding.json", "checkpoint.txt"
 
