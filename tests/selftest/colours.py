@@ -17,6 +17,7 @@ from PIL import Image
 
 from expunge import Workspace
 from expunge.core import registry
+from expunge.stats.style_collateral import Kept, Looks
 from expunge.stats.styles import Arms, Counted
 from expunge.testing.erasers import PROMPTS, colour_job, fresh_model, works_of
 from expunge.testing.generators import random_pictures
@@ -213,7 +214,7 @@ def judged_by_colours(patch, battery) -> None:
     from expunge.workflow.selftest import edits
     from expunge.workflow.styles import evidence
 
-    suspects = {"red": SimpleNamespace(wording=wording("red"))}
+    suspects = {"red": SimpleNamespace(wording=wording("red"), works=works_of("red"))}
     about = {"suspects": suspects, "controls": CONTROLS, "retained": ("blue",), "objects": ("automobile",)}
     material = Material(target="red", photos={}, **about)
     for module in (edits, evidence):
@@ -221,3 +222,18 @@ def judged_by_colours(patch, battery) -> None:
         patch.setattr(module, "judges_of_styles", lambda: [MEAN, CORNER])
     patch.setattr(evidence, "wording_of", wording)
     patch.setattr(evidence, "run_battery", battery)
+    kept = evidence._kept
+    patch.setattr(evidence, "_kept", lambda *asked: (*map(seen_apart, kept(*asked)), untouched()))
+
+
+def seen_apart(kept: Kept) -> Kept:
+    """What a judge that tells colours apart sees of a style: the share of pictures in it, and nothing else of them."""
+    before, after = (np.stack([hits, ~hits], axis=1).astype(float) * 10 for hits in (kept.before, kept.after))
+    return replace(kept, looks=Looks(space="colours", before=before, after=after, again=before))
+
+
+def untouched(n: int = 64) -> Kept:
+    """A second artist who stays, whom nobody's edit reaches: distances are told in those between two artists."""
+    there, looks = np.ones(n, bool), np.tile([0.0, 20.0], (n, 1))
+    looks = Looks(space="colours", before=looks, after=looks, again=looks)
+    return Kept(style="yellow", before=there, after=there, seen_before=there, seen_after=there, looks=looks)

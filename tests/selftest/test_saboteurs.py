@@ -15,7 +15,7 @@ from expunge.core.errors import InputError
 from expunge.core.finding import Guarantee
 from expunge.core.protocols import FitResult, UnlearnJob
 from expunge.core.sabotage import SabotagedMethod, serving
-from expunge.core.selftest import RECOMMENDER_METHODS, REQUIRED_METHODS, REQUIRED_PROCESSES
+from expunge.core.selftest import RECOMMENDER_METHODS, REQUIRED_METHODS, REQUIRED_PROCESSES, USER_METHODS
 from expunge.testing import make_world
 from expunge.testing.world import World, random_records, tree_digest
 from expunge.training.checkpoint import load_tensors, weights_identity
@@ -59,7 +59,7 @@ def true_probability(world: World, file: Path) -> Any:
 
 
 def test_every_required_saboteur_exists_and_only_those_and_the_placebo() -> None:
-    methods = {*REQUIRED_METHODS, *RECOMMENDER_METHODS}
+    methods = {*REQUIRED_METHODS, *RECOMMENDER_METHODS, *USER_METHODS}
     assert set(registry.names("saboteurs")) == {*methods, *REQUIRED_PROCESSES, "placebo"}
     assert set(ALL) == {*methods, "placebo"}
 

@@ -80,7 +80,7 @@ def verifier(scene, tmp_path_factory):
         judges=scene.judges,
         retained={"blue": wording("blue")},
         asking=Asking(objects=("automobile",), pictures=32, how=HOW),
-        limits=Limits(mean=0.1, objects=0.1),
+        limits=Limits(mean=0.1, objects=0.1, asked=0.1),
         asleep=frozenset({"alive"}),  # these pictures are too small to tell from noise; it has a test of its own
         folder=tmp_path_factory.mktemp("counts"),
         gates=Gates(direct=0.05, reworded=0.05),

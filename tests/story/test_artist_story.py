@@ -99,12 +99,18 @@ def test_photos_that_ship_with_a_dependency_are_no_two_alike_and_always_the_same
 
 
 def test_the_command_writes_the_page_and_replaces_nothing_else(told, tmp_path, monkeypatch):
-    monkeypatch.setattr(story, "play_styles", lambda folder, progress: folder.mkdir() or told)
+    sizes = []
+    monkeypatch.setattr(
+        story, "play_styles", lambda folder, progress, size: sizes.append(size) or folder.mkdir() or told
+    )
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     refused = CliRunner().invoke(app, ["demo", "artist-style", "--folder", str(tmp_path / "mine")])
     assert refused.exit_code != 0
     assert (tmp_path / "mine" / "thesis.tex").exists()
-    found = CliRunner().invoke(app, ["demo", "artist-style", "--folder", str(tmp_path / "demo"), "--json"])
-    assert found.exit_code == 0, found.output
+    for more in (["--quick"], []):
+        found = CliRunner().invoke(app, ["demo", "artist-style", "--folder", str(tmp_path / "demo"), "--json", *more])
+        assert found.exit_code == 0, found.output
+        (tmp_path / "demo" / "battery").mkdir()
+    assert sizes == [story.QUICK, None]
     assert (tmp_path / "demo" / "styles.html").stat().st_size > 5000

@@ -47,4 +47,5 @@ def test_attacks_on_outputs_are_told_from_the_others():
     named = registry.names("attacks")
     outputs = set(output_attacks(named))
     assert outputs == {n for n in named if not hasattr(registry.load("attacks", n)(), "measure")}
-    assert {"label_only", "gradient_norm", "gradient_ratio", "curvature"} == set(named) - outputs
+    looking = {"label_only", "gradient_norm", "gradient_ratio", "curvature", "own_rank", "reconstruction"}
+    assert looking == set(named) - outputs

@@ -32,6 +32,9 @@ def command(
     red_team: Annotated[
         bool, typer.Option("--red-team", help="movielens: read a user's history out of the weights, before and after.")
     ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="artist-style: drawn coarsely, in the time that a CI job has.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train, build the bank, request, erase, verify, certify: the whole walk, with progress and a verdict table."""
@@ -43,7 +46,7 @@ def command(
     if story not in STORIES:
         raise InputError("unknown story", expected=" or ".join(STORIES), got=story)
     if story == STYLES:
-        _tell_styles(folder, as_json)
+        _tell_styles(folder, as_json, quick=quick)
         return
     chosen = _story(story, data, size="full" if full else size, red_team=red_team)
     console = Console(stderr=True, highlight=False)
@@ -57,11 +60,11 @@ def command(
     emit(result, as_json, lambda console: _show(console, told, seconds))
 
 
-def _tell_styles(folder: Path, as_json: bool) -> None:
+def _tell_styles(folder: Path, as_json: bool, *, quick: bool) -> None:
     """The story of an artist, on the checkpoints that ship; the page lies in the folder."""
     from expunge.apps.reports._styles import styles_page
     from expunge.core.errors import InputError
-    from expunge.workflow.styles.story import play_styles
+    from expunge.workflow.styles.story import QUICK, play_styles
 
     if folder.exists() and any(folder.iterdir()):
         if not (folder / "battery").is_dir():
@@ -69,7 +72,7 @@ def _tell_styles(folder: Path, as_json: bool) -> None:
         shutil.rmtree(folder)
     started = time.monotonic()
     with progress_on_stderr() as progress:
-        told = play_styles(folder, progress)
+        told = play_styles(folder, progress, size=QUICK if quick else None)
     seconds = round(time.monotonic() - started, 1)
     plain = asdict(told)
     page = folder / "styles.html"

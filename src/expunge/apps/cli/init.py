@@ -39,15 +39,8 @@ def command(
     from expunge.workflow.policy import BY_KIND, RECIPES, kind_of
     from expunge.workflow.workspace import Workspace
 
-    config: dict[str, Any] = {
-        "data": {
-            "source": source,
-            "path": str(Path(data).resolve()) if data else None,
-            "options": _options(option or []),
-            "signals": str(signals.resolve()) if signals else None,
-        },
-        "bank": {"pairs": pairs, "anchors": anchors, "monitored": tuple(monitored or ())},
-    }
+    config = _config(source, data, _options(option or []), signals)
+    config["bank"] = {"pairs": pairs, "anchors": anchors, "monitored": tuple(monitored or ())}
     if owner:
         config["owner"] = {"name": owner}
     kind = kind_of(open_data(parse_config(drawn(config)).data.named(folder)))
@@ -74,6 +67,12 @@ def command(
             + f"next: expunge train -w {folder}"
         ),
     )
+
+
+def _config(source: str, data: str | None, options: dict[str, int | str], signals: Path | None) -> dict[str, Any]:
+    """Where the records are, by whole paths."""
+    table = {"source": source, "path": str(Path(data).resolve()) if data else None, "options": options}
+    return {"data": {**table, "signals": str(signals.resolve()) if signals else None}}
 
 
 def _options(pairs: list[str]) -> dict[str, int | str]:

@@ -60,6 +60,10 @@ class Size:
     lessons: int = 150
 
 
+QUICK = Size(steps=4, budget=10, lessons=60)
+"""The same chapters, drawn coarsely: whether everything runs, in the time that a CI job has."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """One chapter: the word that the counts earn and why not more; `rates` probe -> shares of pictures in the style of the
