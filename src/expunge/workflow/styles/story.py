@@ -60,7 +60,7 @@ class Size:
     lessons: int = 150
 
 
-QUICK = Size(steps=4, budget=10, lessons=60)
+QUICK = Size(steps=3, budget=2, lessons=50)
 """The same chapters, drawn coarsely: whether everything runs, in the time that a CI job has."""
 
 
