@@ -196,3 +196,11 @@ def test_what_the_house_measures_becomes_the_facts_of_a_request():
     assert isinstance(found, Harm)
     assert (found.neighbours, found.shift) == (1, 0.2)
     assert 0 < found.at_most < 0.05
+
+
+def test_an_edit_that_keeps_every_style_and_wears_the_objects_away_is_harm():
+    same, seen = np.ones(400, bool), np.arange(400) >= 60
+    kept = Kept(style="a", before=same, after=same, seen_before=same, seen_after=seen)
+    found = collateral_of([kept], Limits())
+    assert found.mean.at_most < 0.01
+    assert harm_of(found).at_most == max(found.objects.at_most, found.asked.drop.at_most) > 0.15

@@ -29,5 +29,7 @@ def learned_of(answer: Answer) -> Learned:
 
 
 def harm_of(collateral: Collateral, shift: float | None = None) -> Harm:
-    """What an edit that was tried on a copy did to others (`stats.style_collateral`): the upper limit of the mean drop."""
-    return Harm(at_most=collateral.mean.at_most, neighbours=len(collateral.styles), shift=shift)
+    """What an edit that was tried on a copy did to others (`stats.style_collateral`): the largest upper limit of what was lost,
+    be it retained styles on average, objects, or both as asked. Edits that keep every style can still wear the objects away."""
+    lost = max(drop.at_most for drop in (collateral.mean, collateral.objects, collateral.asked.drop))
+    return Harm(at_most=lost, neighbours=len(collateral.styles), shift=shift)
