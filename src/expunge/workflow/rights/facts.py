@@ -132,8 +132,8 @@ class Style:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Harm:
     """What the edit does to others, tried on a copy before anything is accepted: `at_most` is the upper limit of what is lost
-    most of, be it retained styles on average, objects, or both as asked (`stats.style_collateral`), over `neighbours`; `shift` the
-    largest relative move of their embeddings (`training.concepts.uce.Edit.shift`), which is reported and decides nothing."""
+    most of, be it retained styles on average, objects, or both as asked (`stats.style_collateral`), over `neighbours`; `shift`
+    the largest relative move of their embeddings (`training.concepts.uce.Edit.shift`), which is reported and decides nothing."""
 
     at_most: float
     neighbours: int
