@@ -105,7 +105,7 @@ def test_no_file_of_the_workspace_names_the_record_after_closing(folder: Path) -
 
 
 def test_bank_answers_about_the_record_are_blank_after_closing(folder: Path) -> None:
-    from expunge.workflow.verify import open_bank
+    from expunge.workflow.train import open_bank
 
     with Workspace.open(folder) as workspace:
         slot = workspace.book.slots_of([DIGIT])[0]
