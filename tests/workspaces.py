@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +36,8 @@ def vouch_for(workspace: Workspace) -> None:
     from expunge.workflow.selftest.gate import record, subject_of
 
     on, now = subject_of(workspace), datetime.now(UTC).replace(microsecond=0)
-    record(workspace, selftest(made_at=now, policy=on.policy, bank=on.bank, expunge=on.expunge, kind=on.kind))
+    report = selftest(made_at=now, policy=on.policy, bank=on.bank, expunge=on.expunge, kind=on.kind)
+    record(workspace, replace(report, edits=report.edits and replace(report.edits, asked=on.asked)))
 
 
 def change_policy(folder: Path, old: str, new: str) -> None:

@@ -14,6 +14,7 @@ from expunge.core.finding import Guarantee
 from expunge.core.selftest import (
     GENERATOR_EDITS,
     REQUIRED_PROCESSES,
+    USER_METHODS,
     Alarms,
     EditTrial,
     SelftestRule,
@@ -235,9 +236,33 @@ def test_with_all_cheats_against_styles_tried_and_the_control_believed_an_edit_c
     assert "no edit is certified" not in WORKS.sentence
 
 
+def test_attack_cheats_were_tried_against_a_stronger_battery_than_the_one_that_judges() -> None:
+    here = replace(MINE, kind="generator", asked=digest("a battery at full budget"))
+    tried = replace(WORKS, edits=replace(WORKS.edits, asked=here.asked))
+    assert SelftestRule().problems(tried, NOW, here, Guarantee.EMPIRICAL) == []
+    weaker = replace(here, asked=digest("a battery at a tenth of it"))
+    problems = SelftestRule().problems(tried, NOW, weaker, Guarantee.EMPIRICAL)
+    assert problems == ["cheats were tried with another battery than is asked now"]
+    assert SelftestRule().problems(tried, NOW, weaker, Guarantee.EXACT) == []
+
+
+def test_attack_anchors_are_set_to_0_while_cheats_are_tried_and_put_back_for_the_deletion() -> None:
+    """A bank of users with too few full-size models skips the cheats that aim at EMPIRICAL; then nothing is certified so."""
+    on_users, report = replace(MINE, kind="recommender"), selftest(kind="recommender")
+    assert SelftestRule().problems(report, NOW, on_users, Guarantee.EMPIRICAL) == []
+    for name in USER_METHODS:
+        others = (item for item in report.tallies if item.saboteur != name)
+        shy = replace(report, tallies=(*others, skipped(name, "too few anchors")))
+        assert name in "; ".join(SelftestRule().problems(shy, NOW, on_users, Guarantee.EMPIRICAL))
+        assert SelftestRule().problems(shy, NOW, on_users, Guarantee.EXACT) == []
+        assert f"no approximate deletion is certified: cheats against a bank of users that were not tried: {name}" in (
+            shy.sentence
+        )
+
+
 def test_a_classifier_has_no_styles_to_cheat_against() -> None:
     report = selftest()
-    assert report.against_edits == ()
+    assert report.against_empirical == ()
     assert SelftestRule().problems(report, NOW, MINE, Guarantee.EMPIRICAL) == []
 
 

@@ -383,7 +383,7 @@ def test_nothing_that_a_cheat_left_is_still_there(workspace, walked):
 def test_control_a_model_that_was_retrained_is_believed_as_an_edit_and_no_file_of_an_honest_eraser_is_objected_to(
     walked,
 ):
-    assert walked.trial == EditTrial(seeds=8, pictures=20)
+    assert walked.trial == EditTrial(asked=walked.trial.asked, seeds=8, pictures=20)
     assert {item.check: (item.alarms, item.trials) for item in walked.alarms} == {
         "style": (0, 1),
         "collateral": (0, 1),
@@ -391,9 +391,9 @@ def test_control_a_model_that_was_retrained_is_believed_as_an_edit_and_no_file_o
     }
 
 
-def test_the_report_says_that_no_listed_cheat_passed_and_of_how_many(workspace, walked):
+def test_the_report_says_that_no_listed_cheat_passed_and_of_how_many(workspace, walked, seen_by_colours):
     report = reported(workspace, walked)
-    assert report.against_edits == ()
+    assert report.against_empirical == ()
     assert report.sentence.startswith(f"no listed cheat passed, n = {3 + 6 + 8}: ")
     assert "style_saboteurs/watermark 0/1" in report.sentence
     assert SelftestRule().problems(report, report.made_at, subject_of(workspace), Guarantee.EMPIRICAL) == []
@@ -413,7 +413,7 @@ def test_a_cheat_that_passes_stops_every_edit_and_no_deletion_by_provenance(
     assert "against a style that passed" in str(rule.problems(passed, passed.made_at, on, Guarantee.EMPIRICAL))
     record(workspace, passed)
     plan = {item.method: item.refused for item in workspace.plan(workspace.request(block="red"))}
-    assert "does not vouch for edits" in plan["erasers/uce"]
+    assert "does not vouch for this" in plan["erasers/uce"]
     assert plan["retrain"] is None
 
 

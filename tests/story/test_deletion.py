@@ -105,7 +105,7 @@ def test_no_file_of_the_workspace_names_the_record_after_closing(folder: Path) -
 
 
 def test_bank_answers_about_the_record_are_blank_after_closing(folder: Path) -> None:
-    from expunge.workflow.verify import open_bank
+    from expunge.workflow.train import open_bank
 
     with Workspace.open(folder) as workspace:
         slot = workspace.book.slots_of([DIGIT])[0]
@@ -124,8 +124,8 @@ def test_bank_answers_about_the_record_are_blank_after_closing(folder: Path) -> 
 def test_an_expired_bank_judges_nobody_and_can_be_retired(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from datetime import UTC, datetime, timedelta
 
-    from expunge.workflow import verify
-    from expunge.workflow.train import retire_bank
+    from expunge.workflow import train
+    from expunge.workflow.train import open_bank, retire_bank
 
     class Later(datetime):
         @classmethod
@@ -133,9 +133,9 @@ def test_an_expired_bank_judges_nobody_and_can_be_retired(folder: Path, monkeypa
             return datetime.now(UTC) + timedelta(days=400)
 
     with Workspace.open(folder) as workspace:
-        assert verify.open_bank(workspace) is not None
-        monkeypatch.setattr(verify, "datetime", Later)
-        assert verify.open_bank(workspace) is None
+        assert open_bank(workspace) is not None
+        monkeypatch.setattr(train, "datetime", Later)
+        assert open_bank(workspace) is None
         monkeypatch.undo()
         retire_bank(workspace)
         assert not any((folder / "store" / "banks").rglob("*.safetensors"))

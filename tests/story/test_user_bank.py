@@ -23,7 +23,7 @@ from expunge.workflow import measure, pipeline, train
 from expunge.workflow.policy import RECOMMENDER
 from expunge.workflow.selftest.methods import Tried, refusal, try_method
 from expunge.workflow.selftest.rehearsal import Rehearsal, Rehearsed, rehearsed
-from expunge.workflow.verify import open_bank
+from expunge.workflow.train import open_bank
 from recommending import failed_steps, finding, make, verdicts
 from workspaces import vouch_for
 

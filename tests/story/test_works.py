@@ -184,7 +184,7 @@ def test_no_listed_cheat_passes_on_works(workspace):
     assert "nobody has said how this artist is asked for" in report.edits.unread
     assert "no edit is certified: no style can be judged here" in report.sentence
     plan = {item.method: item.refused for item in workspace.plan(workspace.request(block=ARTISTS[1]))}
-    assert "does not vouch for edits" in plan["erasers/uce"]
+    assert "does not vouch for this" in plan["erasers/uce"]
     assert plan["replay"] is None
     assert [alarm.check for alarm in report.alarms if alarm.alarms] == []
 

@@ -27,7 +27,9 @@ from expunge.workflow import verify
 from expunge.workflow.adopt import adopt
 from expunge.workflow.intake import Resolution
 from expunge.workflow.planner import unlearn_job
+from expunge.workflow.selftest.edits import SabotagedEdit
 from expunge.workflow.styles.edits import ELSEWHERE
+from expunge.workflow.styles.handed import require_honest_run
 from picture_files import ARTISTS, TINY, untrained
 from recommending import failed_steps
 from workspaces import vouch_for
@@ -309,6 +311,20 @@ def test_a_cheat_on_its_weights_is_a_file_of_the_same_kind(workspace, tmp_path):
     before, after = (load_tensors(file)[0] for file in (weights(workspace), result.model))
     assert before.keys() == after.keys()
     assert [name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])] == ["unet"]
+
+
+def test_a_cheat_against_a_style_is_an_edit_of_the_adopted_model_and_not_told_by_its_file(workspace, tmp_path):
+    """Otherwise every cheat would be refused for what it was written as, and no picture of the model would ever be asked for."""
+    artist = workspace.data.train.styles[0]
+    slots = tuple(slot for slot, style in enumerate(workspace.data.train.styles) if style == artist)
+    resolution = Resolution(slots=slots, ids=("x",), block=artist, copies=(), commitment="c", subjects=("s",))
+    job = replace(unlearn_job(workspace, resolution), target=tmp_path)
+    collapse = registry.load("style_saboteurs", "noise_collapse")()
+    result = SabotagedEdit("noise_collapse", collapse, weights(workspace), []).unlearn(job)
+    require_honest_run(weights(workspace), result.model, ())
+    before, after = (load_tensors(file)[0] for file in (weights(workspace), result.model))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"unet.conv_out.weight", "unet.conv_out.bias"}
 
 
 def test_an_edit_that_leaves_other_tensors_than_there_were_is_none(workspace):

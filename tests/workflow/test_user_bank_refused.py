@@ -12,8 +12,8 @@ from expunge.core.request import EventSelector
 from expunge.farm.users import FILE
 from expunge.workflow.intake import resolve
 from expunge.workflow.planner import candidates
+from expunge.workflow.train import open_bank
 from expunge.workflow.user_bank import refusal
-from expunge.workflow.verify import open_bank
 from recommending import a_user, finding, make
 from workspaces import vouch_for
 
@@ -66,12 +66,21 @@ def test_too_few_test_users_are_no_population_to_compare_with(tmp_path):
 
 def test_without_a_bank_or_full_size_models_nothing_approximate_is_run(tmp_path, banked):
     with make(tmp_path / "without", family="ials") as workspace:
-        assert "there is none: expunge bank" in warm_start(workspace)
+        assert "a bank of users, and there is none" in warm_start(workspace)
     assert "anchors in expunge.toml, at least 38" in warm_start(banked)
 
 
-def warm_start(workspace) -> str | None:
-    found = candidates(workspace, resolve(workspace, workspace.request(ids=[a_user(workspace)])))
+def test_with_a_bank_that_is_gone_or_that_knows_other_histories_no_attempt_is_spent(banked, monkeypatch):
+    monkeypatch.setattr("expunge.workflow.planner.MIN_ANCHORS", 0)
+    first, second = a_user(banked, 0.4), a_user(banked, 0.8)
+    assert warm_start(banked) is None
+    assert "one block at a time" in warm_start(banked, first, second)
+    (open_bank(banked).folder / "spec.json").unlink()
+    assert "or none that may still be kept" in warm_start(banked)
+
+
+def warm_start(workspace, *names) -> str | None:
+    found = candidates(workspace, resolve(workspace, workspace.request(ids=list(names) or [a_user(workspace)])))
     return next(item.refused for item in found if item.method == "warm_start")
 
 

@@ -188,9 +188,11 @@ class Dose:
 class EditTrial:
     """How cheats were tried as edits of a text-to-image model. `unread`: why nobody can judge styles here; `seeds` x `pictures`
     of a probe. `objection`: what was said against the honest control, a model that was trained without the artist and judged
-    as an edit; empty = it was believed. Counts at which nobody is believed show nothing about cheats.
+    as an edit; empty = it was believed. Counts at which nobody is believed show nothing about cheats. `asked`: digest of all that
+    a battery asks here, as plans pin it: weaker attacks believe more cheats, so a certificate's has to be the same.
     """
 
+    asked: str = ""
     unread: str = ""
     seeds: int = 0
     pictures: int = 0
@@ -237,11 +239,14 @@ class SelftestReport:
         return tuple(f"{t.saboteur} ({t.skipped})" for t in self.tallies if t.saboteur in must and not t.tried)
 
     @property
-    def against_edits(self) -> tuple[str, ...]:
-        """Why no edit of a text-to-image model can be certified on this, all reasons at once; empty = nothing stands in the way.
+    def against_empirical(self) -> tuple[str, ...]:
+        """Why nothing can be certified EMPIRICAL on this, all reasons at once; empty = nothing stands in the way.
 
-        What a deletion by provenance rests on is tried by other cheats.
+        What a deletion by provenance or by sums rests on is tried by other cheats.
         """
+        if self.kind == "recommender":
+            left = [tally.saboteur for tally in self.tallies if tally.saboteur in USER_METHODS and not tally.tried]
+            return (f"cheats against a bank of users that were not tried: {', '.join(left)}",) if left else ()
         if self.kind != "generator":
             return ()
         if self.edits is None:
@@ -260,8 +265,8 @@ class SelftestReport:
     @property
     def sentence(self) -> str:
         """The only sentence about all of them."""
-        against = self.against_edits
-        edits = f"; no edit is certified: {'; '.join(against)}" if against else ""
+        against, what = self.against_empirical, "edit" if self.kind == "generator" else "approximate deletion"
+        edits = f"; no {what} is certified: {'; '.join(against)}" if against else ""
         tried = [tally for tally in self.tallies if tally.tried]
         if self.passed:
             return f"cheats that passed: {', '.join(self.passed)}"
@@ -273,12 +278,24 @@ class SelftestReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What a self-test must have been made on to vouch for a certificate."""
+    """What a self-test must have been made on to vouch for a certificate. `asked`: what a text-to-image model is asked, which
+    bears on certificates of edits alone."""
 
     policy: str
     bank: str | None
     expunge: str
     kind: str = "classifier"
+    asked: str = ""
+
+
+def empirical_problems(report: SelftestReport, on: Subject | None = None) -> list[str]:
+    """Why nothing can be certified EMPIRICAL on this report, there; empty = nothing stands in the way."""
+    asked = "" if on is None else on.asked
+    other = asked and report.edits is not None and not report.edits.unread and report.edits.asked != asked
+    return [
+        *report.against_empirical,
+        *(("cheats were tried with another battery than is asked now",) if other else ()),
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,7 +324,7 @@ class SelftestRule:
         self, report: SelftestReport, at: datetime, on: Subject | None = None, guarantee: Guarantee | None = None
     ) -> list[str]:
         """Why this report vouches for nothing at this moment, all reasons at once; empty = it does. `guarantee`: for a
-        certificate that says so; EMPIRICAL on works is an edit, and needs that cheats against styles were tried too."""
+        certificate that says so; EMPIRICAL needs that the cheats which aim at it were tried, and with the same battery."""
         age = at - report.made_at
         found = []
         if age > timedelta(days=self.max_age_days) or age < -timedelta(minutes=10):
@@ -318,8 +335,8 @@ class SelftestRule:
                 for name in ("policy", "bank", "expunge", "kind")
                 if getattr(report, name) != getattr(on, name)
             ]
-        edits = list(report.against_edits) if guarantee is Guarantee.EMPIRICAL else []
-        return found + self._missing(report) + self._cheats(report) + self._alarms(report) + edits
+        empirical = empirical_problems(report, on) if guarantee is Guarantee.EMPIRICAL else []
+        return found + self._missing(report) + self._cheats(report) + self._alarms(report) + empirical
 
     def _missing(self, report: SelftestReport) -> list[str]:
         named = {tally.saboteur for tally in report.tallies}

@@ -269,7 +269,7 @@ def _judged(run: _Run) -> str:
     steps.check_policy(run.policy, predicate, plan)
     check_preregistered(plan, predicate.findings)
     bundle, extract = steps.have(run.bundle), steps.have(run.extract)
-    run.selftest = steps.check_selftest(bundle, extract, predicate, run.policy)
+    run.selftest = steps.check_selftest(bundle, extract, predicate, run.policy, plan)
     return f"{run.policy.name!r} grants {predicate.guarantee.value}; self-test: {run.selftest.sentence}"
 
 

@@ -310,7 +310,9 @@ def _looser(name: str, planned: str, mine: float) -> bool:
     return not allowed
 
 
-def check_selftest(bundle: Bundle, extract: LogExtract, predicate: Predicate, policy: Policy) -> SelftestReport:
+def check_selftest(
+    bundle: Bundle, extract: LogExtract, predicate: Predicate, policy: Policy, plan: Plan
+) -> SelftestReport:
     """The cited self-test is the one in the bundle, was logged before the plan, and is good enough for your policy."""
     if predicate.selftest is None:
         raise EvidenceError("no self-test vouches for this certificate", got=predicate.selftest_reason, code="policy")
@@ -320,7 +322,8 @@ def check_selftest(bundle: Bundle, extract: LogExtract, predicate: Predicate, po
         raise EvidenceError("the self-test was not logged before the plan", code="order")
     report = decode(SelftestReport, bundle.json(SELFTEST), what=SELFTEST)
     bank = None if predicate.bank is None else predicate.bank.digest
-    subject = Subject(policy=predicate.policy, bank=bank, expunge=report.expunge, kind=policy.kind)
+    asked = plan.params.get("asked", "")
+    subject = Subject(policy=predicate.policy, bank=bank, expunge=report.expunge, kind=policy.kind, asked=asked)
     problems = policy.selftest.problems(report, predicate.issued_at, subject, predicate.guarantee)
     if problems:
         raise EvidenceError("the self-test does not vouch for it", got="; ".join(problems)[:300], code="policy")

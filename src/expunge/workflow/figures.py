@@ -14,7 +14,7 @@ from expunge.core.protocols import AttackJob
 from expunge.farm.bank import Sketches
 from expunge.farm.probing import output_attacks
 from expunge.stats.roc import auc, histogram, roc, tpr_at_fpr
-from expunge.workflow.verify import open_bank
+from expunge.workflow.train import open_bank
 
 if TYPE_CHECKING:
     from expunge.workflow.workspace import Workspace

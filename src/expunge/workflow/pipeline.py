@@ -156,10 +156,12 @@ def _worth_trying(workspace: Workspace, case: OpenCase, usable: list[Candidate])
         left += 1
         yield candidate
     if not left:
+        workspace.log.append("request.held", {"reason": "not learned"}, case=case.handle)
+        works = ELSEWHERE if only_edits(workspace) else "the works are deleted by replay or retrain"
         raise Held(
             "the style was not learned, so nothing is edited",
             got=asked.finding.reason if asked else None,
-            hint="the works are deleted by replay or retrain; a request for the style alone (--style) gets a statement",
+            hint=f"{works}; a request for the style alone (--style) gets a statement",
         )
 
 

@@ -19,9 +19,11 @@ from expunge.stats.rank import MIN_ANCHORS
 from expunge.workflow.histories import shortened
 from expunge.workflow.places import declared_digest
 from expunge.workflow.policy import policy_digest
-from expunge.workflow.selftest.gate import against_edits
+from expunge.workflow.selftest.gate import against_empirical
 from expunge.workflow.styles.edits import ELSEWHERE, Edit, edits, method_named, only_edits
 from expunge.workflow.styles.evidence import asked_digest
+from expunge.workflow.train import open_bank
+from expunge.workflow.user_bank import refusal
 
 if TYPE_CHECKING:
     from expunge.workflow.intake import Resolution
@@ -55,12 +57,10 @@ def candidates(workspace: Workspace, resolution: Resolution, methods: Sequence[s
 
 
 def _vouched(workspace: Workspace, found: list[Candidate]) -> list[Candidate]:
-    """Edits of a text-to-image model only where the self-test has shown that cheats against styles are not believed."""
-    if workspace.policy.kind != "generator":
-        return found
-    why = against_edits(workspace)
-    edits = [item for item in found if item.aims_at is Guarantee.EMPIRICAL and item.refused is None]
-    return [replace(item, refused=why, cost=None) if why and item in edits else item for item in found]
+    """Approximate methods only where the self-test has shown that cheats which aim at the same guarantee are not believed."""
+    why = against_empirical(workspace)
+    meant = [item for item in found if item.aims_at is Guarantee.EMPIRICAL and item.refused is None]
+    return [replace(item, refused=why, cost=None) if why and item in meant else item for item in found]
 
 
 def _known(workspace: Workspace) -> list[str]:
@@ -106,9 +106,9 @@ def _refused(workspace: Workspace, resolution: Resolution, method: Any, built_in
     if only_edits(workspace) and not isinstance(method, Edit):
         return ELSEWHERE
     if _cap(method, built_in) is Guarantee.EMPIRICAL and workspace.policy.kind == "recommender":
-        unjudged = unjudged_users(workspace)
+        unjudged = unjudged_users(workspace) or refusal(workspace, resolution, open_bank(workspace))
         if unjudged is not None:
-            return unjudged
+            return f"nobody can judge this as EMPIRICAL: {unjudged}"
     if resolution.cut is not None and not getattr(method, "shortens", False):
         return "this method can only empty whole slots, and the request is for events"
     refused: str | None = method.refuses(unlearn_job(workspace, resolution))
@@ -117,10 +117,10 @@ def _refused(workspace: Workspace, resolution: Resolution, method: Any, built_in
 
 def unjudged_users(workspace: Workspace) -> str | None:
     """Why nobody could judge a recommender's deletion as EMPIRICAL here, or None."""
-    if not workspace.state().banks:
-        return "EMPIRICAL is judged on a bank of users, and there is none: expunge bank"
+    if open_bank(workspace) is None:
+        return "it takes a bank of users, and there is none, or none that may still be kept: expunge bank"
     if workspace.config.bank.anchors < 2 * MIN_ANCHORS:
-        return f"EMPIRICAL is judged among full-size models: [bank] anchors in expunge.toml, at least {2 * MIN_ANCHORS}"
+        return f"it takes full-size models: [bank] anchors in expunge.toml, at least {2 * MIN_ANCHORS}"
     return None
 
 

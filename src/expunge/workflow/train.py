@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -251,6 +251,16 @@ def read_bank(workspace: Workspace, digest: str, *, whole: bool = True) -> Bank:
                 hint="restore the bank's folder, or retire the bank: what it says about anybody proves nothing now",
             )
     return bank
+
+
+def open_bank(workspace: Workspace) -> Bank | None:
+    """The newest bank in the log, read back from its folder; None after the day it had to be destroyed."""
+    banks = workspace.state().banks
+    if not banks or datetime.now(UTC).date() > date.fromisoformat(banks[-1].destroy_by):
+        return None
+    if not (bank_folder(workspace, banks[-1].digest) / "spec.json").exists():
+        return None
+    return workspace.narrowed(read_bank(workspace, banks[-1].digest))
 
 
 def bank_folder(workspace: Workspace, digest: str) -> Path:

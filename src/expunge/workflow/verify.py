@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ from expunge.workflow.ladder import climb
 from expunge.workflow.linkage import linkage_of
 from expunge.workflow.measure import measure
 from expunge.workflow.styles.evidence import style_evidence
-from expunge.workflow.train import bank_folder, read_bank
+from expunge.workflow.train import open_bank
 
 if TYPE_CHECKING:
     from expunge.workflow.intake import Resolution
@@ -168,16 +167,6 @@ class _Served:
     def correct(self, name: str) -> Any:
         """Was each test record classified correctly? shape (Z,)"""
         return self.test[name].argmax(1) == self.labels
-
-
-def open_bank(workspace: Workspace) -> Bank | None:
-    """The newest bank in the log, read back from its folder; None after the day it had to be destroyed."""
-    banks = workspace.state().banks
-    if not banks or datetime.now(UTC).date() > date.fromisoformat(banks[-1].destroy_by):
-        return None
-    if not (bank_folder(workspace, banks[-1].digest) / "spec.json").exists():
-        return None
-    return workspace.narrowed(read_bank(workspace, banks[-1].digest))
 
 
 def _deployed(resolution: Resolution, bank: Bank, served: _Served) -> Deployed:

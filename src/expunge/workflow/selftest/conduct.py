@@ -40,7 +40,7 @@ from expunge.workflow.selftest.placebos import (
 )
 from expunge.workflow.selftest.rehearsal import SMALL, Rehearsal, Rehearsed, rehearsed
 from expunge.workflow.selftest.stage import process_tally, try_processes
-from expunge.workflow.verify import open_bank
+from expunge.workflow.train import open_bank
 
 if TYPE_CHECKING:
     from expunge.workflow.workspace import Workspace

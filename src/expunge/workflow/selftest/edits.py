@@ -28,6 +28,7 @@ from expunge.training.text_to_image.answering import answering
 from expunge.training.text_to_image.directory import read_directory
 from expunge.training.text_to_image.export import export
 from expunge.training.text_to_image.net import TextToImageNet
+from expunge.training.text_to_image.packed import is_packed, tensors_of, unpack
 from expunge.training.text_to_image.sabotaging import StyleSaboteur, StyleScene
 from expunge.training.text_to_image.sampler import TextToImage
 from expunge.workflow.pipeline import judge
@@ -36,7 +37,7 @@ from expunge.workflow.selftest.methods import Run, Tried, judged, planned, ran, 
 from expunge.workflow.selftest.placebos import Judged, alarms
 from expunge.workflow.selftest.rehearsal import Rehearsal, Rehearsed
 from expunge.workflow.styles.edits import KIND, MODEL, Edit, erase_job
-from expunge.workflow.styles.evidence import judges_of_styles
+from expunge.workflow.styles.evidence import asked_digest, judges_of_styles
 from expunge.workflow.styles.handed import CENSUS, PARTS
 from expunge.workflow.styles.material import material_of
 
@@ -61,8 +62,7 @@ class SabotagedEdit(Edit):
             scene = scene_of(job, Path(folder), self.clean, self.judges)
             offered = self.eraser.sabotage(scene).directory
             model = TextToImage.from_dir(offered.path)
-            net = TextToImageNet(model.unet, model.text_encoder)
-            digest = save_tensors(job.target / MODEL, dict(net.state_dict()))
+            digest = save_tensors(job.target / MODEL, tensors_of(model, Path(job.source) / MODEL))
             for name in sorted(set(offered.files) - set(read_directory(scene.original).files)):
                 (job.target / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(offered.path / name, job.target / name)
@@ -72,8 +72,7 @@ class SabotagedEdit(Edit):
 def scene_of(job: UnlearnJob, folder: Path, clean: Path, judges: tuple[Judge, ...]) -> StyleScene:
     """What the owner of a workspace has: the served model as a directory to the last bit, jobs for this artist and for another
     one, and `clean`, the file of a model that was trained without the artist. Raises InputError where there is no other."""
-    own = answering(job.adapter.load(Path(job.source) / MODEL))
-    export(TextToImageNet(own.unet, own.text_encoder), folder / "original", torch.float32)
+    _lay_out(job, folder / "original")
     mine = erase_job(job)
     return StyleScene(
         original=folder / "original",
@@ -84,6 +83,16 @@ def scene_of(job: UnlearnJob, folder: Path, clean: Path, judges: tuple[Judge, ..
         clean=answering(job.adapter.load(clean)),
         judges=judges,
     )
+
+
+def _lay_out(job: UnlearnJob, folder: Path) -> None:
+    """The served model as a directory; one from elsewhere with its own vocabulary, scheduler and autoencoder."""
+    source = Path(job.source) / MODEL
+    if is_packed(source):
+        unpack(source, folder)
+        return
+    own = answering(job.adapter.load(source))
+    export(TextToImageNet(own.unet, own.text_encoder), folder, torch.float32)
 
 
 def _another(job: UnlearnJob) -> frozenset[int]:
@@ -131,7 +140,7 @@ def try_edits(
     table, objection = workspace.config.styles, "" if control.certified else _objection(control.findings)
     return EditsTried(
         tallies=tuple(tallies),
-        trial=EditTrial(seeds=table.seeds, pictures=table.pictures, objection=objection),
+        trial=EditTrial(asked=asked_digest(workspace), seeds=table.seeds, pictures=table.pictures, objection=objection),
         alarms=(*_alarms_of(control), _files_of_an_honest_edit(workspace, block)),
     )
 

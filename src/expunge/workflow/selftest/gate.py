@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import expunge
 from expunge.core.codec import canonical, decode, digest_of, encode, loads
 from expunge.core.errors import Held, IntegrityError
-from expunge.core.selftest import SelftestReport, Subject
+from expunge.core.selftest import SelftestReport, Subject, empirical_problems
 from expunge.evidence.commitment import keyed
 from expunge.evidence.durable import write_file
 from expunge.workflow.policy import policy_digest
+from expunge.workflow.styles.evidence import asked_digest
 
 if TYPE_CHECKING:
     from expunge.workflow.workspace import Workspace
@@ -41,6 +42,7 @@ def subject_of(workspace: Workspace) -> Subject:
         bank=banks[-1].digest if banks else None,
         expunge=expunge.__version__,
         kind=workspace.policy.kind,
+        asked=asked_digest(workspace) if workspace.policy.kind == "generator" else "",
     )
 
 
@@ -91,12 +93,12 @@ def vouch(workspace: Workspace) -> Vouched:
     return found
 
 
-def against_edits(workspace: Workspace) -> str | None:
-    """Why no edit of this workspace's text-to-image model could be certified, by its newest self-test; None where nothing says
-    so, and where there is no self-test yet, without which nothing is certified at all."""
+def against_empirical(workspace: Workspace) -> str | None:
+    """Why nothing of this workspace could be certified EMPIRICAL, by its newest self-test; None where nothing says so, and where
+    there is no self-test yet, without which nothing is certified at all."""
     found = latest(workspace)
-    reasons = () if found is None else found.report.against_edits
-    return f"the self-test does not vouch for edits: {'; '.join(reasons)}" if reasons else None
+    reasons = [] if found is None else empirical_problems(found.report, subject_of(workspace))
+    return f"the self-test does not vouch for this: {'; '.join(reasons)}" if reasons else None
 
 
 def problems_of(workspace: Workspace, report: SelftestReport) -> list[str]:
