@@ -6,7 +6,7 @@ for a style that was learned gets the same, because an exact deletion of the wor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,7 +57,8 @@ def answer_style(workspace: Workspace, case: OpenCase) -> Statement | None:
     style = str(case.request().style)
     if not case.receipt.exists() or stale_receipt(workspace, case):
         write_receipt(workspace, case)
-    if answered(workspace, style) is None:
+    told = answered(workspace, style)
+    if told is None or told.finding.verdict is not Verdict.FAIL:
         _check_vouched(workspace)
     found, works = ask_first(workspace, style), len(works_of(workspace, style))
     if not found.learned:
@@ -91,8 +92,8 @@ def _check_vouched(workspace: Workspace) -> None:
 
 def _problems(workspace: Workspace, report: SelftestReport) -> list[str]:
     """What is asked of the self-test behind an edit: judges of styles were tried, no listed cheat against a style was believed,
-    and the honest control was."""
-    rule, on = workspace.policy.selftest, subject_of(workspace)
+    and the honest control was. With which counts is not compared: cheats were tried on edits, not on this question."""
+    rule, on = workspace.policy.selftest, replace(subject_of(workspace), asked="")
     return rule.problems(report, datetime.now(UTC), on, Guarantee.EMPIRICAL)
 
 
