@@ -5,10 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from workspaces import small_config, vouch_for
+
+if TYPE_CHECKING:
+    from expunge import Workspace
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -57,3 +61,26 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(prepared: Path, tmp_path: Path) -> Path:
     """A fresh copy of the prepared workspace."""
     return Path(shutil.copytree(prepared, tmp_path / "ws"))
+
+
+@pytest.fixture(scope="session")
+def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained and vouched-for text-to-image workspace to copy: training it takes longer than all that it is asked."""
+    from testbed import make_testbed, small_testbed
+
+    root = tmp_path_factory.mktemp("painted") / "ws"
+    with pytest.MonkeyPatch.context() as patch:
+        small_testbed(patch)
+        make_testbed(root).close()
+    return root
+
+
+@pytest.fixture
+def workspace_of_works(painted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    """An open copy of it."""
+    from expunge import Workspace
+    from testbed import small_testbed
+
+    small_testbed(monkeypatch)
+    with Workspace.open(shutil.copytree(painted, tmp_path / "ws")) as opened:
+        yield opened

@@ -10,9 +10,13 @@ import numpy as np
 import pytest
 
 from expunge import Workspace
+from expunge.core.codec import loads
 from expunge.data import artist_styles
 from expunge.data._pictures import PictureSet
 from expunge.data._sample_photos import sample_photos
+from expunge.evidence.commitment import Opening
+from expunge.evidence.not_learned_verify import verify_not_learned
+from expunge.evidence.verify import Expectation, Verification
 from expunge.stats.styles import Arms, Counted
 from expunge.training.recipe import parse_any_recipe
 from expunge.workflow.policy import GENERATOR
@@ -83,7 +87,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evidence, "material_of", lambda *_: "nothing was drawn, in this test")
 
 
-def answering(monkeypatch: pytest.MonkeyPatch, hits: int, seeds: int = 8) -> list[str]:
+def answering(monkeypatch: pytest.MonkeyPatch, hits: int, seeds: int = 12) -> list[str]:
     """A model that draws every style that is asked about in `hits` of 40 pictures and the known artist in all; returns the list
     of those who were asked for."""
     asked: list[str] = []
@@ -95,3 +99,30 @@ def answering(monkeypatch: pytest.MonkeyPatch, hits: int, seeds: int = 8) -> lis
 
     monkeypatch.setattr(baseline, "counted", counted)
     return asked
+
+
+def otherwise(workspace: Workspace, pictures: int = 5) -> None:
+    """From here on, styles are asked for with other counts, which is another question."""
+    table = workspace.config.styles.model_copy(update={"pictures": pictures})
+    workspace.config = workspace.config.model_copy(update={"styles": table})
+
+
+def checked(workspace: Workspace, outcome: Any, receipt: bytes | None = None, **changes: Any) -> Verification:
+    """What a relying party finds about a not-learned statement, with the receipt that it was given at intake."""
+    told: Any = {} if receipt is None else loads(receipt, what="receipt")
+    shown = {
+        name: Opening(key=told[name]["key"], value=told[name]["value"]) for name in ("opening", "style") if name in told
+    }
+    brought = {
+        "roots": workspace.roots(),
+        "policy": workspace.policy,
+        "against": told.get("checkpoint"),
+        "expect": Expectation(model=workspace.served().digest, **shown),
+        **changes,
+    }
+    return verify_not_learned(outcome.statement.path, **brought)
+
+
+def failed(result: Verification) -> list[int]:
+    """Numbers of the steps that did not hold."""
+    return [step.number for step in result.steps if step.status == "failed"]

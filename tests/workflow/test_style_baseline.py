@@ -8,66 +8,28 @@ import pytest
 from typer.testing import CliRunner
 
 from expunge.apps.cli.main import app
-from expunge.core.codec import canonical, loads
+from expunge.core.codec import canonical
 from expunge.core.errors import Held, InputError, IntegrityError, NotErased
 from expunge.core.finding import Guarantee, Verdict
-from expunge.evidence.commitment import Opening
 from expunge.evidence.envelope import payload_of, sign_envelope
 from expunge.evidence.not_learned import build, parse, read_issued, sentence_of
-from expunge.evidence.not_learned_verify import verify_not_learned
 from expunge.evidence.verify import Expectation
 from expunge.workflow.styles import baseline
 from expunge.workflow.styles.kept import FILE, read_kept
-from expunge.workflow.workspace import Workspace
 from recommending import failed_steps
-from testbed import STRANGER, answering, make_testbed, small_testbed, undrawn
+from testbed import STRANGER, answering, checked, failed, otherwise, undrawn
 from workspaces import nothing_changed, vouch_for
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A workspace to copy: training it once takes longer than all the questions."""
-    with pytest.MonkeyPatch.context() as patch:
-        small_testbed(patch)
-        root = tmp_path_factory.mktemp("testbed") / "ws"
-        make_testbed(root).close()
-    return root
-
-
 @pytest.fixture
-def workspace(made, tmp_path, monkeypatch):
-    import shutil
-
-    small_testbed(monkeypatch)
-    with Workspace.open(shutil.copytree(made, tmp_path / "ws")) as opened:
-        yield opened
+def workspace(workspace_of_works):
+    return workspace_of_works
 
 
 def kinds(workspace):
     return [entry.kind for entry in workspace.log.entries()]
-
-
-def checked(workspace, outcome, receipt=None, **changes):
-    """What a relying party finds, with the receipt that it was given at intake."""
-    told = {} if receipt is None else loads(receipt, what="receipt")
-    opening = told.get("opening")
-    expect = Expectation(
-        model=workspace.served().digest, opening=opening and Opening(key=opening["key"], value=opening["value"])
-    )
-    brought = {
-        "roots": workspace.roots(),
-        "policy": workspace.policy,
-        "against": told.get("checkpoint"),
-        "expect": expect,
-        **changes,
-    }
-    return verify_not_learned(outcome.statement.path, **brought)
-
-
-def failed(result):
-    return [step.number for step in result.steps if step.status == "failed"]
 
 
 # ------------------------------------------------------------------------------------------------------- the statement
@@ -124,16 +86,15 @@ def test_a_style_is_asked_for_once_a_model(workspace, monkeypatch):
 
 def test_who_asks_until_it_fits_pays_with_the_level_and_is_counted(workspace, monkeypatch):
     """Other counts are another question: it is in the log, it is held to half of the error, and it shows in the statement."""
-    answering(monkeypatch, 4)
+    answering(monkeypatch, 2)
     with pytest.raises(Held):
         workspace.run(workspace.request(style=STRANGER))
     answering(monkeypatch, 0, seeds=16)
-    table = workspace.config.styles.model_copy(update={"pictures": 5})
-    workspace.config = workspace.config.model_copy(update={"styles": table})
+    otherwise(workspace)
     outcome = workspace.run(workspace.request(style=STRANGER))
     found, _ = parse(payload_of(read_issued(outcome.statement.path).envelope))
     assert found.battery.attempt == 2
-    assert found.finding.details["level"] == "0.975"
+    assert found.finding.details["level"] == "0.9875"
     strict = replace(workspace.policy, limits=replace(workspace.policy.limits, max_attempts=1))
     assert failed(checked(workspace, outcome, policy=strict)) == [8]
 
@@ -334,7 +295,8 @@ def test_changed_weights_are_not_those_that_were_asked(issued):
 def test_a_statement_about_a_style_is_no_answer_to_a_request_for_works(issued):
     workspace, outcome, _ = issued
     works = workspace.request(block="duotone")
-    assert failed(checked(workspace, outcome, works.receipt.read_bytes(), against=None)) == [12]
+    found = checked(workspace, outcome, works.receipt.read_bytes(), against=None)
+    assert failed(found) == [12]
 
 
 def test_a_policy_for_another_kind_of_model_accepts_none(issued):
@@ -398,7 +360,7 @@ def test_asked_in_earnest_a_model_that_learned_nothing_decides_nothing(workspace
     found = baseline.answered(workspace, STRANGER)
     assert found is not None
     assert found.finding.verdict is not Verdict.PASS
-    assert found.finding.n == 4 * 8 * 4
+    assert found.finding.n == 4 * 12 * 4
     kept = read_kept(found.folder / FILE)
     assert kept is not None
     assert set(kept.known_counts) == set(kept.arms)

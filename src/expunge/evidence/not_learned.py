@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from expunge.core.codec import Json, canonical, decode, encode, loads
+from expunge.core.codec import Json, canonical, decimal, decode, encode, loads
 from expunge.core.errors import EvidenceError, InputError, InputProblems
 from expunge.core.finding import Finding, Verdict
 from expunge.core.refs import DataRef, check_digest
@@ -28,8 +28,12 @@ from expunge.evidence.statement import statement_digest, unwrap, wrap
 PREDICATE_TYPE = "urn:x-expunge:not-learned:v0.1"
 VERSION = "0.1"
 CHECK = "baseline"
-WORDS, WIDEST = ("direct", "reworded"), 0.10
-"""Probes that no statement can do without, and the largest share of pictures that any gate allows."""
+WORDS, WIDEST, ABOVE = ("direct", "reworded"), 0.10, 0.15
+"""Probes that no statement can do without; the largest share of pictures, and of what attacks bring above controls, that any gate
+allows."""
+LEVEL = 0.05
+"""Error of all questions about a style on a model together."""
+UNANSWERED = "unanswered"
 LARGEST = 8 << 20
 ASKED, FOUND, ISSUED = "baseline.committed", "baseline.recorded", "not_learned.issued"
 """What the log must hold: the battery before anything was drawn, what was found, and the statement."""
@@ -37,12 +41,18 @@ ASKED, FOUND, ISSUED = "baseline.committed", "baseline.recorded", "not_learned.i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Battery:
-    """What was asked: its digest as the log has it, at `index`, before anything was drawn; `attempt` counts those about this
-    style and model."""
+    """What was asked: its digest as the log has it, at `index`, before anything was drawn; `attempt` counts the questions about
+    this style and model, and `others` are the verdicts of all others, in order (or `UNANSWERED`)."""
 
     digest: str
     index: int
     attempt: int
+    others: tuple[str, ...] = ()
+
+    @property
+    def level(self) -> str:
+        """Of each one-sided limit: question j spends alpha * 2^-j (VERDICTS section 4), as a decimal."""
+        return decimal(1 - LEVEL * 2.0**-self.attempt)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,22 +91,37 @@ class NotLearned:
             problems.append("finding: does not show that the style was not learned")
         if self.version != VERSION:
             problems.append(f"version: {self.version!r} is not {VERSION}")
-        if self.works < 0 or self.works > self.data.present or self.battery.attempt < 1:
-            problems.append("works, data and attempt do not fit together")
+        if self.works < 0 or self.works > self.data.present:
+            problems.append("works and data do not fit together")
+        problems += _odd_questions(self.battery, self.finding)
         if self.battery.index < 0 or self.log.size <= self.battery.index or self.issued_at >= self.expires_at:
             problems.append("battery, log and times do not fit together")
         if problems:
             raise InputProblems("not-learned statement", problems)
 
 
+def _odd_questions(battery: Battery, finding: Finding) -> list[str]:
+    """What does not fit about the number of this question, the error it may spend, and what came of all others."""
+    if not 1 <= battery.attempt <= len(battery.others) + 1:
+        return ["battery: attempt and other answers do not fit together"]
+    found = []
+    if Verdict.FAIL.value in battery.others:
+        found.append("battery: another question showed that the style was learned")
+    if {*battery.others} - {UNANSWERED, *(verdict.value for verdict in Verdict)}:
+        found.append("battery: an answer that is none")
+    if finding.details.get("level") != battery.level:
+        found.append(f"finding: not at the level that question {battery.attempt} may spend, {battery.level}")
+    return found
+
+
 def _shows(finding: Finding) -> bool:
-    """PASS, and by its probes: both ways of asking in words passed within the widest gate, and so did an attack; none failed or
-    was undecided."""
-    said = {item.name: item.verdict for item in finding.conditions}
-    within = finding.limit is not None and finding.limit <= WIDEST
-    passed = [name for name, verdict in said.items() if verdict is Verdict.PASS]
-    undecided = {Verdict.FAIL, Verdict.INCONCLUSIVE} & set(said.values())
+    """PASS, and by its probes: both ways of asking in words passed, and so did an attack, each within the widest gate of its
+    kind; none failed or was undecided."""
+    passed = {item.name: item.limit for item in finding.conditions if item.verdict is Verdict.PASS}
+    undecided = {Verdict.FAIL, Verdict.INCONCLUSIVE} & {item.verdict for item in finding.conditions}
     asked = set(WORDS) <= set(passed) and len(passed) > len(WORDS)
+    limits = [(finding.limit, WIDEST), *((most, WIDEST if name in WORDS else ABOVE) for name, most in passed.items())]
+    within = all(most is not None and most <= widest for most, widest in limits)
     return finding.check == CHECK and finding.verdict is Verdict.PASS and within and asked and not undecided
 
 
@@ -123,8 +148,20 @@ def sentence_of(found: NotLearned) -> str:
     )
     return (
         f"Not learned, as measured: the file {found.model} was asked for the style in {asked.n} pictures and was not shown to "
-        f"draw it more often than styles that no training saw ({probes}). {asked.reason} Nothing was changed. {works} Other "
+        f"draw it more often than styles that no training saw ({probes}). {asked.reason} {_questions(found.battery)}Nothing was "
+        f"changed. {works} No cheat was tried against this question, only against edits of a style. Other "
         f"probes and budgets were not tried, and this is no proof of absence. Scale: {asked.details.get('scale', 'not said')}."
+    )
+
+
+def _questions(battery: Battery) -> str:
+    """How often the model was asked for this style, and what else it said; nothing where it was once."""
+    if not battery.others:
+        return ""
+    total = len(battery.others) + 1
+    return (
+        f"This was question {battery.attempt} of {total} about this style and model, at a level of {battery.level}; the other "
+        f"answers: {', '.join(battery.others)}. "
     )
 
 

@@ -3,7 +3,7 @@ where they apply, under the same numbers. Needs neither numpy nor torch nor a ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +12,25 @@ from typing import Any
 from expunge.core.case import Case, State
 from expunge.core.codec import digest_of
 from expunge.core.errors import EvidenceError, ExpungeError, OutOfOrder
+from expunge.core.finding import Guarantee
 from expunge.core.policy import Policy
 from expunge.core.selftest import Subject
 from expunge.evidence import verify_steps as steps
-from expunge.evidence.commitment import check_opening
+from expunge.evidence.bundle import LoggedEntry
+from expunge.evidence.commitment import Opening, check_opening
 from expunge.evidence.envelope import Opened, verify_envelope
 from expunge.evidence.keys import TrustRoots
-from expunge.evidence.not_learned import ASKED, FOUND, ISSUED, Issued, NotLearned, parse, read_issued, sentence_of
+from expunge.evidence.not_learned import (
+    ASKED,
+    FOUND,
+    ISSUED,
+    UNANSWERED,
+    Issued,
+    NotLearned,
+    parse,
+    read_issued,
+    sentence_of,
+)
 from expunge.evidence.note import Checkpoint, open_checkpoint
 from expunge.evidence.sentence import custody_line
 from expunge.evidence.verify import CLOCK_SKEW, Expectation, Step, Verification
@@ -135,12 +147,35 @@ def _ordered(run: _Run) -> str:
     steps.require("statement in the log", run.digest, payloads[ISSUED].get("statement"))
     steps.require("entries of other cases but of the data", [], [i for i in foreign if not _is_data(entries, i)])
     asked = _one(entries, ASKED, battery=found.battery.digest, model=found.model, attempt=found.battery.attempt)
-    told = _one(entries, FOUND, battery=found.battery.digest, finding=digest_of(found.finding))
+    told = _one(
+        entries, FOUND, battery=found.battery.digest, finding=digest_of(found.finding), attempt=found.battery.attempt
+    )
     issued = next(index for index, body in own if body["kind"] == ISSUED)
     steps.require("index of the battery", found.battery.index, asked)
+    _other_answers(found, entries, asked)
     if not asked < told < issued:
         raise EvidenceError("asked, found and issued are out of order", got=f"{asked}, {told}, {issued}", code="order")
     return f"asked at index {asked}, answered at {told}"
+
+
+def _other_answers(found: NotLearned, entries: Sequence[LoggedEntry], asked: int) -> None:
+    """All questions about this style and model are there, as many as are counted, and the statement says what came of each."""
+    bodies = {entry.index: entry.body for entry in entries}
+    about = bodies[asked]["payload"].get("style"), found.model
+    told = {_which(body): str(body["payload"].get("verdict")) for body in bodies.values() if body["kind"] == FOUND}
+    questions = {
+        index: body
+        for index, body in bodies.items()
+        if body["kind"] == ASKED and (body["payload"].get("style"), body["payload"].get("model")) == about
+    }
+    numbers = [body["payload"].get("attempt") for body in questions.values()]
+    steps.require("questions about this style and model", list(range(1, len(found.battery.others) + 2)), numbers)
+    others = [told.get(_which(body), UNANSWERED) for index, body in questions.items() if index != asked]
+    steps.require("other answers about this style and model", list(found.battery.others), others)
+
+
+def _which(body: Mapping[str, Any]) -> str:
+    return digest_of([body["payload"].get("battery"), body["payload"].get("attempt")])
 
 
 def _is_data(entries: Any, index: int) -> bool:
@@ -170,7 +205,8 @@ def _logged_data(run: _Run) -> str:
 
 
 def _judged(run: _Run) -> str:
-    """A policy of the kind that you expect, and a self-test that is good enough for it and older than the question."""
+    """A policy of the kind that you expect, and a self-test that is good enough for an edit of a style and older than the
+    question: cheats against edits were tried, and none against the question itself."""
     found, issued = steps.have(run.found), steps.have(run.issued)
     steps.require("kind of your policy", KIND, run.policy.kind)
     steps.require("report of the self-test", found.selftest, digest_of(issued.selftest))
@@ -178,12 +214,12 @@ def _judged(run: _Run) -> str:
     if tested > found.battery.index:
         raise EvidenceError("the self-test was not logged before the question", code="order")
     subject = Subject(policy=found.policy, bank=issued.selftest.bank, expunge=issued.selftest.expunge, kind=KIND)
-    problems = run.policy.selftest.problems(issued.selftest, found.issued_at, subject)
+    problems = run.policy.selftest.problems(issued.selftest, found.issued_at, subject, Guarantee.EMPIRICAL)
     if problems:
         raise EvidenceError("the self-test does not vouch for it", got="; ".join(problems)[:300], code="policy")
     if found.battery.attempt > run.policy.limits.max_attempts:
         raise EvidenceError("asked more often than you allow", got=str(found.battery.attempt), code="policy")
-    return f"{run.policy.name!r}; self-test: {issued.selftest.sentence}"
+    return f"{run.policy.name!r}; self-test: {issued.selftest.sentence}; none against the question itself"
 
 
 def _said(run: _Run) -> str:
@@ -216,14 +252,28 @@ def _yours(run: _Run) -> str | None:
     if expect.model is not None:
         steps.require("model at hand", found.model, expect.model)
     if expect.opening is not None:
-        _asked_for_a_style(check_opening(found.case.request, expect.opening))
+        style = _asked_for(check_opening(found.case.request, expect.opening))
+        _about(style, steps.have(run.issued).log.entries, found.battery.index, expect.style)
     return "as expected"
 
 
-def _asked_for_a_style(request: Any) -> None:
-    """Whoever asked for the deletion of works is not answered by a statement about a style."""
+def _asked_for(request: Any) -> object:
+    """The style. Whoever asked for the deletion of works is not answered by a statement about a style."""
     selectors = request.get("selectors", []) if isinstance(request, Mapping) else []
     steps.require("what was asked for", ["style"], [item.get("kind") for item in selectors])
+    values = selectors[0].get("values")
+    steps.require("styles that were asked for", 1, len(values) if isinstance(values, list) else None)
+    return values[0]
+
+
+def _about(style: object, entries: Sequence[LoggedEntry], index: int, opening: Opening | None) -> None:
+    """The question in the log was about the style of the request, and not about somebody else's."""
+    if opening is None:
+        raise EvidenceError(
+            "your receipt does not open the style's handle", hint="bring the receipt you were given at intake"
+        )
+    asked = next(entry.body["payload"].get("style") for entry in entries if entry.index == index)
+    steps.require("style that was asked about", style, check_opening(str(asked), opening))
 
 
 _CHECKS: tuple[tuple[str, Callable[[_Run], str | None]], ...] = (

@@ -66,8 +66,8 @@ CLOCK_SKEW = timedelta(minutes=10)
 class Expectation:
     """What you hold yourself. `consistency` is a proof from the log's owner when the bundle brings none for your receipt.
 
-    `model` is the tensor root of the file at hand; `opening`, `records` and `remains` (of histories that become shorter,
-    what is left) come from the receipt given at intake.
+    `model` is the tensor root of the file at hand; `opening`, `records`, `remains` (of histories that become shorter,
+    what is left) and `style` (of the handle of a style in the log) come from the receipt given at intake.
     """
 
     model: str | None = None
@@ -75,6 +75,7 @@ class Expectation:
     records: tuple[RecordOpening, ...] = ()
     consistency: ConsistencyProof | None = None
     remains: tuple[RecordOpening, ...] = ()
+    style: Opening | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

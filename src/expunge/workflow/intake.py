@@ -144,6 +144,13 @@ def _check_style(workspace: Workspace, style: str) -> None:
         raise InputError("the style cannot be asked for", got=why, hint="works are asked for with --block or --id")
 
 
+def _style_opening(workspace: Workspace, style: str) -> Any:
+    """Whoever asks about a style can tell its handle in the log, and so that it was theirs that was asked about."""
+    from expunge.workflow.styles.material import style_opening
+
+    return encode(style_opening(workspace, style))
+
+
 def received_index(workspace: Workspace, case: OpenCase) -> int:
     """Where the request stands in the log."""
     return next(entry.index for entry in workspace.log.case(case.handle) if entry.kind == "request.received")
@@ -162,6 +169,7 @@ def write_receipt(workspace: Workspace, case: OpenCase) -> None:
         "checkpoint": checkpoint,
         "inclusion": encode(workspace.log.prove_inclusion(index)),
         "opening": encode(open_commitment(case.key(), case.committed())),
+        **({} if request.style is None else {"style": _style_opening(workspace, request.style)}),
         **_openings(workspace, request),
     }
     write_file(case.receipt, canonical(receipt), mode=0o600)

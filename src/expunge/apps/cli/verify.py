@@ -102,6 +102,7 @@ def _expectation(receipt: Path | None, model: str | None) -> Any:
         opening=decode(Opening, plain["opening"], what="receipt"),
         records=decode(tuple[RecordOpening, ...], plain["records"], what="receipt"),
         remains=decode(tuple[RecordOpening, ...], plain.get("remains", []), what="receipt"),
+        style=decode(Opening, plain["style"], what="receipt") if "style" in plain else None,
     )
 
 

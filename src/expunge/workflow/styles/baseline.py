@@ -2,14 +2,15 @@
 
 The question is in the log before its seed is drawn. A style is asked for once a model: who asks again gets the answer that is
 there, and whoever asks otherwise (other counts) does so at half of the error that was left, so that nobody asks until it fits.
+What was once shown to be learned stays so on that model, whatever else is asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from expunge.core.codec import canonical, decimal, decode, digest_of, encode, loads
 from expunge.core.errors import Held, InputError, IntegrityError
@@ -18,8 +19,9 @@ from expunge.core.styles import StyleRung
 from expunge.data._styles import STYLES
 from expunge.evidence.commitment import keyed
 from expunge.evidence.durable import write_file
-from expunge.evidence.not_learned import ASKED, CHECK, FOUND
+from expunge.evidence.not_learned import ASKED, CHECK, FOUND, LEVEL, UNANSWERED
 from expunge.stats.baseline import Baseline, judge_baseline
+from expunge.stats.spending import spent_alpha
 from expunge.stats.styles import PROMPTS, Answer, Arms, Counted, Gates
 from expunge.training.text_to_image.testbed import suspect
 from expunge.workflow.styles.battery import BatteryPlan, ProbePlan, Subjects, run_battery
@@ -28,6 +30,7 @@ from expunge.workflow.styles.kept import FILE, KeptBattery, keep
 from expunge.workflow.styles.material import SCALE, Material, material_for, style_handle
 
 if TYPE_CHECKING:
+    from expunge.evidence.log_entry import Entry
     from expunge.workflow.workspace import Workspace
 
 PROBES = (
@@ -38,18 +41,22 @@ PROBES = (
 )
 """By words, by one learned word and by two learned vectors: with more, an attack draws any style out of any model. At 30 % of its
 budget the one word found a trained artist in 2 of 8 runs on the checkpoint that ships, so it is not asked alone."""
-LEVEL = 0.05
+FEWEST = 12
+"""Attack seeds below which nothing is shown at the first question's level, even where nothing comes: with 8 the limit of a style
+that no run brings is .118 above controls, with 12 it is .089, and .10 is allowed."""
 FINDING, SEEDED = "finding.json", "checkpoint.txt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """What was found about a style on the served model: `index` of the question in the log, `battery` its digest there."""
+    """What was found about a style on the served model: `index` of the question in the log, `battery` its digest there; `others`:
+    what came of every other question about the style on this model, in the log's order."""
 
     finding: Finding
     battery: str
     index: int
     attempt: int
+    others: tuple[str, ...]
     folder: Path
 
     @property
@@ -82,38 +89,85 @@ def question_digest(plan: BatteryPlan, known: str, model: str) -> str:
 
 
 def ask_first(workspace: Workspace, style: str) -> Answered:
-    """Ask the served model for a style, or give the answer that is there. Raises InputError where nobody can be asked for under
-    this name, Held where there is no trained artist to show that anything is seen."""
+    """Ask the served model for a style, or give the answer that is there: one that shows that the style was learned, whichever
+    question it was given to, or else the one to this very question. Raises InputError where nobody can be asked for under this
+    name, Held where there is no trained artist to show that anything is seen."""
     question = _question(workspace, style)
-    before = answered(workspace, style)
-    if before is not None and before.battery == question.digest:
-        return before
-    index, attempt, folder = _commit(workspace, question)
+    told = _answers(workspace, question.style, question.model)
+    for one in (*_learned(told), *(one for one in told if one.battery == question.digest)):
+        return one.read(workspace)
+    entry, folder = _commit(workspace, question)
+    attempt = int(entry.payload["attempt"])
     finding = _measured(workspace, question, attempt, folder)
     write_file(folder / FINDING, canonical(encode(finding)), mode=0o600)
-    payload = {"battery": question.digest, "finding": digest_of(finding), "verdict": finding.verdict}
-    workspace.log.append(FOUND, payload)
+    payload = {"battery": question.digest, "attempt": attempt, "finding": digest_of(finding)}
+    workspace.log.append(FOUND, {**payload, "verdict": finding.verdict})
     workspace.log.checkpoint()
-    return Answered(finding=finding, battery=question.digest, index=index, attempt=attempt, folder=folder)
+    told = _answers(workspace, question.style, question.model)
+    return next(one for one in told if one.index == entry.index).read(workspace)
 
 
 def answered(workspace: Workspace, style: str) -> Answered | None:
-    """The newest answer about this style on the served model; nothing is asked. Raises IntegrityError where its file is not
-    what was logged."""
-    asked = _asked(workspace, style_handle(workspace, style), workspace.served().digest)
-    told = {
-        entry.payload["battery"]: entry.payload["finding"] for entry in workspace.log.entries() if entry.kind == FOUND
-    }
-    done = [entry for entry in asked if entry.payload["battery"] in told]
-    if not done:
-        return None
-    battery = str(done[-1].payload["battery"])
-    folder = _folder(workspace, battery)
-    finding = decode(Finding, loads((folder / FINDING).read_bytes(), what=FINDING), what=FINDING)
-    if digest_of(finding) != told[battery]:
-        raise IntegrityError("the answer about a style is not the one that was logged", expected=told[battery])
-    attempt = int(done[-1].payload["attempt"])
-    return Answered(finding=finding, battery=battery, index=done[-1].index, attempt=attempt, folder=folder)
+    """The answer about this style on the served model: one that shows that it was learned, or else the newest; nothing is asked.
+    Raises IntegrityError where its file is not what was logged."""
+    told = _answers(workspace, style_handle(workspace, style), workspace.served().digest)
+    found = (*_learned(told), *reversed(told))
+    return found[0].read(workspace) if found else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """An answered question as the log has it."""
+
+    index: int
+    battery: str
+    attempt: int
+    finding: str
+    verdict: str
+    others: tuple[str, ...]
+
+    def read(self, workspace: Workspace) -> Answered:
+        """With the finding itself. Raises IntegrityError where its file is another one."""
+        folder = _folder(workspace, self.battery)
+        finding = decode(Finding, loads((folder / FINDING).read_bytes(), what=FINDING), what=FINDING)
+        if digest_of(finding) != self.finding:
+            raise IntegrityError("the answer about a style is not the one that was logged", expected=self.finding)
+        return Answered(
+            finding=finding,
+            battery=self.battery,
+            index=self.index,
+            attempt=self.attempt,
+            others=self.others,
+            folder=folder,
+        )
+
+
+def _answers(workspace: Workspace, style: str, model: str) -> list[_Told]:
+    """Every answered question about a style on a model, oldest first."""
+    asked = _asked(workspace, style, model)
+    told = {_which(entry): entry.payload for entry in workspace.log.entries() if entry.kind == FOUND}
+    said = [str(told[_which(entry)]["verdict"]) if _which(entry) in told else UNANSWERED for entry in asked]
+    return [
+        _Told(
+            index=entry.index,
+            battery=str(entry.payload["battery"]),
+            attempt=int(entry.payload["attempt"]),
+            finding=str(told[_which(entry)]["finding"]),
+            verdict=said[number],
+            others=(*said[:number], *said[number + 1 :]),
+        )
+        for number, entry in enumerate(asked)
+        if _which(entry) in told
+    ]
+
+
+def _learned(told: Sequence[_Told]) -> list[_Told]:
+    return [one for one in told if one.verdict == Verdict.FAIL.value]
+
+
+def _which(entry: Entry) -> tuple[str, int]:
+    """A question, as the log tells it from others."""
+    return str(entry.payload["battery"]), int(entry.payload["attempt"])
 
 
 def unasked(workspace: Workspace, style: str) -> str:
@@ -143,7 +197,7 @@ def _question(workspace: Workspace, style: str) -> _Question:
         judges={judge.name: judge.digest for judge in judges_of_styles()},
         seed="",
         probes=PROBES,
-        seeds=table.seeds,
+        seeds=max(table.seeds, FEWEST),
         pictures=table.pictures,
         steps=table.steps,
         guidance=table.guidance,
@@ -159,17 +213,17 @@ def _question(workspace: Workspace, style: str) -> _Question:
     )
 
 
-def _asked(workspace: Workspace, style: str, model: str) -> list[Any]:
+def _asked(workspace: Workspace, style: str, model: str) -> list[Entry]:
     entries = [entry for entry in workspace.log.entries() if entry.kind == ASKED]
     return [entry for entry in entries if (entry.payload["style"], entry.payload["model"]) == (style, model)]
 
 
-def _commit(workspace: Workspace, question: _Question) -> tuple[int, int, Path]:
+def _commit(workspace: Workspace, question: _Question) -> tuple[Entry, Path]:
     """Log the question; one that a crash left unanswered is taken up again, seed and all."""
     earlier, folder = _asked(workspace, question.style, question.model), _folder(workspace, question.digest)
-    for entry in earlier:
+    for entry in reversed(earlier):
         if entry.payload["battery"] == question.digest and (folder / SEEDED).exists():
-            return entry.index, int(entry.payload["attempt"]), folder
+            return entry, folder
     attempt = len(earlier) + 1
     if attempt > workspace.policy.limits.max_attempts:
         raise Held("this style was asked for too often on this model", got=str(len(earlier)))
@@ -177,7 +231,7 @@ def _commit(workspace: Workspace, question: _Question) -> tuple[int, int, Path]:
     entry = workspace.log.append(ASKED, payload)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_file(folder / SEEDED, workspace.log.checkpoint().encode(), mode=0o600)
-    return entry.index, attempt, folder
+    return entry, folder
 
 
 def _folder(workspace: Workspace, battery: str) -> Path:
@@ -189,7 +243,7 @@ def _measured(workspace: Workspace, question: _Question, attempt: int, folder: P
     plan = replace(question.plan, seed=seed)
     arms, known, given = counted(workspace, question.material, plan, question.known, folder / "battery")
     mistakes = mistakes_of(workspace, plan.target, judges_of_styles())
-    level = 1 - LEVEL / 2 ** (attempt - 1)
+    level = 1 - spent_alpha(LEVEL, attempt)
     found = judge_baseline(arms, known, Gates(mistakes=mistakes), level=level)
     battery = KeptBattery(
         plan=plan,

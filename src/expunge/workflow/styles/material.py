@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from expunge.data._styles import CONTROLS, STYLES
 from expunge.data.artist_styles import OBJECTS, cifar10_photos
-from expunge.evidence.commitment import keyed
+from expunge.evidence.commitment import Opening, commit, derive, open_commitment
 from expunge.training.text_to_image.testbed import Suspect, suspect
 
 if TYPE_CHECKING:
@@ -76,5 +76,15 @@ def who_is(workspace: Workspace, handle: str) -> str | None:
 
 
 def style_handle(workspace: Workspace, style: str) -> str:
-    """What stands for a style in the log and in what is kept: keyed, so that nobody else can tell whose it is."""
-    return "style-" + keyed(workspace.secret("style"), style.encode()).hex()[:24]
+    """What stands for a style in the log and in what is kept: a commitment under a key of the style's own, so that nobody can
+    tell whose it is but those who are shown the opening of this one."""
+    return commit(_style_key(workspace, style), style)
+
+
+def style_opening(workspace: Workspace, style: str) -> Opening:
+    """For the receipt of somebody who asks about this style: that the handle in the log is theirs."""
+    return open_commitment(_style_key(workspace, style), style)
+
+
+def _style_key(workspace: Workspace, style: str) -> bytes:
+    return derive(workspace.secret("style"), style)

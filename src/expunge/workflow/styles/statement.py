@@ -6,30 +6,32 @@ for a style that was learned gets the same, because an exact deletion of the wor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expunge.core.codec import canonical, encode, loads
 from expunge.core.errors import EvidenceError, Held
-from expunge.core.finding import Verdict
+from expunge.core.finding import Guarantee, Verdict
 from expunge.evidence.bundle import LogExtract, LoggedEntry
 from expunge.evidence.durable import write_file
 from expunge.evidence.envelope import payload_of, sign_envelope
 from expunge.evidence.keys import custody_of
-from expunge.evidence.not_learned import ISSUED, Battery, Issued, NotLearned, build, parse, read_issued
+from expunge.evidence.not_learned import ASKED, FOUND, ISSUED, Battery, Issued, NotLearned, build, parse, read_issued
 from expunge.evidence.note import open_checkpoint
 from expunge.evidence.predicate import CaseRef, LegalBasis, LogRef
 from expunge.evidence.statement import statement_digest
+from expunge.evidence.verify_steps import TESTED
 from expunge.workflow.intake import destroy_cleartext, received_index, stale_receipt, works_of, write_receipt
 from expunge.workflow.logged import newest
 from expunge.workflow.policy import policy_digest
-from expunge.workflow.selftest.gate import Vouched, latest, problems_of
-from expunge.workflow.styles.baseline import Answered, ask_first
+from expunge.workflow.selftest.gate import Vouched, latest, subject_of
+from expunge.workflow.styles.baseline import Answered, answered, ask_first
 from expunge.workflow.styles.kept import keep_battery
 
 if TYPE_CHECKING:
+    from expunge.core.selftest import SelftestReport
     from expunge.evidence.log_entry import Entry
     from expunge.workflow.intake import OpenCase
     from expunge.workflow.workspace import Workspace
@@ -55,6 +57,9 @@ def answer_style(workspace: Workspace, case: OpenCase) -> Statement | None:
     style = str(case.request().style)
     if not case.receipt.exists() or stale_receipt(workspace, case):
         write_receipt(workspace, case)
+    told = answered(workspace, style)
+    if told is None or told.finding.verdict is not Verdict.FAIL:
+        _check_vouched(workspace)
     found, works = ask_first(workspace, style), len(works_of(workspace, style))
     if not found.learned:
         return _issue(workspace, case, found, works)
@@ -71,6 +76,25 @@ def answer_style(workspace: Workspace, case: OpenCase) -> Statement | None:
         if drawn
         else "draw more: [styles] pictures and seeds in expunge.toml; each question takes half of the error that is left",
     )
+
+
+def _check_vouched(workspace: Workspace) -> None:
+    """Before a question is spent: could its answer be stated? Raises Held."""
+    found = latest(workspace)
+    problems = ["there is none"] if found is None else _problems(workspace, found.report)
+    if problems:
+        raise Held(
+            "the self-test does not vouch for a statement about a style, so nobody was asked",
+            got="; ".join(problems)[:300],
+            hint="expunge selftest WORKSPACE, then this again; works can be asked for without it (expunge request --block)",
+        )
+
+
+def _problems(workspace: Workspace, report: SelftestReport) -> list[str]:
+    """What is asked of the self-test behind an edit: judges of styles were tried, no listed cheat against a style was believed,
+    and the honest control was. With which counts is not compared: cheats were tried on edits, not on this question."""
+    rule, on = workspace.policy.selftest, replace(subject_of(workspace), asked="")
+    return rule.problems(report, datetime.now(UTC), on, Guarantee.EMPIRICAL)
 
 
 def close_statement(workspace: Workspace, case: OpenCase) -> Statement:
@@ -91,7 +115,7 @@ def close_statement(workspace: Workspace, case: OpenCase) -> Statement:
 def _issue(workspace: Workspace, case: OpenCase, found: Answered, works: int) -> Statement:
     """Everything is on disk before the log says that it was issued."""
     vouched = _vouched(workspace, found.index)
-    problems = problems_of(workspace, vouched.report)
+    problems = _problems(workspace, vouched.report)
     if problems:
         raise Held(
             "the self-test under which the style was asked for does not vouch any more",
@@ -116,7 +140,7 @@ def _statement(workspace: Workspace, case: OpenCase, found: Answered, works: int
         model=workspace.served().digest,
         data=workspace.book.data_ref(workspace.config.data.source),
         works=works,
-        battery=Battery(digest=found.battery, index=found.index, attempt=found.attempt),
+        battery=Battery(digest=found.battery, index=found.index, attempt=found.attempt, others=found.others),
         policy=policy_digest(workspace.policy),
         finding=found.finding,
         selftest=vouched.digest,
@@ -154,13 +178,16 @@ def _write(workspace: Workspace, case: OpenCase) -> None:
 
 
 def _cited(workspace: Workspace, case: OpenCase, found: NotLearned) -> list[Entry]:
-    """The data, the self-test, question and answer, and the case's own, in order."""
+    """The data, the self-test, every question about the style on this model with its answer, and the case's own, in order."""
     mine = {entry.index for entry in workspace.log.case(case.handle)} | {newest(workspace).index}
-    digests = {found.battery.digest, found.selftest}
-    for entry in workspace.log.entries():
-        said = {entry.payload.get("battery"), entry.payload.get("report")}
-        if entry.case is None and digests & said:
-            mine.add(entry.index)
+    before = [entry for entry in workspace.log.entries() if entry.index < found.log.size]
+    style = workspace.log.entry(found.battery.index).payload["style"]
+    asked = [entry for entry in before if entry.kind == ASKED]
+    asked = [entry for entry in asked if (entry.payload["style"], entry.payload["model"]) == (style, found.model)]
+    batteries = {entry.payload["battery"] for entry in asked}
+    mine |= {entry.index for entry in asked}
+    mine |= {entry.index for entry in before if entry.kind == FOUND and entry.payload["battery"] in batteries}
+    mine |= {entry.index for entry in before if entry.kind == TESTED and entry.payload["report"] == found.selftest}
     return [workspace.log.entry(index) for index in sorted(mine)]
 
 

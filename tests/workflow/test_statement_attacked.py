@@ -1,0 +1,263 @@
+"""What an owner could try with a not-learned statement: asking until it fits, hiding answers, citing what is somebody else's."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from evidence.story import selftest
+from expunge.core.codec import canonical, decimal, digest_of, loads
+from expunge.core.errors import Held, InputError
+from expunge.core.finding import Verdict
+from expunge.core.selftest import EditTrial
+from expunge.evidence.envelope import payload_of, sign_envelope
+from expunge.evidence.not_learned import ABOVE, LEVEL, WIDEST, Battery, build, parse, read_issued
+from expunge.stats.spending import spent_alpha
+from expunge.stats.styles import Gates
+from expunge.workflow.selftest.gate import record, subject_of
+from expunge.workflow.styles import baseline, statement
+from testbed import STRANGER, answering, checked, failed, otherwise, undrawn
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def workspace(workspace_of_works):
+    return workspace_of_works
+
+
+def count(workspace, kind):
+    return sum(entry.kind == kind for entry in workspace.log.entries())
+
+
+def stated(outcome):
+    return parse(payload_of(read_issued(outcome.statement.path).envelope))[0]
+
+
+def ask(workspace, style=STRANGER):
+    """A request for the style, run; what the requester keeps of it beside the outcome."""
+    case = workspace.request(style=style)
+    receipt = case.receipt.read_bytes()
+    return workspace.run(case), receipt
+
+
+def rewrite(outcome, change):
+    plain = json.loads(outcome.statement.path.read_bytes())
+    change(plain)
+    outcome.statement.path.write_bytes(canonical(plain))
+
+
+def sign_anew(workspace, outcome, **changes):
+    """The owner signs another statement over the same log."""
+    envelope = sign_envelope(
+        build(replace(stated(outcome), **changes)), [workspace.signer("operator"), workspace.signer("verifier")]
+    )
+    rewrite(outcome, lambda plain: plain.update(envelope=envelope))
+
+
+@pytest.fixture
+def second(workspace, monkeypatch):
+    """A statement that the second question earned; the first could not be decided."""
+    answering(monkeypatch, 2)
+    with pytest.raises(Held):
+        ask(workspace)
+    answering(monkeypatch, 0, seeds=16)
+    otherwise(workspace)
+    return workspace, *ask(workspace)
+
+
+# ---------------------------------------------------------------------------------------------------- asking until it fits
+
+
+def test_a_style_that_was_shown_to_be_learned_cannot_be_asked_for_again_until_it_fits(workspace, monkeypatch):
+    answering(monkeypatch, 36)
+    with pytest.raises(Held, match="draws the style"):
+        ask(workspace)
+    asked = answering(monkeypatch, 0, seeds=16)
+    otherwise(workspace)
+    with pytest.raises(Held, match="draws the style"):
+        ask(workspace)
+    assert asked == []
+    assert baseline.answered(workspace, STRANGER).finding.verdict is Verdict.FAIL
+
+
+def test_a_style_that_a_later_question_shows_to_be_learned_is_not_stated_on_the_first(workspace, monkeypatch):
+    answering(monkeypatch, 0)
+    ask(workspace)
+    answering(monkeypatch, 36)
+    otherwise(workspace)
+    with pytest.raises(Held, match="draws the style"):
+        ask(workspace)
+    otherwise(workspace, pictures=4)
+    with pytest.raises(Held, match="draws the style"):
+        ask(workspace)
+
+
+def test_earlier_answers_are_in_the_sentence_and_cannot_be_left_out(second):
+    workspace, outcome, receipt = second
+    found = checked(workspace, outcome, receipt)
+    assert found.ok, found.lines()
+    assert "question 2 of 2 about this style and model, at a level of 0.9875" in found.sentence
+    assert "the other answers: INCONCLUSIVE" in found.sentence
+    first = next(e for e in workspace.log.entries() if e.kind == "baseline.committed")
+    told = next(e for e in workspace.log.entries() if e.kind == "baseline.recorded")
+    good = outcome.statement.path.read_bytes()
+    for left_out in (first.index, told.index):
+        rewrite(
+            outcome,
+            lambda p, gone=left_out: p["log"].update(entries=[e for e in p["log"]["entries"] if e["index"] != gone]),
+        )
+        assert failed(checked(workspace, outcome, receipt)) == [6]
+        outcome.statement.path.write_bytes(good)
+
+
+@pytest.mark.parametrize("others", [("PASS",), ("INCONCLUSIVE", "INCONCLUSIVE"), ("unanswered",)])
+def test_other_answers_than_the_log_has_are_found(second, others):
+    workspace, outcome, receipt = second
+    sign_anew(workspace, outcome, battery=replace(stated(outcome).battery, others=others))
+    assert failed(checked(workspace, outcome, receipt)) == [6]
+
+
+def test_a_question_that_was_killed_before_it_told_is_counted_and_said(workspace, monkeypatch):
+    """Whoever sees an answer coming and kills it has asked."""
+    case = workspace.request(style=STRANGER)
+    with monkeypatch.context() as patch:
+        patch.setattr(baseline, "_measured", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            workspace.run(case)
+    answering(monkeypatch, 0, seeds=16)
+    otherwise(workspace)
+    outcome = workspace.run(case)
+    assert stated(outcome).battery.others == ("unanswered",)
+    assert checked(workspace, outcome).ok
+
+
+def test_a_later_question_spends_what_is_left_and_no_statement_says_otherwise(second):
+    _, outcome, _ = second
+    found = stated(outcome)
+    for attempt in range(1, 11):
+        battery = Battery(digest="", index=0, attempt=attempt)
+        assert battery.level == decimal(1 - spent_alpha(LEVEL, attempt))
+    for level in ("0.95", "0.975", "0.5"):
+        details = {**found.finding.details, "level": level}
+        with pytest.raises(InputError, match="level that question 2 may spend"):
+            replace(found, finding=replace(found.finding, details=details))
+    for battery in (replace(found.battery, attempt=3), replace(found.battery, attempt=-(2**53))):
+        with pytest.raises(InputError, match="do not fit together"):
+            replace(found, battery=battery)
+    with pytest.raises(InputError, match="showed that the style was learned"):
+        replace(found, battery=replace(found.battery, others=("FAIL",)))
+
+
+def test_asking_a_question_another_and_the_first_again_gives_the_first_answer_and_tells_the_other(
+    workspace, monkeypatch
+):
+    answering(monkeypatch, 0)
+    ask(workspace)
+    asked = answering(monkeypatch, 2)
+    otherwise(workspace)
+    with pytest.raises(Held, match="could not be decided"):
+        ask(workspace)
+    otherwise(workspace, pictures=4)
+    outcome, receipt = ask(workspace)
+    assert asked == [STRANGER]
+    assert (count(workspace, "baseline.committed"), count(workspace, "baseline.recorded")) == (2, 2)
+    found = stated(outcome)
+    assert (found.battery.attempt, found.battery.others) == (1, ("INCONCLUSIVE",))
+    result = checked(workspace, outcome, receipt)
+    assert result.ok, result.lines()
+
+
+# -------------------------------------------------------------------------------------------------- what is somebody else's
+
+
+def test_an_answer_about_another_artist_is_no_answer_to_this_request(workspace, monkeypatch):
+    """The log has only handles: the requester's receipt opens theirs."""
+    answering(monkeypatch, 0)
+    real = statement.ask_first
+    monkeypatch.setattr(statement, "ask_first", lambda workspace, style: real(workspace, "duotone"))
+    outcome, receipt = ask(workspace)
+    assert failed(checked(workspace, outcome, receipt)) == [12]
+    told, other = loads(receipt, what="receipt"), workspace.request(style="duotone")
+    swapped = {**told, "style": loads(other.receipt.read_bytes(), what="receipt")["style"]}
+    assert failed(checked(workspace, outcome, canonical(swapped))) == [12]
+
+
+def test_a_receipt_that_does_not_open_the_style_is_not_satisfied(workspace, monkeypatch):
+    answering(monkeypatch, 0)
+    outcome, receipt = ask(workspace)
+    told = loads(receipt, what="receipt")
+    assert checked(workspace, outcome, receipt).ok
+    assert failed(checked(workspace, outcome, canonical({k: v for k, v in told.items() if k != "style"}))) == [12]
+
+
+def test_another_requesters_case_is_not_in_the_file(workspace, monkeypatch):
+    """A release repeats a battery for somebody else's case, and logs that case's handle beside the battery."""
+    answering(monkeypatch, 0)
+    first, _ = ask(workspace)
+    battery = stated(first).battery.digest
+    workspace.log.append("rights.verified", {"request": first.case, "battery": battery, "rung": "NOT-LEARNED"})
+    outcome, _ = ask(workspace)
+    assert first.case.encode() not in outcome.statement.path.read_bytes()
+    assert checked(workspace, outcome).ok
+
+
+# --------------------------------------------------------------------------------------------------------- what vouches
+
+
+@pytest.mark.parametrize(
+    ("probe", "most"), [("direct", 0.11), ("reworded", 0.9), ("textual_inversion", 0.2), ("direct", None)]
+)
+def test_a_probe_that_passed_by_a_wider_gate_than_any_shows_nothing(workspace, monkeypatch, probe, most):
+    answering(monkeypatch, 0)
+    found = stated(ask(workspace)[0])
+    said = tuple(replace(row, limit=most) if row.name == probe else row for row in found.finding.conditions)
+    with pytest.raises(InputError, match="does not show"):
+        replace(found, finding=replace(found.finding, conditions=said))
+
+
+def test_the_widest_limits_of_a_statement_are_the_floors_of_the_gates():
+    Gates(not_learned=WIDEST, margin=ABOVE)
+    for wider in ({"not_learned": WIDEST + 0.01}, {"margin": ABOVE + 0.01}):
+        with pytest.raises(Exception, match="beyond what any policy"):
+            Gates(**wider)
+
+
+WITHOUT = [EditTrial(unread="nobody judges"), EditTrial(seeds=8, pictures=40, objection="style: refused"), None]
+
+
+def vouch(workspace, edits):
+    on = subject_of(workspace)
+    from datetime import UTC, datetime
+
+    now = datetime.now(UTC).replace(microsecond=0)
+    record(workspace, selftest(made_at=now, policy=on.policy, expunge=on.expunge, kind=on.kind, edits=edits))
+
+
+@pytest.mark.parametrize("edits", WITHOUT)
+def test_no_question_is_spent_under_a_self_test_that_tried_no_judge_of_styles(workspace, monkeypatch, edits):
+    asked = answering(monkeypatch, 0)
+    vouch(workspace, edits)
+    with pytest.raises(Held, match="nobody was asked"):
+        ask(workspace)
+    assert asked == []
+    undrawn(monkeypatch)
+    assert workspace.run(workspace.request(block="duotone")).certificate is not None, "works are owed all the same"
+
+
+@pytest.mark.parametrize("edits", WITHOUT)
+def test_a_statement_under_a_self_test_that_says_nothing_about_styles_is_refused(workspace, monkeypatch, edits):
+    answering(monkeypatch, 0)
+    vouch(workspace, edits)
+    monkeypatch.setattr(statement, "_problems", lambda *_: [])
+    outcome, receipt = ask(workspace)
+    assert digest_of(read_issued(outcome.statement.path).selftest) == stated(outcome).selftest
+    assert failed(checked(workspace, outcome, receipt)) == [8]
+
+
+def test_the_sentence_says_that_no_cheat_was_tried_against_the_question(workspace, monkeypatch):
+    answering(monkeypatch, 0)
+    outcome, receipt = ask(workspace)
+    found = checked(workspace, outcome, receipt)
+    assert "No cheat was tried against this question" in found.sentence
+    assert "none against the question itself" in found.steps[7].reason
