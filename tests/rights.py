@@ -84,3 +84,32 @@ def law(*, reproduction="open", protectable="open", training="open", **_) -> Jur
 def filed(basis=Basis.COPYRIGHT, **switches) -> Filed:
     """A request that came in on a Monday morning."""
     return Filed(received=NOW, basis=basis, jurisdiction=law(**switches))
+
+
+LETTER = """\
+claimant: Nell Kavrin, 12 Harbour Road
+authority: author
+works: [{work}]
+names: [Nell Kavrin, N. K.]
+jurisdiction: DE
+basis: {basis}
+remedies: [stop_training, remove_influence]
+"""
+FACTS = """\
+authority: {{kind: author, state: proven, record: "{record}"}}
+works: {{listed: 1, present: {present}, searched: 400, records: 400, by: [sha256, perceptual]}}
+copies: {{found: 0, draws: 300}}
+opt_out: {{reserved: 0, unknown: 0}}
+{more}
+"""
+NOT_LEARNED = "learned: {verdict: PASS, rate: 0.0, at_most: 0.01}"
+
+
+def letter(basis: str = "copyright", work: str = "ab" * 32) -> str:
+    """A letter as it is written down at the desk."""
+    return LETTER.format(work=work, basis=basis)
+
+
+def facts(present: int = 300, more: str = NOT_LEARNED) -> str:
+    """What was measured for it."""
+    return FACTS.format(record=RECORD, present=present, more=more)

@@ -10,33 +10,18 @@ from expunge import Workspace
 from expunge.apps.cli.main import app
 from expunge.core.errors import Held, InputError, InputProblems, IntegrityError
 from expunge.core.finding import Finding, Verdict
+from expunge.core.styles import StyleRung
 from expunge.training.recipe import parse_any_recipe
 from expunge.workflow.policy import GENERATOR
 from expunge.workflow.rights import desk
 from expunge.workflow.rights.jurisdictions import default_jurisdictions
 from expunge.workflow.rights.policy import default_rights_policy
+from expunge.workflow.rights.terms import Action
 from picture_files import TINY, write_folder
-from rights import NOW, RECORD
+from rights import NOT_LEARNED, NOW, facts, letter
 
 POLICY, BOOK = default_rights_policy(), default_jurisdictions()
-LETTER = """\
-claimant: Nell Kavrin, 12 Harbour Road
-authority: author
-works: [{work}]
-names: [Nell Kavrin, N. K.]
-jurisdiction: DE
-basis: {basis}
-remedies: [stop_training, remove_influence]
-"""
-FACTS = """\
-authority: {{kind: author, state: proven, record: "{record}"}}
-works: {{listed: 1, present: {present}, searched: 400, records: 400, by: [sha256, perceptual]}}
-copies: {{found: 0, draws: 300}}
-opt_out: {{reserved: 0, unknown: 0}}
-{more}
-"""
 LEARNED = "learned: {verdict: FAIL, rate: 0.9, at_most: 0.95}"
-NOT_LEARNED = "learned: {verdict: PASS, rate: 0.0, at_most: 0.01}"
 SECRETS = ("Nell", "Kavrin", "Harbour", "N. K.", "ab" * 32, "Rita Reviewer", "Sam Second", "a harbour at night")
 
 
@@ -55,12 +40,8 @@ def workspace(tmp_path):
         yield opened
 
 
-def letter(basis="copyright", work="ab" * 32):
-    return LETTER.format(work=work, basis=basis)
-
-
-def facts(present=300, more=NOT_LEARNED):
-    return FACTS.format(record=RECORD, present=present, more=more)
+REFUSED = facts(present=0)
+"""No works, and the style is not drawn: nothing was promised, so no case has to answer it."""
 
 
 def came(workspace, **words):
@@ -77,8 +58,8 @@ def kinds(workspace, handle):
 
 def test_a_request_goes_from_the_letter_to_the_counts_and_every_step_is_logged(workspace):
     handle = came(workspace)
-    found = decided(workspace, handle)
-    assert (found.action.value, found.ground.value) == ("not_learned", "style_not_learned")
+    found = decided(workspace, handle, REFUSED)
+    assert (found.action.value, found.ground.value) == ("refuse", "not_present")
     now = datetime.now(UTC)
     desk.appeal(workspace, handle, ["a harbour at night"], [b"work"], POLICY, now)
     desk.settle(workspace, handle, "upheld", "Sam Second", now)
@@ -93,9 +74,9 @@ def test_a_request_goes_from_the_letter_to_the_counts_and_every_step_is_logged(w
 
 def test_nobody_is_named_in_the_log_or_beside_it_and_nothing_is_left_after_closing(workspace):
     handle = came(workspace)
-    decided(workspace, handle)
+    decided(workspace, handle, REFUSED)
     desk.appeal(workspace, handle, ["a harbour at night"], [], POLICY, datetime.now(UTC))
-    desk.settle(workspace, handle, "granted", "Sam Second", datetime.now(UTC))
+    desk.settle(workspace, handle, "upheld", "Sam Second", datetime.now(UTC))
     log = (workspace.root / "log.db").read_bytes() + b"".join(f.read_bytes() for f in workspace.root.glob("log.db-*"))
     assert [name for name in SECRETS if name.encode() in log] == []
     folder = desk.private(workspace, handle)
@@ -152,6 +133,42 @@ def test_an_appeal_is_decided_by_somebody_else_whatever_the_spelling(workspace):
         desk.settle(workspace, handle, "granted", "Sam Second", datetime.now(UTC))
 
 
+@pytest.mark.parametrize("outcome", ["granted", "held"])
+def test_a_request_whose_appeal_was_not_turned_down_is_decided_anew_before_it_is_closed(workspace, outcome):
+    handle = came(workspace)
+    decided(workspace, handle, REFUSED)
+    desk.appeal(workspace, handle, ["a harbour"], [], POLICY, datetime.now(UTC))
+    desk.settle(workspace, handle, outcome, "Sam Second", datetime.now(UTC))
+    with pytest.raises(InputError, match="decided anew"):
+        desk.close(workspace, handle)
+    decided(workspace, handle, REFUSED)
+    desk.close(workspace, handle)
+
+
+PROMISES = {
+    "not_learned": NOT_LEARNED,
+    "style_edit": f"{LEARNED}\nstyle: {{others: 0, asked: 40}}\nharm: {{at_most: 0.02, neighbours: 9}}",
+}
+
+
+@pytest.mark.parametrize("action", PROMISES)
+def test_what_was_promised_is_not_closed_without_the_case_that_did_it(workspace, action):
+    handle = came(workspace)
+    assert decided(workspace, handle, facts(more=PROMISES[action])).action.value == action
+    with pytest.raises(InputError, match="closed by the case that did it"):
+        desk.close(workspace, handle)
+    with pytest.raises(InputError, match="no such case"):
+        desk.close(workspace, handle, case="case-0000")
+    assert kinds(workspace, handle)[-1] == "rights.decided"
+
+
+def test_every_action_that_promises_something_says_what_answers_it():
+    nothing_done = {Action.LEGAL_HOLD, Action.REFUSE, Action.NARROW, Action.EXCLUDE_NEXT}
+    assert set(Action) - nothing_done == set(desk.ANSWERS)
+    for words in desk.ANSWERS.values():
+        assert not words & {StyleRung.NOT_ERASED, StyleRung.NOT_SHOWN, StyleRung.SUPPRESSED}
+
+
 def test_a_claim_that_was_changed_on_disk_is_not_decided(workspace):
     handle = came(workspace)
     file = desk.private(workspace, handle) / "claim.json"
@@ -162,7 +179,7 @@ def test_a_claim_that_was_changed_on_disk_is_not_decided(workspace):
 
 def test_a_closed_request_stays_closed(workspace):
     handle = came(workspace)
-    decided(workspace, handle)
+    decided(workspace, handle, REFUSED)
     desk.close(workspace, handle)
     for step in (lambda: decided(workspace, handle), lambda: desk.close(workspace, handle)):
         with pytest.raises(InputError, match="closed"):
@@ -214,11 +231,11 @@ def test_the_model_is_asked_where_the_facts_do_not_say(workspace, monkeypatch):
 def test_public_counts_are_of_a_period_and_fold_what_is_small(workspace):
     for _ in range(6):
         handle = came(workspace)
-        decided(workspace, handle)
+        decided(workspace, handle, REFUSED)
         desk.close(workspace, handle)
     now = datetime.now(UTC)
     found = desk.counts(workspace, POLICY, now - timedelta(days=1), now + timedelta(days=1))
-    assert (found.total, found.outcomes) == (6, {"not_learned": 6})
+    assert (found.total, found.outcomes) == (6, {"refuse": 6})
     assert desk.counts(workspace, POLICY, now + timedelta(days=1), now + timedelta(days=2)).total is None
 
 
@@ -226,7 +243,7 @@ def test_the_verbs_and_their_exit_codes(workspace, tmp_path):
     root = workspace.root
     workspace.close()
     (tmp_path / "letter.yaml").write_text(letter())
-    (tmp_path / "facts.yaml").write_text(facts())
+    (tmp_path / "facts.yaml").write_text(REFUSED)
     (tmp_path / "open.yaml").write_text(facts(more=""))
     (tmp_path / "prompts.txt").write_text("a harbour\n\n")
 
@@ -241,12 +258,12 @@ def test_the_verbs_and_their_exit_codes(workspace, tmp_path):
     handle = told("intake", tmp_path / "letter.yaml", "--received", "2026-03-02")["request"]["request"]
     assert isinstance(verb("docket").exception, Held)
     assert isinstance(verb("decide", handle, tmp_path / "open.yaml", "--reviewer", "Rita").exception, Held)
-    assert told("decide", handle, tmp_path / "facts.yaml", "--reviewer", "Rita")["decision"]["action"] == "not_learned"
+    assert told("decide", handle, tmp_path / "facts.yaml", "--reviewer", "Rita")["decision"]["action"] == "refuse"
     told("appeal", handle, "--prompts", tmp_path / "prompts.txt")
     assert isinstance(verb("settle", handle, "--outcome", "lost", "--reviewer", "Sam").exception, InputError)
     assert told("settle", handle, "--outcome", "upheld", "--reviewer", "Sam")["outcome"]["outcome"] == "upheld"
-    assert isinstance(verb("close", handle, "--rung", "GONE").exception, InputError)
-    told("close", handle, "--rung", "NOT-LEARNED")
+    assert isinstance(verb("close", handle, "--case", "case-0000").exception, InputError)
+    told("close", handle)
     assert told("docket")["open"] == []
     assert told("counts", "--since", "2026-01-01", "--until", "2099-01-01")["counts"]["total"] is None
     assert isinstance(verb("intake", tmp_path / "prompts.txt").exception, InputError)

@@ -9,16 +9,23 @@ from typer.testing import CliRunner
 from expunge.apps.cli.main import app
 from expunge.core.codec import canonical
 from expunge.core.errors import EvidenceError, Held, InputError, IntegrityError
+from expunge.core.finding import Verdict
 from expunge.core.styles import StyleRung
+from expunge.stats.baseline import judge_baseline
+from expunge.stats.styles import Gates
 from expunge.training.text_to_image.directory import read_directory
 from expunge.training.text_to_image.export import export
-from expunge.workflow.rights import release
+from expunge.workflow.rights import desk, release
+from expunge.workflow.rights.jurisdictions import default_jurisdictions
+from expunge.workflow.rights.policy import default_rights_policy
 from expunge.workflow.rights.release import check_files, require
+from expunge.workflow.rights.terms import Action
 from expunge.workflow.styles import rerun
 from expunge.workflow.styles.kept import FILE, read_kept
 from expunge.workflow.styles.rerun import Rerun, rerun_case
 from expunge.workflow.workspace import Workspace
-from testbed import STRANGER, answering, arms, make_testbed, small_testbed, undrawn
+from rights import NOW, facts, letter
+from testbed import STRANGER, answering, arms, counts, make_testbed, small_testbed, undrawn
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -187,6 +194,9 @@ def test_the_verb_checks_and_repeats_and_exits_5_where_weights_changed(case, del
     assert "asked again on other weights" in expired.stdout
     assert [row[0] for row in asked] == [handle, handle]
     assert isinstance(verb("--rerun").exception, InputError)
+    directory = verb("--model", deleted[0].parent / "dir")
+    assert isinstance(directory.exception, InputError)
+    assert directory.exception.hint == "--rerun"
 
 
 # ------------------------------------------------------------------------------------------------------ before a release
@@ -269,3 +279,59 @@ def test_the_verb_exits_4_where_a_release_is_blocked(case, deleted, monkeypatch)
     change(folder / "scheduler" / "scheduler_config.json", "{", "{ ")
     bad = CliRunner().invoke(app, ["rights", "release", str(folder), "-w", str(workspace.root)])
     assert isinstance(bad.exception, Held)
+
+
+def test_what_could_not_be_asked_again_is_said_where_a_release_holds(case, deleted, monkeypatch):
+    """A release that holds on fewer probes than were asked does not look like one that holds on all."""
+    workspace, handle = case
+    undrawn_again(monkeypatch, workspace, handle)
+    monkeypatch.setattr(rerun, "_skipped", lambda *_: {"reworded": "gone"})
+    gate = check_files(workspace, deleted[0].parent / "dir")
+    assert (gate.blocked, gate.skipped) == ("", {handle: ("reworded",)})
+    workspace.close()
+    found = CliRunner().invoke(app, ["rights", "release", str(deleted[0].parent / "dir"), "-w", str(workspace.root)])
+    assert found.exit_code == 0, found.output
+    assert f"{handle}: EXACT; not asked again: reworded" in " ".join(found.stdout.split())
+
+
+@pytest.mark.parametrize(("seeds", "rung"), [(12, StyleRung.NOT_LEARNED), (8, StyleRung.NOT_SHOWN)])
+def test_an_answer_is_repeated_at_the_level_that_it_was_given_at(case, monkeypatch, seeds, rung):
+    """Question j was judged at alpha * 2^-j: what 8 seeds show at 95 % they do not show at 97.5 %."""
+    workspace, _ = case
+    answering(monkeypatch, 0)
+    told = workspace.run(workspace.request(style=STRANGER))
+    labels = ("direct", "reworded", "textual_inversion")
+    now = (
+        {label: arms(0, styles=4, seeds=seeds) for label in labels},
+        {label: counts(40, seeds=seeds) for label in labels},
+    )
+    assert judge_baseline(*now, Gates(), level=0.95).verdict is Verdict.PASS
+    monkeypatch.setattr(rerun, "_asked", lambda *_: (now[0], {label: arms(40, seeds=seeds) for label in labels}))
+    assert rerun_case(workspace, told.case, workspace.served().digest, None).rung is rung
+
+
+# ------------------------------------------------------------------------------------------- requests of rights holders
+
+
+def test_a_request_is_closed_with_the_word_of_its_case_and_of_no_other(case, monkeypatch):
+    """Nobody types the word: it is read from the signed evidence, which has to answer what was decided."""
+    workspace, handle = case
+    policy, book = default_rights_policy(), default_jurisdictions()
+    answering(monkeypatch, 0)
+    stated = workspace.run(workspace.request(style=STRANGER)).case
+
+    def decided(facts):
+        request = desk.receive(workspace, letter(), policy, book, NOW).request
+        return request, desk.decide(workspace, request, facts, policy, book, reviewer="Rita").action
+
+    request, action = decided(facts())
+    assert action is Action.NOT_LEARNED
+    with pytest.raises(InputError, match="does not answer not_learned"):
+        desk.close(workspace, request, case=handle)
+    assert desk.close(workspace, request, case=stated).rung is StyleRung.NOT_LEARNED
+    request, action = decided(facts().replace("copies: {found: 0", "copies: {found: 1"))
+    assert action is Action.PURGE_WORKS
+    with pytest.raises(InputError, match="does not answer purge_works"):
+        desk.close(workspace, request, case=stated)
+    found = desk.close(workspace, request, case=handle)
+    assert (found.rung, found.method) == (StyleRung.EXACT, "replay")

@@ -114,22 +114,20 @@ def settle(
 @app.command()
 def close(
     request: Handle,
-    method: Annotated[str, typer.Option("--method", help="What was run, as a plan names it; empty: nothing.")] = "",
-    rung: Annotated[str, typer.Option("--rung", help="What the certificate says, such as SUPPRESSED.")] = "",
+    case: Annotated[
+        str, typer.Option("--case", help="The closed case that answers it: method and word are read from its evidence.")
+    ] = "",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
-    """Close a request that was decided, and destroy its letter."""
-    from expunge.core.errors import InputError
-    from expunge.core.styles import StyleRung
+    """Close a request that was decided, and destroy its letter. What was promised to be done needs the case that did it."""
     from expunge.workflow.rights import desk
     from expunge.workflow.workspace import opened
 
-    if rung and rung not in {word.value for word in StyleRung}:
-        raise InputError("no word of the ladder", expected=", ".join(StyleRung), got=rung)
     with opened(workspace) as ws:
-        found = desk.close(ws, request, method=method, rung=StyleRung(rung) if rung else None)
-    emit({"closed": found}, as_json, lambda console: console.print(f"closed: {found.action.value}"))
+        found = desk.close(ws, request, case=case)
+    rung = f", {found.rung.value} by {case}" if found.rung else ""
+    emit({"closed": found}, as_json, lambda console: console.print(f"closed: {found.action.value}{rung}"))
 
 
 @app.command()
@@ -180,7 +178,8 @@ def release(
 
     with progress_on_stderr() as progress, opened(workspace, progress) as ws:
         gate = check_files(ws, directory)
-    lines = [f"{request}: {rung.value}" for request, rung in gate.verified.items()]
+    left = {name: f"; not asked again: {', '.join(probes)}" for name, probes in gate.skipped.items()}
+    lines = [f"{request}: {rung.value}{left.get(request, '')}" for request, rung in gate.verified.items()]
     emit({"gate": gate}, as_json, lambda console: console.print("\n".join([f"files {gate.files}", *lines])))
     require(gate)
 

@@ -39,7 +39,7 @@ def command(
     are others by now (the evidence has expired) or the counts differ.
     """
     from expunge.core.codec import loads
-    from expunge.core.errors import EvidenceError
+    from expunge.core.errors import EvidenceError, InputError
     from expunge.evidence.keys import read_roots
     from expunge.evidence.not_learned import is_issued
     from expunge.evidence.not_learned_verify import verify_not_learned
@@ -47,6 +47,10 @@ def command(
     from expunge.evidence.verify import verify_bundle
     from expunge.workflow.policy import read_policy
 
+    if model is not None and model.is_dir() and not again:
+        raise InputError(
+            "a certificate names the weights in one safetensors file", got=f"{model.name}, a directory", hint="--rerun"
+        )
     roots, mine, kept = read_roots(trust), read_policy(policy), checkpoint_in(against) if against else None
     expect = _expectation(against, TensorManifest.of_file(model).root if model and not again else None)
     if is_issued(bundle):

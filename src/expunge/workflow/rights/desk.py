@@ -16,6 +16,7 @@ from expunge.core.errors import InputError, IntegrityError
 from expunge.core.styles import StyleRung
 from expunge.evidence.commitment import KeyFile, commit, keyed
 from expunge.evidence.durable import destroy_file, write_file
+from expunge.workflow.intake import closed, find_case
 from expunge.workflow.rights.appeal import (
     Appeal,
     AppealOutcome,
@@ -35,11 +36,20 @@ from expunge.workflow.rights.published import Closed, Published, published
 from expunge.workflow.rights.terms import Action, AuthorityKind, Basis
 from expunge.workflow.rights.triage import Decision, Filed, triage
 from expunge.workflow.styles.baseline import ask_first
+from expunge.workflow.styles.earned import earned_in
 
 if TYPE_CHECKING:
     from expunge.evidence.log_entry import Entry
     from expunge.workflow.workspace import Workspace
 
+_ERASED = frozenset({StyleRung.INDISTINGUISHABLE, StyleRung.EXACT})
+ANSWERS: Mapping[Action, frozenset[StyleRung]] = {
+    Action.PURGE_WORKS: _ERASED,
+    Action.RETRAIN: frozenset({StyleRung.EXACT}),
+    Action.STYLE_EDIT: _ERASED,
+    Action.NOT_LEARNED: frozenset({StyleRung.NOT_LEARNED}),
+}
+"""What a case has to have earned to answer a decision that promised something; the others need none."""
 RECEIVED, DECIDED, APPEALED, SETTLED, CLOSED = (
     f"rights.{word}" for word in ("received", "decided", "appealed", "settled", "closed")
 )
@@ -172,20 +182,44 @@ def settle(workspace: Workspace, handle: str, outcome: Outcome, reviewer: str, n
     return found
 
 
-def close(workspace: Workspace, handle: str, *, method: str = "", rung: StyleRung | None = None) -> Closed:
-    """A request is done with: by its last decision, which is none of a person's to come. Its letter and key are destroyed."""
+def close(workspace: Workspace, handle: str, *, case: str = "") -> Closed:
+    """A request is done with: by its last decision, which is none of a person's to come, and by the evidence of `case` where
+    that decision promised that something is done or shown. Its letter and key are destroyed."""
     _open(workspace, handle)
-    last = _last(workspace, handle, DECIDED)
+    last, settled = _last(workspace, handle, DECIDED), _last(workspace, handle, SETTLED)
     if last is None or last.payload["action"] == Action.LEGAL_HOLD.value:
         raise InputError("a request that nobody decided stays open", got=handle)
     if len(_appeals(workspace, handle)) > len(_entries(workspace, handle, SETTLED)):
         raise InputError("an appeal is open", got=handle, hint="expunge rights settle")
-    found = Closed(action=Action(last.payload["action"]), method=method, rung=rung)
+    if settled is not None and settled.index > last.index and settled.payload["outcome"]["outcome"] != "upheld":
+        raise InputError(
+            "the appeal was not turned down, so it is decided anew", got=handle, hint="expunge rights decide"
+        )
+    found = _closed_by(workspace, Action(last.payload["action"]), case)
     workspace.log.append(CLOSED, {"closed": encode(found)}, case=handle)
     workspace.log.checkpoint()
     for file in sorted(private(workspace, handle).iterdir()):
         destroy_file(file)
     return found
+
+
+def _closed_by(workspace: Workspace, action: Action, case: str) -> Closed:
+    """With the word that the case's own evidence earned: nobody types it. Raises InputError where it does not answer this."""
+    promised = ANSWERS.get(action)
+    if not case:
+        if promised is not None:
+            raise InputError(
+                f"{action.value} is closed by the case that did it", hint="expunge rights close --case CASE"
+            )
+        return Closed(action=action)
+    found = find_case(workspace, case)
+    if not closed(workspace, found):
+        raise InputError("the case is not closed", got=case, hint="expunge run")
+    earned = earned_in(found)
+    if promised is None or earned.rung not in promised:
+        expected = ", ".join(promised or ()) or "no case"
+        raise InputError(f"the case does not answer {action.value}", expected=expected, got=earned.rung.value)
+    return Closed(action=action, method=earned.method, rung=earned.rung)
 
 
 def counts(workspace: Workspace, policy: RightsPolicy, since: datetime, until: datetime) -> Published:

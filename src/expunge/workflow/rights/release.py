@@ -18,32 +18,31 @@ from expunge.core.codec import parse_timestamp
 from expunge.core.errors import Held
 from expunge.core.finding import Guarantee
 from expunge.core.styles import StyleRung
-from expunge.evidence.bundle import read_bundle
-from expunge.evidence.envelope import payload_of
-from expunge.evidence.not_learned import parse, read_issued
-from expunge.evidence.statement import parse_statement
 from expunge.training.text_to_image.directory import Directory, read_directory
 from expunge.training.text_to_image.export import export
 from expunge.training.text_to_image.sampler import TextToImage
 from expunge.workflow.intake import OpenCase, all_cases, closed, fold
 from expunge.workflow.rights.regression import Granted, Verified, check_release
+from expunge.workflow.styles.earned import Earned, earned_in
 from expunge.workflow.styles.kept import FILE, KeptBattery, read_kept
 from expunge.workflow.styles.rerun import rerun
 
 if TYPE_CHECKING:
+    from expunge.evidence.log_entry import Entry
     from expunge.workflow.workspace import Workspace
 
 VERIFIED, GATED = "rights.verified", "rights.gated"
-_WORDS = {Guarantee.EXACT: StyleRung.EXACT, Guarantee.EMPIRICAL: StyleRung.INDISTINGUISHABLE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """What was found before a release. verified: request -> the word on these files."""
+    """What was found before a release. verified: request -> the word on these files; skipped: request -> probes of its battery
+    that could not be repeated, so that the word is without them."""
 
     files: str
     granted: int
     verified: dict[str, StyleRung]
+    skipped: dict[str, tuple[str, ...]]
     blocked: str
 
 
@@ -51,26 +50,33 @@ def check_files(workspace: Workspace, path: Path) -> Gate:
     """Ask for everybody on these files who was not asked for on them before, log what came, and say whether they may be
     released. Raises InputError on files that must not be read, and nothing where they are blocked: `Gate.blocked` says why."""
     directory = read_directory(path)
-    owed = [(case, _granted(case)) for case in all_cases(workspace) if _is_granted(workspace, case)]
+    owed = [(case, earned_in(case)) for case in all_cases(workspace) if _is_granted(workspace, case)]
     before = _verified(workspace, directory.digest)
     done = {(one.request, one.plan) for one in before}
-    left = [(case, one) for case, one in owed if (one.request, one.plan) not in done]
+    everybody = [_granted(*one) for one in owed]
+    left = [(*row, one) for row, one in zip(owed, everybody, strict=True) if (one.request, one.plan) not in done]
     if left:
         exact, model = _is_served(workspace, directory), TextToImage.from_dir(path)
-        for case, one in left:
-            rung, skipped = _asked(workspace, case, one, (directory.digest, model), exact)
+        for case, earned, one in left:
+            rung, skipped = _asked(workspace, case, earned, (directory.digest, model), exact)
             said = {"request": one.request, "files": directory.digest, "battery": one.plan, "rung": rung}
             workspace.log.append(VERIFIED, {**said, "skipped": skipped})
     verified = _verified(workspace, directory.digest)
     blocked = ""
     try:
-        check_release([one for _, one in owed], directory, verified)
+        check_release(everybody, directory, verified)
     except Held as refusal:
         blocked = refusal.message
     workspace.log.append(GATED, {"files": directory.digest, "granted": len(owed), "blocked": bool(blocked)})
     workspace.log.checkpoint()
     words = {one.request: one.rung for one in verified}
-    return Gate(files=directory.digest, granted=len(owed), verified=words, blocked=blocked)
+    return Gate(
+        files=directory.digest,
+        granted=len(owed),
+        verified=words,
+        skipped=_skipped(workspace, directory.digest),
+        blocked=blocked,
+    )
 
 
 def _is_granted(workspace: Workspace, case: OpenCase) -> bool:
@@ -79,27 +85,21 @@ def _is_granted(workspace: Workspace, case: OpenCase) -> bool:
     return state in (State.CERTIFIED, State.NOT_LEARNED) and closed(workspace, case)
 
 
-def _granted(case: OpenCase) -> Granted:
+def _granted(case: OpenCase, found: Earned) -> Granted:
     """Without files: whatever is released, they are asked for on it. `plan` is the battery's digest, or, where nobody was asked
     for, that of the case's plan."""
-    if case.statement.exists():
-        found, _ = parse(payload_of(read_issued(case.statement).envelope))
-        return Granted(request=case.handle, rung=StyleRung.NOT_LEARNED, plan=found.battery.digest, files={})
-    predicate = parse_statement(payload_of(read_bundle(case.bundle).json("certificate.json"))).predicate
-    named = [str(item.details["battery"]) for item in predicate.findings if item.details.get("battery")]
-    plan = named[0] if named else predicate.plan.digest
-    return Granted(request=case.handle, rung=_WORDS[predicate.guarantee], plan=plan, files={})
+    return Granted(request=case.handle, rung=found.rung, plan=found.battery or found.plan, files={})
 
 
 def _asked(
-    workspace: Workspace, case: OpenCase, one: Granted, at: tuple[str, TextToImage], exact: bool
+    workspace: Workspace, case: OpenCase, earned: Earned, at: tuple[str, TextToImage], exact: bool
 ) -> tuple[StyleRung, list[str]]:
     """The word on these files, and probes that could not be repeated. Provenance carries EXACT, unless the style comes by its
     name all the same."""
     kept: KeptBattery | None = read_kept(case.folder / FILE)
-    found = None if kept is None else rerun(workspace, kept, at, one.plan)
+    found = None if kept is None else rerun(workspace, kept, at, earned.battery, earned.level)
     rung, skipped = (StyleRung.NOT_SHOWN, []) if found is None else (found.rung, sorted(found.skipped))
-    if exact and one.rung is StyleRung.EXACT and rung is not StyleRung.NOT_ERASED:
+    if exact and earned.rung is StyleRung.EXACT and rung is not StyleRung.NOT_ERASED:
         rung = StyleRung.EXACT
     return rung, skipped
 
@@ -123,8 +123,16 @@ def _is_served(workspace: Workspace, directory: Directory) -> bool:
         return len(networks) == 1 and export(networks[0], Path(folder) / "out").files == directory.files
 
 
+def _rows(workspace: Workspace, files: str) -> list[Entry]:
+    return [entry for entry in workspace.log.entries() if entry.kind == VERIFIED and entry.payload["files"] == files]
+
+
+def _skipped(workspace: Workspace, files: str) -> dict[str, tuple[str, ...]]:
+    rows = _rows(workspace, files)
+    return {str(row.payload["request"]): tuple(row.payload["skipped"]) for row in rows if row.payload["skipped"]}
+
+
 def _verified(workspace: Workspace, files: str) -> list[Verified]:
-    rows = [entry for entry in workspace.log.entries() if entry.kind == VERIFIED and entry.payload["files"] == files]
     return [
         Verified(
             request=str(entry.payload["request"]),
@@ -133,7 +141,7 @@ def _verified(workspace: Workspace, files: str) -> list[Verified]:
             rung=StyleRung(entry.payload["rung"]),
             at=parse_timestamp(str(entry.body["time"])).astimezone(UTC),
         )
-        for entry in rows
+        for entry in _rows(workspace, files)
     ]
 
 

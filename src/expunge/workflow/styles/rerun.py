@@ -16,10 +16,6 @@ from expunge.core import registry
 from expunge.core.errors import EvidenceError, InputError
 from expunge.core.finding import Verdict
 from expunge.core.styles import StyleRung
-from expunge.evidence.bundle import read_bundle
-from expunge.evidence.envelope import payload_of
-from expunge.evidence.not_learned import parse, read_issued
-from expunge.evidence.statement import parse_statement
 from expunge.stats.baseline import judge_baseline
 from expunge.stats.styles import PROMPTS, Arms, Counted, Gates, verdict_of
 from expunge.training.checkpoint import weights_identity
@@ -29,12 +25,12 @@ from expunge.training.text_to_image.testbed import suspect
 from expunge.workflow.intake import find_case
 from expunge.workflow.styles.baseline import question_digest
 from expunge.workflow.styles.battery import BatteryPlan, Subjects, run_battery
+from expunge.workflow.styles.earned import LEVEL, earned_in
 from expunge.workflow.styles.evidence import drawing, judges_of_styles, others_of
 from expunge.workflow.styles.kept import FILE, KeptBattery, read_kept
 from expunge.workflow.styles.material import material_for, who_is
 
 if TYPE_CHECKING:
-    from expunge.workflow.intake import OpenCase
     from expunge.workflow.workspace import Workspace
 
 
@@ -102,19 +98,15 @@ def rerun_case(workspace: Workspace, case: str, certified: str, path: Path | Non
         )
     if kept.models["candidate"] != certified:
         raise EvidenceError("the kept battery is of another model", expected=certified, got=kept.models["candidate"])
-    return rerun(workspace, kept, at_hand(workspace, path), _named(found))
+    named = earned_in(found)
+    return rerun(workspace, kept, at_hand(workspace, path), named.battery, named.level)
 
 
-def _named(case: OpenCase) -> str:
-    """Digest of the battery as the evidence names it, which was signed and cannot be changed beside it."""
-    if case.statement.exists():
-        return parse(payload_of(read_issued(case.statement).envelope))[0].battery.digest
-    predicate = parse_statement(payload_of(read_bundle(case.bundle).json("certificate.json"))).predicate
-    return next((item.details["battery"] for item in predicate.findings if item.details.get("battery")), "")
-
-
-def rerun(workspace: Workspace, kept: KeptBattery, at: tuple[str, TextToImage], evidence: str = "") -> Rerun:
-    """Ask again. `evidence`: digest of the battery as a certificate or statement names it, if there is one at hand.
+def rerun(
+    workspace: Workspace, kept: KeptBattery, at: tuple[str, TextToImage], evidence: str = "", level: float = LEVEL
+) -> Rerun:
+    """Ask again. `evidence`: digest of the battery as a certificate or statement names it, if there is one at hand; `level`: of
+    each limit, as that says.
 
     Raises EvidenceError where what was kept is another battery, CheckBroken where the judges are others, InputError where
     nobody can be asked for any more.
@@ -133,7 +125,7 @@ def rerun(workspace: Workspace, kept: KeptBattery, at: tuple[str, TextToImage], 
         asked=tuple(found),
         differing=tuple(label for label, arms in found.items() if _differs(kept, label, arms, known_counts)),
         skipped=skipped,
-        rung=_rung(kept, found, known_counts),
+        rung=_rung(kept, found, known_counts, level),
     )
 
 
@@ -193,7 +185,7 @@ def _differs(kept: KeptBattery, label: str, arms: Arms, known: Mapping[str, Coun
     return not same or (label in known and known[label] != kept.known_counts[label])
 
 
-def _rung(kept: KeptBattery, found: Mapping[str, Arms], known: Mapping[str, Counted]) -> StyleRung:
+def _rung(kept: KeptBattery, found: Mapping[str, Arms], known: Mapping[str, Counted], level: float) -> StyleRung:
     """The word for these weights. The original is as it was counted: it may be gone. Other people's styles are not asked for."""
     gates = Gates(mistakes=kept.mistakes)
     if any(label not in found for label in PROMPTS):
@@ -201,6 +193,6 @@ def _rung(kept: KeptBattery, found: Mapping[str, Arms], known: Mapping[str, Coun
     if not kept.known:
         arms = {label: replace(now, original=kept.arms[label].original) for label, now in found.items()}
         return verdict_of(arms, gates).rung
-    verdict = judge_baseline(found, known, gates).verdict
+    verdict = judge_baseline(found, known, gates, level=level).verdict
     words = {Verdict.PASS: StyleRung.NOT_LEARNED, Verdict.FAIL: StyleRung.NOT_ERASED}
     return words.get(verdict, StyleRung.NOT_SHOWN)
