@@ -2,8 +2,9 @@
 
     python benchmarks/artist_style/pilot.py --photos CIFAR10 --work FOLDER [--only uce] [--target neon] [--quick]
 
-Resumable: each probe of a model and style is kept under the digest of all that can change it. Writes one entry an eraser,
-beside them `none` (the original as it is, the negative control) and `retrained` (its gold model, where it is published). At
+Resumable: each probe of a model and style is kept under the digest of all that can change it. Writes one entry an eraser and
+one a cheat (`style_saboteurs/NAME`: the files that are handed over), beside them `none` (the original as it is, the negative
+control) and `retrained` (its gold model, where it is published). At
 pilot counts (8 seeds of 10 pictures, attacks at half of their steps, 4 controls) prompts cannot be shown to be below 1 %: the
 numbers say where they are.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -23,6 +25,7 @@ import numpy as np
 
 from expunge.core import registry
 from expunge.core.codec import digest_of
+from expunge.core.selftest import EDITS, GENERATOR_EDITS
 from expunge.data._styles import CONTROLS, STYLES, TRAINED
 from expunge.data.artist_styles import OBJECTS, ArtistStyles, cifar10_photos
 from expunge.stats.style_collateral import Limits, collateral_of
@@ -30,6 +33,7 @@ from expunge.stats.styles import Arms, Gates, verdict_of
 from expunge.training.rng import derive_seed
 from expunge.training.text_to_image.directory import read_directory
 from expunge.training.text_to_image.erasing import EraseJob
+from expunge.training.text_to_image.sabotaging import StyleScene
 from expunge.training.text_to_image.sampler import Sampling, TextToImage
 from expunge.training.text_to_image.testbed import suspect, wording_of
 from expunge.workflow.styles.battery import DEFAULT_PROBES, BatteryPlan, Subjects, run_battery
@@ -55,19 +59,20 @@ class Pilot:
         gold = f"without-{args.target.replace(' ', '-')}-{args.original.rpartition('-')[2]}"
         self.gold = home_of(gold) / gold
         self.original = TextToImage.from_dir(self.folder)
-        self.digest = read_directory(self.folder).digest
+        self.digest, self.files = read_directory(self.folder).digest, read_directory(self.folder).files
         self.photos = cifar10_photos(args.photos)
         self.judges = [registry.load("judges", name)() for name in ("cnn", "adain")]
         self.suspects = {style: suspect(style, self.photos["attack"]) for style in (self.target, *CONTROLS[:4])}
         self.data = ArtistStyles(path=str(args.photos), works=40).open().train
         self.seed = derive_seed("artist-styles pilot", args.original, self.target)
 
-    def job(self) -> EraseJob:
+    def job(self, target: str = "") -> EraseJob:
         """The artist by name and alias, led to photos; all other trained styles are to stay."""
-        mine = wording_of(self.target)
+        target = target or self.target
+        mine = wording_of(target)
         ways = [mine.direct, mine.other["alias"]]
         pairs = [(way(name, form), mine.neutral(name)) for way in ways for name in OBJECTS for form in range(3)]
-        others = [style for style in TRAINED if STYLES[style].artist and style != self.target]
+        others = [style for style in TRAINED if STYLES[style].artist and style != target]
         kept = [wording_of(style).direct(name, 0) for style in others for name in OBJECTS]
         return EraseJob(
             model=self.original,
@@ -75,8 +80,8 @@ class Pilot:
             guide=tuple(guide for _, guide in pairs),
             preserve=(*kept, *(mine.neutral(name) for name in OBJECTS), ""),
             seed=derive_seed(self.seed, "erase"),
-            works=self.data.in_style(self.target),
-            retained=self.data.only([row for row, style in enumerate(self.data.styles) if style != self.target]),
+            works=self.data.in_style(target),
+            retained=self.data.only([row for row, style in enumerate(self.data.styles) if style != target]),
         )
 
     def candidate(self, eraser: str | None) -> tuple[str, TextToImage, dict[str, Any]]:
@@ -85,11 +90,37 @@ class Pilot:
             return self.digest, self.original, {"seconds": 0.0}
         if eraser == RETRAINED:
             return read_directory(self.gold).digest, TextToImage.from_dir(self.gold), {"directory": self.gold.name}
+        if eraser.startswith(EDITS):
+            return self.handed(eraser)
         started, cpu = time.perf_counter(), time.process_time()
         erased = registry.load("erasers", eraser)().erase(self.job())
         costs = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
         digest = digest_of({"original": self.digest, "eraser": eraser, "weights": _weights(erased.model)})
         return digest, erased.model, {**costs, "figures": dict(erased.figures), "removable": erased.removable}
+
+    def handed(self, cheat: str) -> tuple[str, TextToImage, dict[str, Any]]:
+        """The files that a cheat hands over. Weights that were counted before are not counted again under another name."""
+        target = (
+            self.work / "handed" / f"{self.folder.name}-{self.target}-{cheat.removeprefix(EDITS)}".replace(" ", "-")
+        )
+        shutil.rmtree(target, ignore_errors=True)
+        job, other = self.job(), next(style for style in TRAINED if STYLES[style].artist and style != self.target)
+        clean = TextToImage.from_dir(self.gold)
+        scene = StyleScene(
+            original=self.folder,
+            target=target,
+            job=job,
+            other=self.job(other),
+            words=dict(zip(job.erase, job.guide, strict=True)),
+            clean=clean,
+            judges=tuple(self.judges),
+        )
+        started = time.perf_counter()
+        offered = registry.load("style_saboteurs", cheat.removeprefix(EDITS))().sabotage(scene).directory
+        made = {"seconds": time.perf_counter() - started, "files_beside": sorted(set(offered.files) - set(self.files))}
+        model = TextToImage.from_dir(target)
+        known = {_weights(self.original): self.digest, _weights(clean): read_directory(self.gold).digest}
+        return known.get(_weights(model), offered.digest), model, made
 
     def measure(self, eraser: str | None) -> Mapping[str, Any]:
         """Edit, ask, judge."""
@@ -164,9 +195,8 @@ def main() -> None:
     args = parser.parse_args()
     pilot = Pilot(args)
     parts = {"none": lambda: pilot.measure(None)}
-    if pilot.gold.is_dir():
-        parts[RETRAINED] = lambda: pilot.measure(RETRAINED)
-    parts |= {name: (lambda name=name: pilot.measure(name)) for name in registry.names("erasers")}
+    erasers = (*registry.names("erasers"), *((RETRAINED, *GENERATOR_EDITS) if pilot.gold.is_dir() else ()))
+    parts |= {name: (lambda name=name: pilot.measure(name)) for name in erasers}
     command = "python benchmarks/artist_style/pilot.py --photos CIFAR10 --work FOLDER"
     record_parts(HERE / f"pilot-{args.original}-{args.target.replace(' ', '-')}.json", command, parts, args.only)
 
