@@ -187,3 +187,18 @@ def test_a_finding_holds_no_list_and_does_not_grow():
 def test_what_cannot_be_breaks_the_check(change):
     with pytest.raises(CheckBroken):
         judged(evidence(**change))
+
+
+def test_an_approximate_deletion_says_how_far_it_is_from_the_retraining():
+    """0 is the retraining, 1 what doing nothing would have left; a warm start may well be worse than nothing."""
+    found = judged(evidence(noise=0.01, residual=0.35))
+    assert found.verdict is FAIL
+    assert found.details["residual_ratio"] == "0.35"
+    assert "residual ratio 0.35" in found.reason
+    assert "residual_ratio" not in judged(evidence()).details
+
+
+@pytest.mark.parametrize("ratio", [-0.1, float("nan"), float("inf")])
+def test_a_residual_ratio_that_is_none_is_broken(ratio):
+    with pytest.raises(CheckBroken, match="residual ratio"):
+        judged(evidence(residual=ratio))

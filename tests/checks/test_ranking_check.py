@@ -262,3 +262,42 @@ def test_the_margin_has_a_floor_in_code():
 def test_what_cannot_be_breaks_the_check(change):
     with pytest.raises(CheckBroken):
         judged(evidence(**change))
+
+
+def test_what_counts_for_rare_and_for_popular_items_is_reported_over_those_who_hold_some_out():
+    """An average may hide that only popular items are still found."""
+    noun = evidence()
+    mine, before = noun.candidate["NDCG@100"], noun.original["NDCG@100"]
+    few = np.where(np.arange(400) < 5, mine, np.nan)
+    rare = np.where(np.arange(400) % 2, mine - 0.1, np.nan)
+    found = judged(
+        replace(
+            noun,
+            by_items={
+                "popularity low": {"candidate": rare, "original": np.where(np.isnan(rare), np.nan, before)},
+                "popularity middle": {"candidate": few, "original": np.where(np.isnan(few), np.nan, before)},
+            },
+        )
+    )
+    assert found.details["segment.popularity low.users"] == "200"
+    expected = np.mean([a - b for a, b in zip(rare, before, strict=True) if not np.isnan(a)])
+    assert float(found.details["segment.popularity low.difference"]) == pytest.approx(expected, rel=1e-3)
+    assert found.details["segment.popularity middle.users"] == "5"
+    assert "segment.popularity middle.difference" not in found.details, "five people are too few to speak of"
+    assert found.verdict is judged(noun).verdict, "reported, and no part of the verdict"
+
+
+def test_how_little_known_the_shown_items_are_is_reported_for_all_models():
+    found = judged(replace(evidence(), popularity=np.arange(50), users=100))
+    shown = np.arange(50)
+    bits = -np.log2((np.arange(50) + 1) / 101)
+    assert float(found.details["candidate.novelty"]) == pytest.approx((shown * bits).sum() / shown.sum(), rel=1e-3)
+    assert float(found.details["original.novelty"]) > float(found.details["candidate.novelty"])
+    assert "candidate.novelty" not in judged(evidence()).details
+
+
+@pytest.mark.parametrize("values", [np.ones(3), np.full(400, 1.5), ["none"] * 400])
+def test_a_segment_of_items_that_is_no_metric_is_broken(values):
+    noun = evidence()
+    with pytest.raises(CheckBroken):
+        judged(replace(noun, by_items={"popularity low": {"candidate": values, "original": np.ones(400)}}))

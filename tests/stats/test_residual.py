@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from expunge.core.errors import CheckBroken
-from expunge.stats.residual import residual_ratio
+from expunge.stats.residual import ResidualSums, residual_ratio
 
 NUMBER = st.integers(-(10**6), 10**6)
 
@@ -44,3 +44,13 @@ def test_nothing_done_is_one_all_done_is_zero_and_too_much_is_more():
 def test_other_shapes_nan_and_nothing_to_remove_are_refused(candidate, original):
     with pytest.raises(CheckBroken):
         residual_ratio(candidate, original, np.zeros((2, 3)))
+
+
+def test_sums_over_parts_are_those_of_the_whole():
+    generator = np.random.default_rng(3)
+    mine, before, ideal = generator.normal(size=(3, 7, 5))
+    sums = ResidualSums()
+    assert sums.ratio is None
+    for part in (slice(0, 4), slice(4, 7)):
+        sums.add(mine[part], before[part], ideal[part])
+    assert sums.ratio == pytest.approx(residual_ratio(mine, before, ideal), rel=1e-12)

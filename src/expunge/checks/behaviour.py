@@ -48,7 +48,8 @@ class Behaviour:
     than 1e-9, so the deletion shows in none of these profiles. INCONCLUSIVE: between the two, no retraining, or scores
     that agree with lists that do not: more of them the original's than the retraining's, or unequal though no score
     differs at all. PASS: every score within 1e-9; lists that differ then do so among items whose scores are equal to
-    twice that, which are ties. How many other people's lists the deletion changed is reported; caches hold those.
+    twice that, which are ties. How many other people's lists the deletion changed is reported (caches hold those), and the
+    residual ratio: the candidate's distance to the retraining over all scores in units of the original's.
     `reference` is 0 by definition.
     """
 
@@ -85,7 +86,7 @@ class Behaviour:
             reference=0.0 if judged else None,
             n=compared.changed.n,
             conditions=_conditions(found, compared),
-            details=_details(compared),
+            details=_details(found, compared),
         )
 
 
@@ -93,6 +94,8 @@ def _compare(found: Evidence) -> _Compared:
     whole(items=found.items)
     if not (math.isfinite(found.scale) and found.scale >= 0):
         raise CheckBroken("a scale is a finite number from 0", got=str(found.scale))
+    if found.residual is not None and not 0 <= found.residual < math.inf:
+        raise CheckBroken("a residual ratio is a finite number from 0", got=str(found.residual))
     if found.largest is not None and found.largest < 0:
         raise CheckBroken("a largest difference is at least 0", got=str(found.largest))
     if found.original_largest is not None and not 0 <= found.original_largest < math.inf:
@@ -133,7 +136,7 @@ def _decide(found: Evidence, compared: _Compared) -> tuple[Verdict, str]:
         return Verdict.INCONCLUSIVE, "scores were not compared with the retraining"
     scores = f"scores differ from the retraining by {found.largest:.2g} of {found.scale:.3g} at most"
     if not found.largest <= _OTHER * found.scale:  # NaN is not
-        return Verdict.FAIL, f"{scores}, and {mine.equal} of {mine.n} lists are equal"
+        return Verdict.FAIL, f"{scores}, and {mine.equal} of {mine.n} lists are equal{_left(found)}"
     if _blind(found):
         return Verdict.UNVERIFIABLE, f"the original's scores are not seen to differ from the retraining's; {scores}"
     if found.largest > _SAME * found.scale:
@@ -151,6 +154,13 @@ def _decide(found: Evidence, compared: _Compared) -> tuple[Verdict, str]:
 def _blind(found: Evidence) -> bool:
     """Without the original's scores nobody knows what could have been seen."""
     return found.original_largest is None or found.original_largest <= _SAME * found.scale
+
+
+def _left(found: Evidence) -> str:
+    """How far an approximate deletion is from the retraining, between 1 (nothing was done) and 0; more is worse than nothing."""
+    if found.residual is None:
+        return ""
+    return f"; residual ratio {found.residual:.2g} (0: the retraining, 1: as if nothing had been done)"
 
 
 def _changed(lists: _Lists) -> str:
@@ -207,12 +217,13 @@ def _equal_lists(mine: _Lists) -> Condition:
     )
 
 
-def _details(compared: _Compared) -> Mapping[str, str]:
+def _details(found: Evidence, compared: _Compared) -> Mapping[str, str]:
     changed = compared.changed
     numbers: dict[str, float | None] = {
         "profiles": float(changed.n),
         "lists_reordered": _share(changed.n - changed.equal, changed.n),
         "lists_with_other_items": _share(changed.n - changed.same_items, changed.n),
+        "residual_ratio": _rounded(found.residual),
     }
     for name, lists in (("candidate", compared.candidate), ("original", compared.original)):
         if lists is not None:

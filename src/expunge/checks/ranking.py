@@ -26,7 +26,7 @@ from expunge.stats.ranking_difference import (
     paired_difference,
     resolvable_margin,
 )
-from expunge.stats.ranking_quality import activity_gap, coverage, gini
+from expunge.stats.ranking_quality import activity_gap, coverage, gini, novelty
 from expunge.stats.rungs import unmeasured
 from expunge.stats.spending import spent_alpha
 from expunge.stats.threearm import contrast_test
@@ -279,6 +279,7 @@ def _of_retraining(models: _Models) -> float | None:
 
 def _details(found: Evidence, models: _Models, compared: list[_Compared]) -> Mapping[str, str]:
     numbers = dict(_means(models)) | dict(_tests(compared)) | dict(_shown(found)) | dict(_segments(found, models))
+    numbers |= dict(_of_items(found))
     return {"split": found.split} | {name: decimal(_rounded(value)) for name, value in numbers.items()}
 
 
@@ -307,6 +308,19 @@ def _shown(found: Evidence) -> Iterator[tuple[str, float]]:
         if counts.size > 1 and counts.min() >= 0 and counts.sum() > 0:
             yield f"{model}.coverage", coverage(counts)
             yield f"{model}.gini", gini(counts)
+            if len(found.popularity) == counts.size and found.users:
+                yield f"{model}.novelty", novelty(counts, found.popularity, found.users)
+
+
+def _of_items(found: Evidence) -> Iterator[tuple[str, float]]:
+    """The change of the headline metric where only rare, middling or popular items count, over users who hold some out."""
+    for name, values in found.by_items.items():
+        users = len(values["candidate"])
+        mine, before = (_per_user(f"{name}, {model}", values[model], users) for model in ("candidate", "original"))
+        change = differences(mine, before).values
+        yield f"segment.{name}.users", float(change.size)
+        if change.size >= _SMALL:
+            yield f"segment.{name}.difference", float(change.mean())
 
 
 def _segments(found: Evidence, models: _Models) -> Iterator[tuple[str, float]]:

@@ -113,6 +113,7 @@ class Behaviour:
 
     `reference` comes from a retraining on the retained users; None with `why_not` where none was made. `largest` is the
     largest difference of any score to the retraining, `original_largest` that of the original, `scale` the largest score.
+    `residual`: the candidate's distance to the retraining, over all scores, in units of the original's.
     """
 
     items: int
@@ -123,6 +124,7 @@ class Behaviour:
     original_largest: float | None
     scale: float
     why_not: str = ""
+    residual: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +148,9 @@ class Ranking:
 
     `candidate`, `original` and `reference` (None where there is no retraining) map a metric, `NDCG@100` or `Recall@20`,
     to (T,) values in 0..1. `segments` maps a name to (T,) bool. `lists` are the three models' lists (T, 20) as exposure
-    counts (I,) by `candidate`, `original`, `reference`.
+    counts (I,) by `candidate`, `original`, `reference`. `by_items`: segment of items -> model -> (T,) the headline metric
+    with only these items relevant, NaN for who holds none of them out. `popularity` (I,): training users who have an item,
+    of `users`.
     """
 
     candidate: Mapping[str, Array]
@@ -155,6 +159,9 @@ class Ranking:
     segments: Mapping[str, Array]
     lists: Mapping[str, Array]
     split: str
+    by_items: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
+    popularity: Array = ()
+    users: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from expunge.data._interactions import Histories
 from expunge.stats.ranking import ItemLists
 from expunge.stats.ranking_quality import RankingTally
 from expunge.stats.ranking_splits import fold_in, global_time_split, leave_last_out
+from expunge.stats.residual import ResidualSums
 
 if TYPE_CHECKING:
     from expunge.workflow.workspace import Workspace
@@ -32,12 +33,14 @@ def rows_of(adapter: Any, histories: Histories) -> Any:
 @dataclass(kw_only=True)
 class Answers:
     """Models' answers to the test users' fold-in histories, whose lengths are `shown` (T,). `off`: the largest difference
-    of a model's scores to those of the reference, `scale` the largest of these; empty and 0 without a reference."""
+    of a model's scores to those of the reference, `scale` the largest of these; empty and 0 without a reference. `residual`: the
+    candidate's distance to the reference in units of the original's, over all scores; None without, or where that is 0."""
 
     tallies: Mapping[str, RankingTally]
     shown: NDArray[np.int64]
     off: Mapping[str, float]
     scale: float
+    residual: float | None = None
 
 
 def held_out(test: Histories, split: str) -> NDArray[np.bool_]:
@@ -65,7 +68,7 @@ def answers(adapter: Any, data: Any, models: Mapping[str, Any], split: str = "fo
     seen, out = test.keep(~held), test.keep(held)
     shown, wanted = (ItemLists.of(part.indptr, part.indices, len(part.items)) for part in (seen, out))
     tallies = {name: RankingTally(shown, wanted, depths(len(test.items))) for name in models}
-    rows, scale, off = rows_of(adapter, seen), 0.0, dict.fromkeys(models, 0.0)
+    rows, scale, off, sums = rows_of(adapter, seen), 0.0, dict.fromkeys(models, 0.0), ResidualSums()
     for start in range(0, len(test), CHUNK):
         users = np.arange(start, min(start + CHUNK, len(test)))
         scores = {name: adapter.outputs(model, rows[users]) for name, model in models.items()}
@@ -75,8 +78,10 @@ def answers(adapter: Any, data: Any, models: Mapping[str, Any], split: str = "fo
                 off[name] = max(off[name], float(np.abs(found - scores["reference"]).max(initial=0.0)))
         if "reference" in scores:
             scale = max(scale, float(np.abs(scores["reference"]).max(initial=0.0)))
+        if {"candidate", "original", "reference"} <= scores.keys():
+            sums.add(scores["candidate"], scores["original"], scores["reference"])
     known = off if "reference" in models else {}
-    return Answers(tallies=tallies, shown=np.diff(seen.indptr), off=known, scale=scale)
+    return Answers(tallies=tallies, shown=np.diff(seen.indptr), off=known, scale=scale, residual=sums.ratio)
 
 
 def quality(workspace: Workspace) -> dict[str, float]:

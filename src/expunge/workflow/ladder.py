@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from expunge.core.errors import DataError
 from expunge.core.ladder import Algebra, Behaviour, Downstream, Ladder, LeftOut, Ranking, ReadOut
 from expunge.core.protocols import FitJob, HasSufficientStatistics
-from expunge.stats.ranking_quality import quantile_segments
+from expunge.stats.ranking_quality import RankingTally, by_items, quantile_segments
 from expunge.training.checkpoint import load_tensors
 from expunge.training.closed_form.compared import Compared
 from expunge.training.closed_form.readout import reach, refutes
 from expunge.training.closed_form.recommender import no_rows
-from expunge.workflow.answers import KS, Answers, answers, metrics, rows_of, said_of
+from expunge.workflow.answers import KS, Answers, answers, depths, metrics, rows_of, said_of
 from expunge.workflow.census import census_of
 from expunge.workflow.histories import shortened
 from expunge.workflow.places import scratch
@@ -138,6 +138,7 @@ class _Rungs:
             original_largest=found.off.get("original"),
             scale=found.scale,
             why_not=self.why_not,
+            residual=found.residual,
         )
 
     def ranking(self) -> Ranking | None:
@@ -149,7 +150,8 @@ class _Rungs:
         values = {name: metrics(tally, len(self.data.test), len(self.data.items)) for name, tally in tallies.items()}
         lengths = self._answers.shown
         groups = quantile_segments(lengths, 3)
-        segments = {f"activity {name}": groups == k for k, name in enumerate(("low", "middle", "high"))}
+        segments = {f"activity {name}": groups == k for k, name in enumerate(_THIRDS)}
+        popularity = np.bincount(self.data.train.indices, minlength=len(self.data.items))
         return Ranking(
             candidate=values["candidate"],
             original=values["original"],
@@ -157,7 +159,27 @@ class _Rungs:
             segments=segments,
             lists={name: tally.exposure(min(KS[0], len(self.data.items))) for name, tally in tallies.items()},
             split=said_of(self.workspace.config.quality.split, len(self.data.test)),
+            by_items=_by_popularity(tallies, popularity, len(self.data.test)),
+            popularity=popularity,
+            users=int((np.diff(self.data.train.indptr) > 0).sum()),
         )
+
+
+_THIRDS = ("low", "middle", "high")
+
+
+def _by_popularity(
+    tallies: Mapping[str, RankingTally], popularity: NDArray[np.int64], users: int
+) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """NDCG of the test users when only items of one third of the catalogue count, by how many training users have them."""
+    thirds, depth = quantile_segments(popularity, 3), depths(len(popularity))[1]
+    found: dict[str, dict[str, NDArray[np.float64]]] = {f"popularity {name}": {} for name in _THIRDS}
+    for model in ("candidate", "original"):
+        parts = by_items(tallies[model].ranks(depth), thirds, 3, depth)
+        for name, part in zip(found, parts, strict=True):
+            found[name][model] = np.full(users, np.nan)
+            found[name][model][part.users] = part.values
+    return found
 
 
 class _Summed(_Rungs):
