@@ -133,7 +133,9 @@ def test_a_warm_start_that_arrives_is_certified_empirical_and_the_bank_forgets_w
         assert outcome.guarantee is Guarantee.EMPIRICAL
         assert {verdicts(outcome)[check] for check in ("membership", "deployed", "census")} == {Verdict.PASS}
         assert verdicts(outcome)["behaviour"] is Verdict.FAIL  # it is not the retraining, and nobody says that it is
-        assert 0 < float(finding(outcome, "behaviour").details["residual_ratio"]) < 1  # a warm start shows how far it came
+        assert (
+            0 < float(finding(outcome, "behaviour").details["residual_ratio"]) < 1
+        )  # a warm start shows how far it came
         assert finding(outcome, "membership").n == PAIRS
         said = outcome.certificate.sentence
         assert said.startswith(f"On {PAIRS} retrainings, attacks lira, own_rank, reconstruction found a mean residual")

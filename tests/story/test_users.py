@@ -45,7 +45,9 @@ def test_a_user_is_forgotten_exactly_in_every_family(family, tmp_path):
             Verdict.PASS
         }
         told = {finding.check: finding.details for finding in outcome.trials[-1].findings}
-        assert {"segment.popularity low.users", "segment.activity low.users", "candidate.novelty"} <= told["ranking"].keys()
+        assert {"segment.popularity low.users", "segment.activity low.users", "candidate.novelty"} <= told[
+            "ranking"
+        ].keys()
         assert failed_steps(workspace, outcome) == []
         without = workspace.adapter.fit(workspace.fit_job(tmp_path / "again", absent=workspace.book.tombstones))
         assert without.digest == workspace.served().digest
