@@ -1,8 +1,8 @@
 """What a bank of users sees on ml-latest-small: how far members' own items stand out, and how little a level says alone.
 
-    python benchmarks/recommender/user_bank.py --data FOLDER_OF_ml-latest-small [--pairs N]
+    python benchmarks/recommender/user_bank.py --data FOLDER_OF_ml-latest-small [--pairs N] [--only ials|multvae|bpr|lightgcn]
 
-First split of movielens.py, iALS with 64 factors. Per user the gap I - O of the mean log-probability of their own items,
+First split of movielens.py, each family with the settings of seeds.py. Per user the gap I - O of the mean log-probability of their own items,
 each fifth left out of the fold-in in turn, in SD of O over the pairs. `auc_of_levels`: of a model's own users against
 those of the other half, by the bare level, mean over models: .5 = a level says nothing. `auc_of_contrasts`: the same
 users, each by the level less the mean of the other models that did not see them. One thread.
@@ -18,10 +18,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
-from iterative import IALS, SEED, adapter_of, named
+from iterative import IALS, MULTVAE, SEED, Settings, adapter_of, named
 from movielens import split
 from recorded import record_parts
 from scipy import stats
+from seeds import BPR, LIGHTGCN
 
 from expunge.core.codec import canonical, encode
 from expunge.core.plan import Compute
@@ -31,13 +32,13 @@ from expunge.farm.users import save_users
 from expunge.stats.roc import auc
 
 HERE = Path(__file__).parent
-SETTINGS = IALS[5]
+FAMILIES: dict[str, Settings] = {"ials": IALS[5], "multvae": MULTVAE[1], "bpr": BPR[2], "lightgcn": LIGHTGCN[7]}
 
 
-def seen(data: str, pairs: int) -> dict[str, Any]:
+def seen(data: str, pairs: int, family: str) -> dict[str, Any]:
     train, test, _ = split(data, 0)
     users = Interactions(source="movielens", note="", scale="half-stars", train=train, test=test)
-    recipe = adapter_of("ials", SETTINGS, len(train.items)).recipe
+    recipe = adapter_of(family, FAMILIES[family], len(train.items)).recipe
     spec = BankSpec(recipe=encode(recipe.model_dump()), data={"source": "file", "options": {}}, seed=SEED, pairs=pairs)
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home)
@@ -48,7 +49,7 @@ def seen(data: str, pairs: int) -> dict[str, Any]:
         sketches = bank.sketches()
     lengths = np.diff(train.indptr)
     return {
-        "settings": named(SETTINGS),
+        "settings": named(FAMILIES[family]),
         "pairs": pairs,
         "users": len(train),
         "seconds_a_model": round(float(np.median([float(result["seconds"]) for result in results])), 2),
@@ -90,9 +91,11 @@ def main() -> None:
     asked = argparse.ArgumentParser()
     asked.add_argument("--data", required=True)
     asked.add_argument("--pairs", type=int, default=16)
+    asked.add_argument("--only", choices=tuple(FAMILIES))
     given = asked.parse_args()
     command = f"python benchmarks/recommender/user_bank.py --data FOLDER --pairs {given.pairs}"
-    record_parts(HERE / "user_bank.json", command, {"ials": lambda: seen(given.data, given.pairs)}, None)
+    parts = {family: (lambda family=family: seen(given.data, given.pairs, family)) for family in FAMILIES}
+    record_parts(HERE / "user_bank.json", command, parts, given.only)
 
 
 if __name__ == "__main__":
