@@ -1,5 +1,5 @@
-"""The desk of a workspace for requests of rights holders: what comes in, what is decided, appealed and closed, each an entry of
-the log. Names, works and prompts stay in the request's private folder; the log has keyed pseudonyms and what was decided."""
+"""The desk of a workspace for requests of rights holders: what comes in, is decided, filtered, appealed and closed, each an entry
+of the log. Names, works and prompts stay in the request's private folder; the log has keyed pseudonyms and what was decided."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expunge.core.codec import canonical, decode, encode, loads, parse_timestamp
+from expunge.core.codec import canonical, decode, encode, loads, parse_timestamp, sha256_hex
 from expunge.core.documents import read_document
 from expunge.core.errors import InputError, IntegrityError
 from expunge.core.styles import StyleRung
@@ -31,6 +31,7 @@ from expunge.workflow.rights.deadlines import deadlines
 from expunge.workflow.rights.facts import Facts, Learned
 from expunge.workflow.rights.intake import Claim, Remedy, check_claim
 from expunge.workflow.rights.jurisdictions import Jurisdictions
+from expunge.workflow.rights.mitigation import Filter, Mitigation, active, lapsed, mitigation_for
 from expunge.workflow.rights.policy import RightsPolicy
 from expunge.workflow.rights.published import Closed, Published, published
 from expunge.workflow.rights.terms import Action, AuthorityKind, Basis
@@ -50,8 +51,8 @@ ANSWERS: Mapping[Action, frozenset[StyleRung]] = {
     Action.NOT_LEARNED: frozenset({StyleRung.NOT_LEARNED}),
 }
 """What a case has to have earned to answer a decision that promised something; the others need none."""
-RECEIVED, DECIDED, APPEALED, SETTLED, CLOSED = (
-    f"rights.{word}" for word in ("received", "decided", "appealed", "settled", "closed")
+RECEIVED, DECIDED, MITIGATED, APPEALED, SETTLED, CLOSED = (
+    f"rights.{word}" for word in ("received", "decided", "mitigated", "appealed", "settled", "closed")
 )
 
 
@@ -70,13 +71,16 @@ class Letter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Where a request stands. `due`: what -> by when, of what is not done yet; `overdue` are those whose time has passed."""
+    """Where a request stands. `due`: what -> by when, of what is not done yet; `overdue` are those whose time has passed;
+    `filters`: interim filters that hold now; `lapsed`: there were some, and none is left."""
 
     request: str
     state: str
     action: str
     due: Mapping[str, datetime]
     overdue: tuple[str, ...]
+    filters: tuple[Mitigation, ...]
+    lapsed: bool
 
 
 def receive(workspace: Workspace, text: str, policy: RightsPolicy, book: Jurisdictions, received: datetime) -> Standing:
@@ -143,6 +147,21 @@ def decide(
     workspace.log.append(DECIDED, payload, case=handle)
     workspace.log.checkpoint()
     return decision
+
+
+def mitigate(
+    workspace: Workspace, handle: str, kind: Filter, settings: bytes, policy: RightsPolicy, now: datetime
+) -> Mitigation:
+    """Record that a filter stands in front of the unchanged model from now on, for as long as the policy allows. Of its settings
+    the log has a keyed digest: they name somebody, and a plain digest of so few words can be guessed."""
+    _open(workspace, handle)
+    if not settings.strip():
+        raise InputError("a filter without settings blocks nothing", expected="what it blocks, in a file")
+    digest = commit(_key(workspace, handle), {"settings": sha256_hex(settings)})
+    found = mitigation_for(handle, kind, digest, policy, now)
+    workspace.log.append(MITIGATED, {"mitigation": encode(found)}, case=handle)
+    workspace.log.checkpoint()
+    return found
 
 
 def appeal(
@@ -240,10 +259,11 @@ def standing(workspace: Workspace, handle: str, now: datetime) -> Standing:
     entries = workspace.log.case(handle)
     if not entries or entries[0].kind != RECEIVED:
         raise InputError("no such request", got=handle, hint="expunge rights docket")
-    last = entries[-1].kind.removeprefix("rights.")
+    last = [entry.kind for entry in entries if entry.kind != MITIGATED][-1].removeprefix("rights.")
+    filters = [] if last == "closed" else _filters(workspace, handle)
     decided = _last(workspace, handle, DECIDED)
     promised = (decided or entries[0]).payload["due"]
-    done = {"acknowledge"} | ({"triage", "decision"} if decided else set())
+    done = {"acknowledge"} | ({"triage", "decision"} if decided else set()) | ({"mitigation"} if filters else set())
     left = {name: parse_timestamp(str(moment)) for name, moment in promised.items() if name not in done}
     for one in _appeals(workspace, handle)[len(_entries(workspace, handle, SETTLED)) :]:
         left["appeal"] = one.due
@@ -254,6 +274,8 @@ def standing(workspace: Workspace, handle: str, now: datetime) -> Standing:
         action=str(decided.payload["action"]) if decided else "",
         due=left,
         overdue=tuple(sorted(name for name, moment in left.items() if moment < now)),
+        filters=active(filters, now),
+        lapsed=bool(lapsed(filters, frozenset({handle}), now)),
     )
 
 
@@ -313,6 +335,11 @@ def _entries(workspace: Workspace, handle: str, kind: str) -> list[Entry]:
 def _last(workspace: Workspace, handle: str, kind: str) -> Any:
     rows = _entries(workspace, handle, kind)
     return rows[-1] if rows else None
+
+
+def _filters(workspace: Workspace, handle: str) -> list[Mitigation]:
+    rows = _entries(workspace, handle, MITIGATED)
+    return [decode(Mitigation, entry.payload["mitigation"], what="a mitigation") for entry in rows]
 
 
 def _appeals(workspace: Workspace, handle: str) -> list[Appeal]:
