@@ -179,6 +179,19 @@ def docket(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption =
 
 
 @app.command()
+def window(
+    policy: PolicyOption = None, workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False
+) -> None:
+    """Which accepted style edits wait, what edits have cost since the last training, and whether to wait, edit or retrain."""
+    from expunge.workflow.rights import windows
+    from expunge.workflow.workspace import opened
+
+    with opened(workspace) as ws:
+        found = windows.window(ws, _policy(policy)[0], _time(""))
+    emit({"window": found}, as_json, lambda console: console.print("\n".join(_window(found)), markup=False))
+
+
+@app.command()
 def counts(
     since: Annotated[str, typer.Option("--since", help="Start of the period, included, as an ISO time.")],
     until: Annotated[str, typer.Option("--until", help="End of the period, not included.")],
@@ -255,6 +268,21 @@ def _time(text: str) -> datetime:
 
 def _held(found: Any) -> str:
     return f"{found.filter} until {found.until:%Y-%m-%d %H:%M}Z. {found.label}"
+
+
+def _window(found: Any) -> list[str]:
+    load, step = found.load, found.step
+    rows = [
+        f"  {one.request}: since {one.accepted:%Y-%m-%d %H:%M}Z, costs others up to {one.loss:.1%}"
+        for one in found.waiting
+    ]
+    now = [step.answer.name, *(one.request for one in step.batch)]
+    return [
+        f"{len(rows)} accepted edits wait",
+        *rows,
+        f"{load.edits} edits since the last training, which cost others up to {load.lost:.1%}",
+        f"{' '.join(now)}: {step.reason}" if step.reason else " ".join(now),
+    ]
 
 
 def _show(console: Console, found: list[Any]) -> None:

@@ -7,15 +7,16 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expunge.core.codec import canonical, decode, encode, loads, parse_timestamp, sha256_hex
+from expunge.core.codec import canonical, decode, digest_of, encode, loads, parse_timestamp, sha256_hex
 from expunge.core.documents import read_document
 from expunge.core.errors import InputError, IntegrityError
 from expunge.core.styles import StyleRung
 from expunge.evidence.commitment import KeyFile, commit, keyed
-from expunge.evidence.durable import destroy_file, write_file
+from expunge.evidence.durable import destroy_file, storage_errors, write_file
 from expunge.workflow.intake import closed, find_case
 from expunge.workflow.rights.appeal import (
     Appeal,
@@ -31,6 +32,7 @@ from expunge.workflow.rights.deadlines import deadlines
 from expunge.workflow.rights.facts import Facts, Learned
 from expunge.workflow.rights.intake import Claim, Remedy, check_claim
 from expunge.workflow.rights.jurisdictions import Jurisdictions
+from expunge.workflow.rights.load import heavier, load_of
 from expunge.workflow.rights.mitigation import Filter, Mitigation, active, lapsed, mitigation_for
 from expunge.workflow.rights.policy import RightsPolicy
 from expunge.workflow.rights.published import Closed, Published, published
@@ -117,12 +119,14 @@ def decide(
     reviewer: str,
     style: str = "",
 ) -> Decision:
-    """The table's answer to these facts (YAML), logged, with a letter to send beside it. Where the facts do not say whether the
-    style was learned and `style` names it, the served model is asked, or the answer that is there is taken."""
+    """The table's answer to these facts (YAML), logged, with a letter to send beside it. The load is at least that of the log.
+    Where the facts do not say whether the style was learned and `style` names it, the served model is asked, or the answer that
+    is there is taken."""
     _open(workspace, handle)
     if not folded(reviewer):
         raise InputError("a decision is somebody's", expected="--reviewer")
     found = read_document(Facts, facts, what="the facts")
+    found = replace(found, load=heavier(found.load, load_of(workspace)))
     if style and found.learned is None:
         found = replace(found, learned=_learned(workspace, style))
     claim = _kept(workspace, handle)
@@ -205,12 +209,12 @@ def close(workspace: Workspace, handle: str, *, case: str = "") -> Closed:
     """A request is done with: by its last decision, which is none of a person's to come, and by the evidence of `case` where
     that decision promised that something is done or shown. Its letter and key are destroyed."""
     _open(workspace, handle)
-    last, settled = _last(workspace, handle, DECIDED), _last(workspace, handle, SETTLED)
+    last = _last(workspace, handle, DECIDED)
     if last is None or last.payload["action"] == Action.LEGAL_HOLD.value:
         raise InputError("a request that nobody decided stays open", got=handle)
     if len(_appeals(workspace, handle)) > len(_entries(workspace, handle, SETTLED)):
         raise InputError("an appeal is open", got=handle, hint="expunge rights settle")
-    if settled is not None and settled.index > last.index and settled.payload["outcome"]["outcome"] != "upheld":
+    if overturned(workspace, handle):
         raise InputError(
             "the appeal was not turned down, so it is decided anew", got=handle, hint="expunge rights decide"
         )
@@ -239,6 +243,36 @@ def _closed_by(workspace: Workspace, action: Action, case: str) -> Closed:
         expected = ", ".join(promised or ()) or "no case"
         raise InputError(f"the case does not answer {action.value}", expected=expected, got=earned.rung.value)
     return Closed(action=action, method=earned.method, rung=earned.rung)
+
+
+def overturned(workspace: Workspace, handle: str) -> bool:
+    """Whether an appeal against the last decision was granted or held, so that it is decided anew."""
+    last, settled = _last(workspace, handle, DECIDED), _last(workspace, handle, SETTLED)
+    if last is None or settled is None or settled.index < last.index:
+        return False
+    return bool(settled.payload["outcome"]["outcome"] != "upheld")
+
+
+def facts_of(workspace: Workspace, handle: str) -> Facts:
+    """The private facts of the last decision. Raises IntegrityError where they are not those that it was made on."""
+    folder, last = private(workspace, handle), _last(workspace, handle, DECIDED)
+    files = folder / "facts.json", folder.parent / "decision.json"
+    with storage_errors(folder, "read"):
+        facts, decision = (loads(file.read_bytes(), what=file.name) for file in files)
+    found, made = decode(Facts, facts, what="facts.json"), decode(Decision, decision, what="decision.json")
+    logged = None if last is None else last.payload["decision"]
+    if commit(_key(workspace, handle), made) != logged or digest_of(found) != made.facts:
+        raise IntegrityError(
+            "the facts are not those of the decision that was logged", got=handle, hint="expunge rights decide"
+        )
+    return found
+
+
+def accepted_at(workspace: Workspace, handle: str) -> datetime:
+    """Since when its decisions have been what the last one is: who is decided again does not wait from the beginning."""
+    rows = _entries(workspace, handle, DECIDED)
+    same = takewhile(lambda row: row.payload["action"] == rows[-1].payload["action"], reversed(rows))
+    return parse_timestamp(str(list(same)[-1].body["time"]))
 
 
 def counts(workspace: Workspace, policy: RightsPolicy, since: datetime, until: datetime) -> Published:

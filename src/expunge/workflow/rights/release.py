@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 from expunge.core.case import State
 from expunge.core.codec import parse_timestamp
 from expunge.core.errors import Held
-from expunge.core.finding import Guarantee
 from expunge.core.styles import StyleRung
 from expunge.training.text_to_image.directory import Directory, read_directory
 from expunge.training.text_to_image.export import export
 from expunge.training.text_to_image.sampler import TextToImage
 from expunge.training.text_to_image.whole import refuse_weights_beside
 from expunge.workflow.intake import OpenCase, all_cases, closed, fold
+from expunge.workflow.rights.load import was_exact
 from expunge.workflow.rights.regression import Granted, Verified, check_release
 from expunge.workflow.styles.earned import Earned, earned_in
 from expunge.workflow.styles.kept import FILE, KeptBattery, read_kept
@@ -115,12 +115,7 @@ def _is_served(workspace: Workspace, directory: Directory) -> bool:
     released = [entry for entry in workspace.log.entries() if entry.kind == "model.released"]
     if not released or released[-1].case is None or frozenset(served.absent) != workspace.book.tombstones:
         return False
-    made = [
-        entry.payload.get("guarantee")
-        for entry in workspace.log.case(released[-1].case)
-        if entry.kind == "decision.made"
-    ]
-    if made[-1:] != [Guarantee.EXACT.value]:
+    if not was_exact(workspace, released[-1].case):
         return False
     networks = workspace.adapter.load(workspace.root / served.run / "model.safetensors")
     with tempfile.TemporaryDirectory(prefix="expunge-release-") as folder:
