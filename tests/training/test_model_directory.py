@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from expunge.core.errors import InputError, IntegrityError
@@ -14,6 +15,7 @@ from expunge.training.concepts.files import edit_file, kv_tensors
 from expunge.training.text_to_image.directory import INDEX, read_directory
 from expunge.training.text_to_image.export import export
 from expunge.training.text_to_image.sampler import Sampling, Start, TextToImage
+from expunge.training.text_to_image.whole import refuse_weights_beside
 
 PROMPTS = ["a car image in red style", "a car image in blue style", "a car"]
 HOW = Sampling(seed="ab", steps=4)
@@ -155,6 +157,117 @@ def test_truncated_weights_are_refused(folder):
     file = next((folder / "unet").glob("*.safetensors"))
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(IntegrityError, match="unet cannot be loaded"):
+        TextToImage.from_dir(folder)
+
+
+def changed(folder, part, change):
+    file = next((folder / part).glob("*.safetensors"))
+    tensors = load_file(file)
+    save_file(change(tensors), file, metadata={"format": "pt"})
+
+
+def without(number):
+    """The file without its tensor of this number, by name."""
+    return lambda tensors: {name: tensors[name] for name in tensors if name != sorted(tensors)[number]}
+
+
+def stripped(tensors):
+    return {"conv_out.bias": tensors["conv_out.bias"]}
+
+
+def reshaped(tensors):
+    name = sorted(tensors)[0]
+    return {**tensors, name: torch.zeros(*tensors[name].shape, 2, dtype=tensors[name].dtype)}
+
+
+def renamed(tensors):
+    name = sorted(tensors)[0]
+    return {("other" if key == name else key): value for key, value in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("unet", without(0)),
+        ("unet", without(-1)),
+        ("unet", stripped),
+        ("unet", reshaped),
+        ("unet", renamed),
+        ("text_encoder", without(0)),
+        ("text_encoder", without(-1)),
+        ("text_encoder", reshaped),
+    ],
+)
+def test_attack_a_stripped_model_is_not_filled_up_with_random_numbers_and_asked_as_if_it_were_one(folder, part, change):
+    """The libraries draw what is missing, and say so to nobody: such a model draws nobody's style and looks clean."""
+    changed(folder, part, change)
+    with pytest.raises(IntegrityError, match=f"^{part}"):
+        TextToImage.from_dir(folder)
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_attack_weights_are_not_stowed_away_in_a_file_that_is_asked(folder, part):
+    changed(folder, part, lambda tensors: {**tensors, "kept.for.later": torch.ones(3)})
+    with pytest.raises(IntegrityError, match="nothing draws with") as refused:
+        TextToImage.from_dir(folder)
+    assert "kept.for.later" in refused.value.got
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "unet/diffusion_pytorch_model.fp16.SAFETENSORS",
+        "text_encoder/adapter_model.safetensors",
+        "pytorch_lora_weights.safetensors",
+    ],
+)
+def test_weights_beside_those_that_draw_are_told_whatever_they_are_called(folder, name):
+    refuse_weights_beside(read_directory(folder))
+    save_file({"a": torch.zeros(1)}, folder / name, metadata={"format": "pt"})
+    with pytest.raises(InputError, match="no part draws with"):
+        refuse_weights_beside(read_directory(folder))
+
+
+def test_attack_another_variant_beside_does_not_stand_in_for_what_the_file_that_draws_lacks(folder):
+    file = next((folder / "unet").glob("*.safetensors"))
+    shutil.copy(file, file.with_suffix(".fp16.safetensors"))
+    TextToImage.from_dir(folder)
+    save_file(without(0)(load_file(file)), file, metadata={"format": "pt"})
+    with pytest.raises(IntegrityError, match=r"^unet"):
+        TextToImage.from_dir(folder)
+
+
+def test_a_denoiser_in_shards_is_whole_with_all_of_them_and_not_without_one(folder):
+    model = TextToImage.from_dir(folder)
+    for file in (folder / "unet").glob("*.safetensors"):
+        file.unlink()
+    model.unet.save_pretrained(folder / "unet", safe_serialization=True, max_shard_size=20_000)
+    shards = sorted((folder / "unet").glob("*.safetensors"))
+    assert len(shards) > 1
+    assert np.array_equal(TextToImage.from_dir(folder).sample(PROMPTS, HOW), model.sample(PROMPTS, HOW))
+    save_file(without(0)(load_file(shards[0])), shards[0], metadata={"format": "pt"})
+    with pytest.raises(IntegrityError, match=r"^unet"):
+        TextToImage.from_dir(folder)
+
+
+def test_positions_that_an_older_library_wrote_beside_the_weights_are_no_weights(folder):
+    changed(folder, "text_encoder", lambda t: {**t, "text_model.embeddings.position_ids": torch.arange(4)[None]})
+    TextToImage.from_dir(folder)
+    changed(folder, "text_encoder", lambda t: {**t, "text_model.embeddings.position_ids": torch.tensor([[3, 1, 2, 0]])})
+    with pytest.raises(IntegrityError, match="nothing draws with"):
+        TextToImage.from_dir(folder)
+
+
+def test_a_model_of_latents_without_its_autoencoder_draws_no_pictures(folder):
+    """Four channels taken for folded pixels would be grey noise, in which nobody sees a style."""
+    index(folder, vae=["diffusers", "AutoencoderKL"])
+    with pytest.raises(InputError, match="parts are missing: vae"):
+        TextToImage.from_dir(folder)
+    index(folder, vae=[None, None])
+    unet = UNet2DConditionModel.from_config({**TextToImage.from_dir(folder).unet.config, "in_channels": 4})
+    unet.save_pretrained(folder / "unet", safe_serialization=True)
+    with pytest.raises(IntegrityError, match="autoencoder"):
         TextToImage.from_dir(folder)
 
 

@@ -1,5 +1,6 @@
 """The desk: every letter, decision, appeal and closing is an entry of the log, under pseudonyms, and has its verb."""
 
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -239,6 +240,98 @@ def test_public_counts_are_of_a_period_and_fold_what_is_small(workspace):
     assert desk.counts(workspace, POLICY, now + timedelta(days=1), now + timedelta(days=2)).total is None
 
 
+# ----------------------------------------------------------------------------------------------------- the interim filter
+
+
+SETTINGS = b"names: [Nell Kavrin, N. K.]\n"
+HALF_YEAR = timedelta(days=POLICY.limits.mitigation_days)
+
+
+def filtered(workspace, handle, now=NOW, kind="name_block"):
+    return desk.mitigate(workspace, handle, kind, SETTINGS, POLICY, now)
+
+
+def test_a_filter_is_listed_until_it_expires_and_is_never_called_a_removal(workspace):
+    handle = came(workspace)
+    found = filtered(workspace, handle)
+    assert (found.request, found.since, found.until) == (handle, NOW, NOW + HALF_YEAR)
+    assert "not a removal" in found.label
+    (before,) = desk.docket(workspace, NOW + timedelta(days=100))
+    (after,) = desk.docket(workspace, NOW + HALF_YEAR)
+    assert (before.filters, before.lapsed) == ((found,), False)
+    assert (after.filters, after.lapsed) == ((), True)
+
+
+def test_a_filter_that_lapses_while_its_request_is_open_is_an_incident_until_another_holds(workspace):
+    handle, never = came(workspace), came(workspace)
+    filtered(workspace, handle)
+    late = NOW + HALF_YEAR + timedelta(days=1)
+    assert {one.request: one.lapsed for one in desk.docket(workspace, late)} == {handle: True, never: False}
+    again = filtered(workspace, handle, late, "similarity_filter")
+    (found, _) = desk.docket(workspace, late)
+    assert (found.filters, found.lapsed) == ((again,), False)
+
+
+def test_the_docket_exits_4_where_a_filter_has_lapsed_and_nothing_else_is_late(workspace):
+    handle = desk.receive(workspace, letter(), POLICY, BOOK, datetime.now(UTC)).request
+    workspace.close()
+    docket = ["rights", "docket", "-w", str(workspace.root)]
+    assert CliRunner().invoke(app, docket).exit_code == 0
+    with Workspace.open(workspace.root) as opened:
+        filtered(opened, handle, datetime(2020, 1, 1, tzinfo=UTC))
+    found = CliRunner().invoke(app, docket)
+    assert isinstance(found.exception, Held)
+    assert "expired: an incident" in found.exception.message
+    assert "NO INTERIM FILTER LEFT" in found.stdout
+
+
+def test_a_filter_changes_neither_where_a_request_stands_nor_what_else_is_due(workspace):
+    handle = came(workspace, basis="gdpr")
+    decided(workspace, handle, facts(more=PROMISES["style_edit"]))
+    (before,) = desk.docket(workspace, NOW)
+    filtered(workspace, handle)
+    (after,) = desk.docket(workspace, NOW)
+    assert (after.state, after.action) == (before.state, before.action) == ("decided", "style_edit")
+    assert set(before.due) - set(after.due) == {"mitigation"}
+    assert set(after.due) < set(before.due)
+
+
+def test_a_closed_request_gets_no_filter_and_those_it_had_are_no_incident(workspace):
+    handle = came(workspace)
+    filtered(workspace, handle)
+    decided(workspace, handle, REFUSED)
+    desk.close(workspace, handle)
+    size = workspace.log.size
+    with pytest.raises(InputError, match="closed"):
+        filtered(workspace, handle)
+    found = desk.standing(workspace, handle, NOW + HALF_YEAR)
+    assert (workspace.log.size, found.lapsed, found.filters) == (size, False, ())
+    assert desk.standing(workspace, handle, NOW).filters == ()
+
+
+def test_attack_a_name_is_not_guessed_from_what_the_log_has_of_a_filter(workspace):
+    """Settings are a few words: whoever has the log could try names against a plain digest."""
+    handles = [came(workspace), came(workspace)]
+    for handle in handles:
+        filtered(workspace, handle)
+    logged = [workspace.log.case(handle)[-1].payload["mitigation"]["settings"] for handle in handles]
+    assert logged[0] != logged[1], "the same settings of two requests cannot be told to be the same"
+    assert not {f"sha256:{hashlib.sha256(SETTINGS).hexdigest()}"} & set(logged)
+    raw = (workspace.root / "log.db").read_bytes() + b"".join(f.read_bytes() for f in workspace.root.glob("log.db-*"))
+    assert hashlib.sha256(SETTINGS).hexdigest().encode() not in raw
+    assert b"Kavrin" not in raw
+
+
+def test_a_filter_that_blocks_nothing_is_refused(workspace):
+    handle = came(workspace)
+    size = workspace.log.size
+    with pytest.raises(InputError, match="blocks nothing"):
+        desk.mitigate(workspace, handle, "name_block", b" \n", POLICY, NOW)
+    with pytest.raises(InputError, match="no such request"):
+        filtered(workspace, "rights-0000")
+    assert workspace.log.size == size
+
+
 def test_the_verbs_and_their_exit_codes(workspace, tmp_path):
     root = workspace.root
     workspace.close()
@@ -257,6 +350,12 @@ def test_the_verbs_and_their_exit_codes(workspace, tmp_path):
 
     handle = told("intake", tmp_path / "letter.yaml", "--received", "2026-03-02")["request"]["request"]
     assert isinstance(verb("docket").exception, Held)
+    (tmp_path / "settings.yaml").write_bytes(SETTINGS)
+    with_settings = ("mitigate", handle, "--settings", tmp_path / "settings.yaml", "--filter")
+    assert isinstance(verb(*with_settings, "for_good").exception, InputError)
+    assert "not a removal" in " ".join(verb(*with_settings, "name_block").stdout.split())
+    assert "not a removal" in told(*with_settings, "similarity_filter")["label"]
+    assert "name_block until" in verb("docket").stdout
     assert isinstance(verb("decide", handle, tmp_path / "open.yaml", "--reviewer", "Rita").exception, Held)
     assert told("decide", handle, tmp_path / "facts.yaml", "--reviewer", "Rita")["decision"]["action"] == "refuse"
     told("appeal", handle, "--prompts", tmp_path / "prompts.txt")

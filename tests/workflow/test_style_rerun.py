@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from expunge.apps.cli.main import app
@@ -15,12 +16,15 @@ from expunge.stats.baseline import judge_baseline
 from expunge.stats.styles import Gates
 from expunge.training.text_to_image.directory import read_directory
 from expunge.training.text_to_image.export import export
+from expunge.workflow.intake import find_case
 from expunge.workflow.rights import desk, release
 from expunge.workflow.rights.jurisdictions import default_jurisdictions
 from expunge.workflow.rights.policy import default_rights_policy
+from expunge.workflow.rights.regression import Verified
 from expunge.workflow.rights.release import check_files, require
 from expunge.workflow.rights.terms import Action
 from expunge.workflow.styles import rerun
+from expunge.workflow.styles.earned import earned_in
 from expunge.workflow.styles.kept import FILE, read_kept
 from expunge.workflow.styles.rerun import Rerun, rerun_case
 from expunge.workflow.workspace import Workspace
@@ -233,6 +237,53 @@ def test_the_model_from_before_in_the_same_layout_is_not_exact(case, deleted, tm
     undrawn_again(monkeypatch, workspace, handle)
     export(workspace.adapter.load(deleted[0].parent / "original.safetensors")[0], tmp_path / "old")
     assert check_files(workspace, tmp_path / "old").verified == {handle: StyleRung.NOT_SHOWN}
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_attack_a_stripped_release_is_refused_and_not_asked_as_a_model_of_random_numbers(
+    case, deleted, tmp_path, monkeypatch, part
+):
+    """It would draw nobody's style, and everybody's erasure would hold on it."""
+    workspace, handle = case
+    monkeypatch.setattr(rerun, "_asked", lambda *_: pytest.fail("asked"))
+    folder = shutil.copytree(deleted[0].parent / "dir", tmp_path / "dir")
+    file = next((folder / part).glob("*.safetensors"))
+    tensors = load_file(file)
+    del tensors[sorted(tensors)[-1]]
+    save_file(tensors, file, metadata={"format": "pt"})
+    size = workspace.log.size
+    with pytest.raises(IntegrityError, match=part):
+        check_files(workspace, folder)
+    with pytest.raises(IntegrityError, match=part):
+        again(workspace, handle, folder)
+    assert workspace.log.size == size
+
+
+def test_attack_an_adapter_beside_a_release_is_what_others_draw_with_and_would_not_be_asked(case, deleted, tmp_path):
+    workspace, _ = case
+    folder, size = shutil.copytree(deleted[0].parent / "dir", tmp_path / "dir"), workspace.log.size
+    save_file(load_file(next((folder / "unet").glob("*.safetensors"))), folder / "unet" / "fp16.safetensors")
+    with pytest.raises(InputError, match="no part draws with"):
+        check_files(workspace, folder)
+    assert workspace.log.size == size
+
+
+def test_attack_files_that_an_older_release_verified_are_still_looked_at(case, deleted, tmp_path, monkeypatch):
+    """Whoever has in the log that everybody held on a stripped directory does not release it on that."""
+    workspace, handle = case
+    folder = shutil.copytree(deleted[0].parent / "dir", tmp_path / "dir")
+    file = next((folder / "unet").glob("*.safetensors"))
+    save_file({"conv_out.bias": load_file(file)["conv_out.bias"]}, file, metadata={"format": "pt"})
+    held = Verified(
+        request=handle,
+        digest=read_directory(folder).digest,
+        plan=earned_in(find_case(workspace, handle)).battery,
+        rung=StyleRung.EXACT,
+        at=NOW,
+    )
+    monkeypatch.setattr(release, "_verified", lambda *_: [held])
+    with pytest.raises(IntegrityError, match="unet"):
+        check_files(workspace, folder)
 
 
 def test_who_was_asked_for_on_these_files_is_not_asked_for_again(case, deleted, monkeypatch):

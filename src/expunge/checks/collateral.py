@@ -6,8 +6,8 @@ from expunge.core.codec import decimal
 from expunge.core.finding import Condition, Finding, Verdict, worst
 from expunge.core.protocols import CheckJob
 from expunge.stats.kid import Distance
+from expunge.stats.style_collateral import LOST, Drop, Limits, Moved, collateral_of
 from expunge.stats.style_collateral import Collateral as Drops
-from expunge.stats.style_collateral import Drop, Limits, Moved, collateral_of
 
 _STATISTIC = (
     "share of pictures in the retained style that was asked for, original minus candidate, paired, mean over styles"
@@ -125,9 +125,10 @@ def _moved(moved: Moved | None, most: float) -> Condition:
 
 
 def _details(drops: Drops) -> dict[str, str]:
-    """Both figures with their limits; the distances also as they are, with space and n."""
+    """Both figures with their limits, and what edits are added up by; the distances also as they are, with space and n."""
     asked = drops.asked
     found = {
+        LOST: decimal(drops.lost),
         "asked.before": decimal(asked.before),
         "asked.after": decimal(asked.after),
         "asked.lost": _span(asked.drop.at_least, asked.drop.estimate, asked.drop.at_most),

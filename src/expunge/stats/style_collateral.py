@@ -17,6 +17,8 @@ from expunge.core.errors import CheckBroken
 from expunge.stats.kid import Distance, apart, distance, frechet
 
 LEVEL = 0.95
+LOST = "lost.at_most"
+"""Name under which evidence says `Collateral.lost`: what edits are added up by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +116,12 @@ class Collateral:
     asked: Asked
     moved: Moved | None
     reasons: tuple[str, ...]
+
+    @property
+    def lost(self) -> float:
+        """The largest upper limit of what was lost, be it retained styles on average, objects, or both as asked: edits that keep
+        every style can still wear the objects away."""
+        return max(drop.at_most for drop in (self.mean, self.objects, self.asked.drop))
 
 
 def drop_of(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Drop:

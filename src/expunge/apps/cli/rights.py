@@ -69,6 +69,36 @@ def decide(
 
 
 @app.command()
+def mitigate(
+    request: Handle,
+    kind: Annotated[str, typer.Option("--filter", help="name_block or similarity_filter.")],
+    settings: Annotated[
+        Path, typer.Option("--settings", help="What it blocks; the log has a keyed digest of the file.")
+    ],
+    policy: PolicyOption = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Log that an interim filter stands in front of the model from now on; it expires, and removes nothing."""
+    from typing import get_args
+
+    from expunge.core.errors import InputError
+    from expunge.workflow.rights import desk
+    from expunge.workflow.rights.mitigation import Filter
+    from expunge.workflow.workspace import opened
+
+    if kind not in get_args(Filter):
+        raise InputError("no interim filter", expected=", ".join(get_args(Filter)), got=kind[:80])
+    with opened(workspace) as ws:
+        found = desk.mitigate(ws, request, kind, _bytes(settings), _policy(policy)[0], _time(""))  # type: ignore[arg-type]
+    emit(
+        {"mitigation": found, "label": found.label},
+        as_json,
+        lambda console: console.print(_held(found), markup=False),
+    )
+
+
+@app.command()
 def appeal(
     request: Handle,
     prompts: Annotated[Path | None, typer.Option("--prompts", help="The claimant's prompts, one a line.")] = None,
@@ -132,7 +162,8 @@ def close(
 
 @app.command()
 def docket(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
-    """Open requests with what is due by when; exit 4 where something is overdue."""
+    """Open requests with what is due by when and which filters hold until when; exit 4 where something is overdue, or where a
+    request has no filter left."""
     from expunge.core.errors import Held
     from expunge.workflow.rights import desk
     from expunge.workflow.workspace import opened
@@ -140,9 +171,24 @@ def docket(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption =
     with opened(workspace) as ws:
         found = desk.docket(ws, _time(""))
     emit({"open": found}, as_json, lambda console: _show(console, found))
-    late = [one.request for one in found if one.overdue]
-    if late:
-        raise Held(f"{len(late)} requests are overdue", got=", ".join(late[:5]))
+    late, bare = [one.request for one in found if one.overdue], [one.request for one in found if one.lapsed]
+    said = [f"{len(late)} requests are overdue"] if late else []
+    said += [f"the interim filter of {len(bare)} open requests has expired: an incident"] if bare else []
+    if said:
+        raise Held("; ".join(said), got=", ".join(dict.fromkeys([*late, *bare][:5])), hint="expunge rights mitigate")
+
+
+@app.command()
+def window(
+    policy: PolicyOption = None, workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False
+) -> None:
+    """Which accepted style edits wait, what edits have cost since the last training, and whether to wait, edit or retrain."""
+    from expunge.workflow.rights import windows
+    from expunge.workflow.workspace import opened
+
+    with opened(workspace) as ws:
+        found = windows.window(ws, _policy(policy)[0], _time(""))
+    emit({"window": found}, as_json, lambda console: console.print("\n".join(_window(found)), markup=False))
 
 
 @app.command()
@@ -220,10 +266,33 @@ def _time(text: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
+def _held(found: Any) -> str:
+    return f"{found.filter} until {found.until:%Y-%m-%d %H:%M}Z. {found.label}"
+
+
+def _window(found: Any) -> list[str]:
+    load, step = found.load, found.step
+    rows = [
+        f"  {one.request}: since {one.accepted:%Y-%m-%d %H:%M}Z, costs others up to {one.loss:.1%}"
+        for one in found.waiting
+    ]
+    now = [step.answer.name, *(one.request for one in step.batch)]
+    return [
+        f"{len(rows)} accepted edits wait",
+        *rows,
+        f"{load.edits} edits since the last training, which cost others up to {load.lost:.1%}",
+        f"{' '.join(now)}: {step.reason}" if step.reason else " ".join(now),
+    ]
+
+
 def _show(console: Console, found: list[Any]) -> None:
     for one in found:
         console.print(f"{one.request}: {one.state} {one.action}".rstrip(), markup=False)
         for name, moment in sorted(one.due.items(), key=lambda row: row[1]):
             console.print(f"  {moment:%Y-%m-%d %H:%M}Z {name}{' OVERDUE' if name in one.overdue else ''}", markup=False)
+        for held in one.filters:
+            console.print(f"  {_held(held)}", markup=False)
+        if one.lapsed:
+            console.print("  NO INTERIM FILTER LEFT", markup=False)
     if not found:
         console.print("no open request")

@@ -30,6 +30,8 @@ _PARTS: Mapping[str, frozenset[str]] = {
 }
 """The classes that a part may be of; everything else in an index is a setting or is not used."""
 _NEEDED = ("unet", "text_encoder", "tokenizer", "scheduler")
+_DRAWS = ("vae",)
+"""Needed where the index names it: without it, latents would be taken for pictures."""
 PREDICTIONS = frozenset({"epsilon", "v_prediction", "sample"})
 
 
@@ -71,9 +73,10 @@ def read_directory(path: Path) -> Directory:
     index = _json(path / INDEX)
     parts = {name: _class_of(name, value) for name, value in index.items() if _is_part(value)}
     _refuse_joint(parts)
-    missing = [name for name in _NEEDED if name not in parts or not (path / name).is_dir()]
+    needed = (*_NEEDED, *(name for name in _DRAWS if name in parts))
+    missing = [name for name in needed if name not in parts or not (path / name).is_dir()]
     if missing:
-        raise InputError(f"parts are missing: {', '.join(missing)}", expected=", ".join(_NEEDED))
+        raise InputError(f"parts are missing: {', '.join(missing)}", expected=", ".join(needed))
     odd = [f"{name}: {kind}" for name, kind in parts.items() if name in _PARTS and kind not in _PARTS[name]]
     if odd:
         raise InputError(f"parts of classes that are not known: {'; '.join(odd)}")

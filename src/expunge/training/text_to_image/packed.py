@@ -26,12 +26,11 @@ from expunge.training.text_to_image.directory import READABLE, Directory, read_d
 from expunge.training.text_to_image.libraries import library, quiet
 from expunge.training.text_to_image.net import TextToImageNet
 from expunge.training.text_to_image.sampler import TextToImage
+from expunge.training.text_to_image.whole import DRAWING, WEIGHTS, refuse_weights_beside
 
 SETTINGS = "settings"
 """Name of the tensor of bytes that holds every file of the directory but its weights."""
-_WEIGHTS = ".safetensors"
 _LARGEST = 64 << 20
-_PARTS = ("unet", "text_encoder", "vae")
 
 
 class PackedNet(TextToImageNet):
@@ -63,10 +62,8 @@ def packed(found: Directory) -> dict[str, Tensor]:
     Raises InputError on weights that no part draws with (an adapter or a second variant left beside) and on settings beyond
     64 MiB, IntegrityError on damaged, missing or non-finite tensors: a library would fill missing ones with random numbers.
     """
-    _refuse_weights_beside(found)
+    refuse_weights_beside(found)
     model = TextToImage.from_dir(found.path)
-    for name, net in _nets(model).items():
-        _require_whole(name, net, found.path / _weights_of(found, name)[0])
     return dict(PackedNet(model, _bytes_of(found)).state_dict())
 
 
@@ -113,49 +110,12 @@ def tensors_of(model: TextToImage, source: Path) -> dict[str, Tensor]:
 
 
 def _nets(model: TextToImage) -> dict[str, nn.Module]:
-    return {name: net for name in _PARTS if (net := getattr(model, name)) is not None}
-
-
-def _weights_of(found: Directory, part: str) -> list[str]:
-    return [name for name in found.files if name.endswith(_WEIGHTS) and str(PurePosixPath(name).parent) == part]
-
-
-def _refuse_weights_beside(found: Directory) -> None:
-    used = [part for part in _PARTS if part in found.parts]
-    beside = {name for name in found.files if name.endswith(_WEIGHTS)}
-    for part in used:
-        own = _weights_of(found, part)
-        beside -= set(own if len(own) == 1 else ())
-    if beside:
-        raise InputError(
-            f"weights that no part draws with: {', '.join(sorted(beside)[:4])}",
-            expected=f"one file in each of {', '.join(used)}",
-            hint="leave adapters, second variants, shards and other parts out, or merge them into one file first",
-            code="weights-beside",
-        )
-
-
-def _require_whole(name: str, net: nn.Module, file: Path) -> None:
-    """Every number of the network is the file's: a library fills tensors that are missing, and says so to nobody."""
-    held = {_own(key): value for key, value in load_tensors(file)[0].items()}
-    state = {_own(key): value for key, value in net.state_dict().items()}
-    odd = [key for key in state if key not in held or not torch.equal(held[key].to(state[key].dtype), state[key])]
-    if odd:
-        raise IntegrityError(
-            f"{name}: weights that the file does not hold, or not as they were loaded",
-            got=", ".join(sorted(odd)[:4]),
-            hint="the file is incomplete, or of an older library: save the model again with the present one",
-        )
-
-
-def _own(key: str) -> str:
-    """The libraries' releases differ in whether the text encoder's tensors have this prefix."""
-    return key.removeprefix("text_model.")
+    return {name: net for name in DRAWING if (net := getattr(model, name)) is not None}
 
 
 def _bytes_of(found: Directory) -> Tensor:
     """Canonical JSON of path -> base64, as a row of bytes."""
-    names = [name for name in sorted(found.files) if not name.endswith(_WEIGHTS)]
+    names = [name for name in sorted(found.files) if not name.endswith(WEIGHTS)]
     size = sum((found.path / name).stat().st_size for name in names)
     if size > _LARGEST:
         raise InputError("the settings of the model are too large", expected="64 MiB", got=f"{size} bytes")
@@ -170,7 +130,7 @@ def _files(tensors: Mapping[str, Tensor]) -> dict[str, bytes]:
         path = PurePosixPath(name)
         good = not path.is_absolute() and ".." not in path.parts and "\\" not in name
         if not good or (
-            path.suffix.lower() not in READABLE - {_WEIGHTS} and path.name not in ("LICENSE", ".gitattributes")
+            path.suffix.lower() not in READABLE - {WEIGHTS} and path.name not in ("LICENSE", ".gitattributes")
         ):
             raise IntegrityError("the packed settings hold a file that they must not hold", got=name[:80])
     return {name: base64.b64decode(text, validate=True) for name, text in plain.items()}

@@ -17,7 +17,8 @@ from expunge.core.errors import InputError, IntegrityError
 from expunge.training.rng import normals
 from expunge.training.text_to_image.directory import Directory, read_directory
 from expunge.training.text_to_image.libraries import library, quiet
-from expunge.training.text_to_image.reader import folded, unfolded
+from expunge.training.text_to_image.reader import PATCH, folded, unfolded
+from expunge.training.text_to_image.whole import DRAWING, require_whole
 
 Pixels = NDArray[np.uint8]
 
@@ -62,7 +63,10 @@ class TextToImage:
 
     @classmethod
     def from_dir(cls, path: Path) -> TextToImage:
-        """Load a directory that `read_directory` accepts, in single precision. SDXL is edited by file, not sampled here."""
+        """Load a directory that `read_directory` accepts, in single precision. SDXL is edited by file, not sampled here.
+
+        Raises IntegrityError where what would draw is not what the files hold: missing, damaged, unused or non-finite tensors.
+        """
         return _loaded(cls, read_directory(path))
 
     @property
@@ -208,9 +212,9 @@ def _loaded(kind: type[TextToImage], found: Directory) -> TextToImage:
         schedule=part("scheduler", images.DDIMScheduler, **local),
         vae=part("vae", images.AutoencoderKL, **safe).eval().requires_grad_(False) if "vae" in found.parts else None,
     )
-    weights = [
-        tensor for net in (made.unet, made.text_encoder, made.vae) if net is not None for tensor in net.parameters()
-    ]
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in weights):
-        raise IntegrityError("weights are not finite", hint="the directory is damaged, or training diverged")
+    nets = {name: net for name in DRAWING if (net := getattr(made, name)) is not None}
+    require_whole(found, nets)
+    folds = made.unet.config.in_channels == 3 * PATCH**2  # type: ignore[union-attr]
+    if made.vae is None and not folds:
+        raise IntegrityError("the model draws latents, and the autoencoder that makes pictures of them is missing")
     return made

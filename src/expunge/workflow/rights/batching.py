@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from expunge.core.errors import InputError
 from expunge.workflow.rights.appeal import HeldOut, check_held_out
@@ -23,23 +23,35 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
-    """A granted style edit. erase: prompts that name the style; guide: what each should lead to; loss: upper limit of what this
-    edit alone cost retained styles when it was tried on a copy (0 to 1)."""
+class Waiting:
+    """A granted style edit, under its pseudonym. loss: upper limit of what this edit alone cost retained styles when it was tried
+    on a copy (0 to 1)."""
 
     request: str
     accepted: datetime
-    erase: tuple[str, ...]
-    guide: tuple[str, ...]
     loss: float
 
     def __post_init__(self) -> None:
         if self.accepted.tzinfo is None:
             raise InputError("accepted at a time with a zone", got=self.accepted.isoformat())
-        if not self.erase or len(self.erase) != len(self.guide):
-            raise InputError("a guide for every prompt to erase", got=f"{len(self.erase)} and {len(self.guide)}")
         if not -1 <= self.loss <= 1:
             raise InputError("a loss is a share", got=str(self.loss))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted(Waiting):
+    """The same with its words. erase: prompts that name the style; guide: what each should lead to."""
+
+    erase: tuple[str, ...]
+    guide: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        Waiting.__post_init__(self)
+        if not self.erase or len(self.erase) != len(self.guide):
+            raise InputError("a guide for every prompt to erase", got=f"{len(self.erase)} and {len(self.guide)}")
+
+
+W = TypeVar("W", bound=Waiting)
 
 
 class Answer(Enum):
@@ -51,22 +63,22 @@ class Answer(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(Generic[W]):
     """What to do now. `batch`: requests of this solve; `left`: those that wait on, or wait for the retraining."""
 
     answer: Answer
-    batch: tuple[Accepted, ...] = ()
-    left: tuple[Accepted, ...] = ()
+    batch: tuple[W, ...] = ()
+    left: tuple[W, ...] = ()
     reason: str = ""
 
 
-def ends(waiting: Sequence[Accepted], policy: RightsPolicy) -> datetime | None:
+def ends(waiting: Sequence[Waiting], policy: RightsPolicy) -> datetime | None:
     """When the window closes: so many days after the oldest request in it was accepted."""
     oldest = min((one.accepted for one in waiting), default=None)
     return None if oldest is None else oldest + timedelta(days=policy.limits.window_days)
 
 
-def next_step(waiting: Sequence[Accepted], load: Load, policy: RightsPolicy, now: datetime) -> Step:
+def next_step(waiting: Sequence[W], load: Load, policy: RightsPolicy, now: datetime) -> Step[W]:
     """Pure. Waits until the window ends or is full; then the oldest go together, if the caps have room for all of them, and
     otherwise the model is retrained without all who wait. Losses are added up: that no two edits harm the same neighbour would
     have to be measured."""
@@ -85,7 +97,7 @@ def next_step(waiting: Sequence[Accepted], load: Load, policy: RightsPolicy, now
     return Step(answer=Answer.EDIT, batch=batch, left=left, reason="the window is full" if full else "the window ended")
 
 
-def over(load: Load, batch: Sequence[Accepted], policy: RightsPolicy) -> str:
+def over(load: Load, batch: Sequence[Waiting], policy: RightsPolicy) -> str:
     """Why these edits are too many on top of what there is; empty = they are not."""
     edits, lost = load.edits + len(batch), after(load, batch).lost
     if edits > policy.limits.edits:
@@ -95,7 +107,7 @@ def over(load: Load, batch: Sequence[Accepted], policy: RightsPolicy) -> str:
     return ""
 
 
-def after(load: Load, batch: Sequence[Accepted]) -> Load:
+def after(load: Load, batch: Sequence[Waiting]) -> Load:
     """The load once these edits are made. An edit that seems to help others buys nothing for the next."""
     lost = load.lost + sum(max(0.0, one.loss) for one in batch)
     return Load(edits=load.edits + len(batch), lost=min(1.0, lost))

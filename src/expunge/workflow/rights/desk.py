@@ -1,5 +1,5 @@
-"""The desk of a workspace for requests of rights holders: what comes in, what is decided, appealed and closed, each an entry of
-the log. Names, works and prompts stay in the request's private folder; the log has keyed pseudonyms and what was decided."""
+"""The desk of a workspace for requests of rights holders: what comes in, is decided, filtered, appealed and closed, each an entry
+of the log. Names, works and prompts stay in the request's private folder; the log has keyed pseudonyms and what was decided."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expunge.core.codec import canonical, decode, encode, loads, parse_timestamp
+from expunge.core.codec import canonical, decode, digest_of, encode, loads, parse_timestamp, sha256_hex
 from expunge.core.documents import read_document
 from expunge.core.errors import InputError, IntegrityError
 from expunge.core.styles import StyleRung
 from expunge.evidence.commitment import KeyFile, commit, keyed
-from expunge.evidence.durable import destroy_file, write_file
+from expunge.evidence.durable import destroy_file, storage_errors, write_file
 from expunge.workflow.intake import closed, find_case
 from expunge.workflow.rights.appeal import (
     Appeal,
@@ -31,6 +32,8 @@ from expunge.workflow.rights.deadlines import deadlines
 from expunge.workflow.rights.facts import Facts, Learned
 from expunge.workflow.rights.intake import Claim, Remedy, check_claim
 from expunge.workflow.rights.jurisdictions import Jurisdictions
+from expunge.workflow.rights.load import heavier, load_of
+from expunge.workflow.rights.mitigation import Filter, Mitigation, active, lapsed, mitigation_for
 from expunge.workflow.rights.policy import RightsPolicy
 from expunge.workflow.rights.published import Closed, Published, published
 from expunge.workflow.rights.terms import Action, AuthorityKind, Basis
@@ -50,8 +53,8 @@ ANSWERS: Mapping[Action, frozenset[StyleRung]] = {
     Action.NOT_LEARNED: frozenset({StyleRung.NOT_LEARNED}),
 }
 """What a case has to have earned to answer a decision that promised something; the others need none."""
-RECEIVED, DECIDED, APPEALED, SETTLED, CLOSED = (
-    f"rights.{word}" for word in ("received", "decided", "appealed", "settled", "closed")
+RECEIVED, DECIDED, MITIGATED, APPEALED, SETTLED, CLOSED = (
+    f"rights.{word}" for word in ("received", "decided", "mitigated", "appealed", "settled", "closed")
 )
 
 
@@ -70,13 +73,16 @@ class Letter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Where a request stands. `due`: what -> by when, of what is not done yet; `overdue` are those whose time has passed."""
+    """Where a request stands. `due`: what -> by when, of what is not done yet; `overdue` are those whose time has passed;
+    `filters`: interim filters that hold now; `lapsed`: there were some, and none is left."""
 
     request: str
     state: str
     action: str
     due: Mapping[str, datetime]
     overdue: tuple[str, ...]
+    filters: tuple[Mitigation, ...]
+    lapsed: bool
 
 
 def receive(workspace: Workspace, text: str, policy: RightsPolicy, book: Jurisdictions, received: datetime) -> Standing:
@@ -113,12 +119,14 @@ def decide(
     reviewer: str,
     style: str = "",
 ) -> Decision:
-    """The table's answer to these facts (YAML), logged, with a letter to send beside it. Where the facts do not say whether the
-    style was learned and `style` names it, the served model is asked, or the answer that is there is taken."""
+    """The table's answer to these facts (YAML), logged, with a letter to send beside it. The load is at least that of the log.
+    Where the facts do not say whether the style was learned and `style` names it, the served model is asked, or the answer that
+    is there is taken."""
     _open(workspace, handle)
     if not folded(reviewer):
         raise InputError("a decision is somebody's", expected="--reviewer")
     found = read_document(Facts, facts, what="the facts")
+    found = replace(found, load=heavier(found.load, load_of(workspace)))
     if style and found.learned is None:
         found = replace(found, learned=_learned(workspace, style))
     claim = _kept(workspace, handle)
@@ -143,6 +151,21 @@ def decide(
     workspace.log.append(DECIDED, payload, case=handle)
     workspace.log.checkpoint()
     return decision
+
+
+def mitigate(
+    workspace: Workspace, handle: str, kind: Filter, settings: bytes, policy: RightsPolicy, now: datetime
+) -> Mitigation:
+    """Record that a filter stands in front of the unchanged model from now on, for as long as the policy allows. Of its settings
+    the log has a keyed digest: they name somebody, and a plain digest of so few words can be guessed."""
+    _open(workspace, handle)
+    if not settings.strip():
+        raise InputError("a filter without settings blocks nothing", expected="what it blocks, in a file")
+    digest = commit(_key(workspace, handle), {"settings": sha256_hex(settings)})
+    found = mitigation_for(handle, kind, digest, policy, now)
+    workspace.log.append(MITIGATED, {"mitigation": encode(found)}, case=handle)
+    workspace.log.checkpoint()
+    return found
 
 
 def appeal(
@@ -186,12 +209,12 @@ def close(workspace: Workspace, handle: str, *, case: str = "") -> Closed:
     """A request is done with: by its last decision, which is none of a person's to come, and by the evidence of `case` where
     that decision promised that something is done or shown. Its letter and key are destroyed."""
     _open(workspace, handle)
-    last, settled = _last(workspace, handle, DECIDED), _last(workspace, handle, SETTLED)
+    last = _last(workspace, handle, DECIDED)
     if last is None or last.payload["action"] == Action.LEGAL_HOLD.value:
         raise InputError("a request that nobody decided stays open", got=handle)
     if len(_appeals(workspace, handle)) > len(_entries(workspace, handle, SETTLED)):
         raise InputError("an appeal is open", got=handle, hint="expunge rights settle")
-    if settled is not None and settled.index > last.index and settled.payload["outcome"]["outcome"] != "upheld":
+    if overturned(workspace, handle):
         raise InputError(
             "the appeal was not turned down, so it is decided anew", got=handle, hint="expunge rights decide"
         )
@@ -222,6 +245,36 @@ def _closed_by(workspace: Workspace, action: Action, case: str) -> Closed:
     return Closed(action=action, method=earned.method, rung=earned.rung)
 
 
+def overturned(workspace: Workspace, handle: str) -> bool:
+    """Whether an appeal against the last decision was granted or held, so that it is decided anew."""
+    last, settled = _last(workspace, handle, DECIDED), _last(workspace, handle, SETTLED)
+    if last is None or settled is None or settled.index < last.index:
+        return False
+    return bool(settled.payload["outcome"]["outcome"] != "upheld")
+
+
+def facts_of(workspace: Workspace, handle: str) -> Facts:
+    """The private facts of the last decision. Raises IntegrityError where they are not those that it was made on."""
+    folder, last = private(workspace, handle), _last(workspace, handle, DECIDED)
+    files = folder / "facts.json", folder.parent / "decision.json"
+    with storage_errors(folder, "read"):
+        facts, decision = (loads(file.read_bytes(), what=file.name) for file in files)
+    found, made = decode(Facts, facts, what="facts.json"), decode(Decision, decision, what="decision.json")
+    logged = None if last is None else last.payload["decision"]
+    if commit(_key(workspace, handle), made) != logged or digest_of(found) != made.facts:
+        raise IntegrityError(
+            "the facts are not those of the decision that was logged", got=handle, hint="expunge rights decide"
+        )
+    return found
+
+
+def accepted_at(workspace: Workspace, handle: str) -> datetime:
+    """Since when its decisions have been what the last one is: who is decided again does not wait from the beginning."""
+    rows = _entries(workspace, handle, DECIDED)
+    same = takewhile(lambda row: row.payload["action"] == rows[-1].payload["action"], reversed(rows))
+    return parse_timestamp(str(list(same)[-1].body["time"]))
+
+
 def counts(workspace: Workspace, policy: RightsPolicy, since: datetime, until: datetime) -> Published:
     """Public counts of the requests that were closed in [since, until)."""
     rows = [entry for entry in workspace.log.entries() if entry.kind == CLOSED]
@@ -240,10 +293,11 @@ def standing(workspace: Workspace, handle: str, now: datetime) -> Standing:
     entries = workspace.log.case(handle)
     if not entries or entries[0].kind != RECEIVED:
         raise InputError("no such request", got=handle, hint="expunge rights docket")
-    last = entries[-1].kind.removeprefix("rights.")
+    last = [entry.kind for entry in entries if entry.kind != MITIGATED][-1].removeprefix("rights.")
+    filters = [] if last == "closed" else _filters(workspace, handle)
     decided = _last(workspace, handle, DECIDED)
     promised = (decided or entries[0]).payload["due"]
-    done = {"acknowledge"} | ({"triage", "decision"} if decided else set())
+    done = {"acknowledge"} | ({"triage", "decision"} if decided else set()) | ({"mitigation"} if filters else set())
     left = {name: parse_timestamp(str(moment)) for name, moment in promised.items() if name not in done}
     for one in _appeals(workspace, handle)[len(_entries(workspace, handle, SETTLED)) :]:
         left["appeal"] = one.due
@@ -254,6 +308,8 @@ def standing(workspace: Workspace, handle: str, now: datetime) -> Standing:
         action=str(decided.payload["action"]) if decided else "",
         due=left,
         overdue=tuple(sorted(name for name, moment in left.items() if moment < now)),
+        filters=active(filters, now),
+        lapsed=bool(lapsed(filters, frozenset({handle}), now)),
     )
 
 
@@ -313,6 +369,11 @@ def _entries(workspace: Workspace, handle: str, kind: str) -> list[Entry]:
 def _last(workspace: Workspace, handle: str, kind: str) -> Any:
     rows = _entries(workspace, handle, kind)
     return rows[-1] if rows else None
+
+
+def _filters(workspace: Workspace, handle: str) -> list[Mitigation]:
+    rows = _entries(workspace, handle, MITIGATED)
+    return [decode(Mitigation, entry.payload["mitigation"], what="a mitigation") for entry in rows]
 
 
 def _appeals(workspace: Workspace, handle: str) -> list[Appeal]:

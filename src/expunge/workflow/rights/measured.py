@@ -29,7 +29,5 @@ def learned_of(answer: Answer) -> Learned:
 
 
 def harm_of(collateral: Collateral, shift: float | None = None) -> Harm:
-    """What an edit that was tried on a copy did to others (`stats.style_collateral`): the largest upper limit of what was lost,
-    be it retained styles on average, objects, or both as asked. Edits that keep every style can still wear the objects away."""
-    lost = max(drop.at_most for drop in (collateral.mean, collateral.objects, collateral.asked.drop))
-    return Harm(at_most=lost, neighbours=len(collateral.styles), shift=shift)
+    """What an edit that was tried on a copy did to others (`stats.style_collateral`)."""
+    return Harm(at_most=collateral.lost, neighbours=len(collateral.styles), shift=shift)

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 from expunge.core.case import State
 from expunge.core.codec import parse_timestamp
 from expunge.core.errors import Held
-from expunge.core.finding import Guarantee
 from expunge.core.styles import StyleRung
 from expunge.training.text_to_image.directory import Directory, read_directory
 from expunge.training.text_to_image.export import export
 from expunge.training.text_to_image.sampler import TextToImage
+from expunge.training.text_to_image.whole import refuse_weights_beside
 from expunge.workflow.intake import OpenCase, all_cases, closed, fold
+from expunge.workflow.rights.load import was_exact
 from expunge.workflow.rights.regression import Granted, Verified, check_release
 from expunge.workflow.styles.earned import Earned, earned_in
 from expunge.workflow.styles.kept import FILE, KeptBattery, read_kept
@@ -48,15 +49,18 @@ class Gate:
 
 def check_files(workspace: Workspace, path: Path) -> Gate:
     """Ask for everybody on these files who was not asked for on them before, log what came, and say whether they may be
-    released. Raises InputError on files that must not be read, and nothing where they are blocked: `Gate.blocked` says why."""
+    released. Nothing is raised where they are blocked: `Gate.blocked` says why. Raises InputError on files that must not be read
+    and on weights left beside, IntegrityError where the model is not all there; nothing is logged then, whoever was asked for."""
     directory = read_directory(path)
+    refuse_weights_beside(directory)
+    model = TextToImage.from_dir(path)
     owed = [(case, earned_in(case)) for case in all_cases(workspace) if _is_granted(workspace, case)]
     before = _verified(workspace, directory.digest)
     done = {(one.request, one.plan) for one in before}
     everybody = [_granted(*one) for one in owed]
     left = [(*row, one) for row, one in zip(owed, everybody, strict=True) if (one.request, one.plan) not in done]
     if left:
-        exact, model = _is_served(workspace, directory), TextToImage.from_dir(path)
+        exact = _is_served(workspace, directory)
         for case, earned, one in left:
             rung, skipped = _asked(workspace, case, earned, (directory.digest, model), exact)
             said = {"request": one.request, "files": directory.digest, "battery": one.plan, "rung": rung}
@@ -111,12 +115,7 @@ def _is_served(workspace: Workspace, directory: Directory) -> bool:
     released = [entry for entry in workspace.log.entries() if entry.kind == "model.released"]
     if not released or released[-1].case is None or frozenset(served.absent) != workspace.book.tombstones:
         return False
-    made = [
-        entry.payload.get("guarantee")
-        for entry in workspace.log.case(released[-1].case)
-        if entry.kind == "decision.made"
-    ]
-    if made[-1:] != [Guarantee.EXACT.value]:
+    if not was_exact(workspace, released[-1].case):
         return False
     networks = workspace.adapter.load(workspace.root / served.run / "model.safetensors")
     with tempfile.TemporaryDirectory(prefix="expunge-release-") as folder:
