@@ -2,10 +2,10 @@
 
     python benchmarks/recommender/user_bank.py --data FOLDER_OF_ml-latest-small [--pairs N] [--only ials|multvae|bpr|lightgcn]
 
-First split of movielens.py, each family with the settings of seeds.py. Per user the gap I - O of the mean log-probability of their own items,
-each fifth left out of the fold-in in turn, in SD of O over the pairs. `auc_of_levels`: of a model's own users against
-those of the other half, by the bare level, mean over models: .5 = a level says nothing. `auc_of_contrasts`: the same
-users, each by the level less the mean of the other models that did not see them. One thread.
+First split of movielens.py, each family with the settings of seeds.py. Per user the gap I - O of the mean log-probability
+of their own items, each fifth left out of the fold-in in turn, in SD of O over the pairs. `auc_of_levels`: of a model's own
+users against those of the other half, by the bare level, mean over models: .5 = a level says nothing. `auc_of_contrasts`:
+the same users, each by the level less the mean of the other models that did not see them. One thread.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from expunge.core.finding import Finding, Verdict
 from expunge.core.styles import StyleRung
 from expunge.training.recipe import parse_any_recipe
 from expunge.workflow.policy import GENERATOR
-from expunge.workflow.rights import desk
+from expunge.workflow.rights import closing, desk
 from expunge.workflow.rights.jurisdictions import default_jurisdictions
 from expunge.workflow.rights.policy import default_rights_policy
 from expunge.workflow.rights.terms import Action
@@ -53,6 +53,11 @@ def decided(workspace, handle, text=None, reviewer="Rita Reviewer", **more):
     return desk.decide(workspace, handle, text or facts(), POLICY, BOOK, reviewer=reviewer, **more)
 
 
+def shut(workspace, handle, **more):
+    """Closed when nobody can appeal any more."""
+    return desk.close(workspace, handle, POLICY, datetime.now(UTC) + timedelta(days=91), **more)
+
+
 def kinds(workspace, handle):
     return [entry.kind for entry in workspace.log.case(handle)]
 
@@ -64,7 +69,7 @@ def test_a_request_goes_from_the_letter_to_the_counts_and_every_step_is_logged(w
     now = datetime.now(UTC)
     desk.appeal(workspace, handle, ["a harbour at night"], [b"work"], POLICY, now)
     desk.settle(workspace, handle, "upheld", "Sam Second", now)
-    desk.close(workspace, handle)
+    shut(workspace, handle)
     assert kinds(workspace, handle) == [
         f"rights.{word}" for word in ("received", "decided", "appealed", "settled", "closed")
     ]
@@ -82,7 +87,7 @@ def test_nobody_is_named_in_the_log_or_beside_it_and_nothing_is_left_after_closi
     assert [name for name in SECRETS if name.encode() in log] == []
     folder = desk.private(workspace, handle)
     assert (folder.stat().st_mode & 0o777, (folder / "letter.json").stat().st_mode & 0o777) == (0o700, 0o600)
-    desk.close(workspace, handle)
+    shut(workspace, handle)
     left = [file for file in folder.parent.rglob("*") if file.is_file()]
     assert {file.name for file in left} == {"decision.json", "letter.txt"}
     assert [name for name in SECRETS for file in left if name in file.read_text()] == []
@@ -114,7 +119,7 @@ def test_what_was_not_measured_goes_to_a_person_and_cannot_be_closed(workspace):
     handle = came(workspace)
     assert decided(workspace, handle, facts(more="")).action.value == "legal_hold"
     with pytest.raises(InputError, match="nobody decided"):
-        desk.close(workspace, handle)
+        shut(workspace, handle)
     assert decided(workspace, handle, facts(more=NOT_LEARNED)).action.value == "not_learned"
 
 
@@ -126,7 +131,7 @@ def test_an_appeal_is_decided_by_somebody_else_whatever_the_spelling(workspace):
         with pytest.raises(InputError, match="second reviewer"):
             desk.settle(workspace, handle, "upheld", same, datetime.now(UTC))
     with pytest.raises(InputError, match="appeal is open"):
-        desk.close(workspace, handle)
+        shut(workspace, handle)
     with pytest.raises(InputError, match="appealed already"):
         desk.appeal(workspace, handle, ["another"], [], POLICY, datetime.now(UTC))
     desk.settle(workspace, handle, "upheld", "Sam Second", datetime.now(UTC))
@@ -141,9 +146,55 @@ def test_a_request_whose_appeal_was_not_turned_down_is_decided_anew_before_it_is
     desk.appeal(workspace, handle, ["a harbour"], [], POLICY, datetime.now(UTC))
     desk.settle(workspace, handle, outcome, "Sam Second", datetime.now(UTC))
     with pytest.raises(InputError, match="decided anew"):
-        desk.close(workspace, handle)
+        shut(workspace, handle)
+    for same in ("Rita Reviewer", "rita  reviewer"):
+        with pytest.raises(InputError, match="who decided first"):
+            decided(workspace, handle, REFUSED, reviewer=same)
+    decided(workspace, handle, REFUSED, reviewer="Tom Third")
+    desk.appeal(workspace, handle, ["the same words are a new decision"], [], POLICY, datetime.now(UTC))
+    desk.settle(workspace, handle, "upheld", "Sam Second", datetime.now(UTC))
+    shut(workspace, handle)
+
+
+def test_a_refusal_is_not_closed_while_it_can_be_appealed(workspace):
+    """Closing destroys the key of the letter, and without it nobody can file an appeal."""
+    handle = came(workspace)
     decided(workspace, handle, REFUSED)
-    desk.close(workspace, handle)
+    with pytest.raises(InputError, match="an appeal can still be filed"):
+        desk.close(workspace, handle, POLICY, datetime.now(UTC) + timedelta(days=89))
+    desk.appeal(workspace, handle, ["a harbour"], [], POLICY, datetime.now(UTC) + timedelta(days=89))
+    desk.settle(workspace, handle, "upheld", "Sam Second", datetime.now(UTC) + timedelta(days=90))
+    desk.close(workspace, handle, POLICY, datetime.now(UTC) + timedelta(days=90))
+
+
+def test_an_appeal_against_an_earlier_decision_is_settled_too(workspace):
+    handle = came(workspace)
+    for number, text in enumerate((REFUSED, facts(more=""))):
+        decided(workspace, handle, text)
+        desk.appeal(workspace, handle, [f"prompt {number}"], [], POLICY, datetime.now(UTC))
+    decided(workspace, handle, REFUSED)
+    first = desk.settle(workspace, handle, "upheld", "Sam Second", datetime.now(UTC))
+    with pytest.raises(InputError, match="appeal is open"):
+        shut(workspace, handle)
+    assert desk.settle(workspace, handle, "upheld", "Sam Second", datetime.now(UTC)).appeal != first.appeal
+    with pytest.raises(InputError, match="no open appeal"):
+        desk.settle(workspace, handle, "upheld", "Sam Second", datetime.now(UTC))
+    shut(workspace, handle)
+
+
+def test_a_closing_that_a_crash_cut_short_is_finished(workspace, monkeypatch):
+    handle = came(workspace)
+    decided(workspace, handle, REFUSED)
+    with monkeypatch.context() as patch:
+        patch.setattr(desk, "destroy_file", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            shut(workspace, handle)
+    assert any(desk.private(workspace, handle).iterdir())
+    assert shut(workspace, handle).action.value == "refuse"
+    assert not any(desk.private(workspace, handle).iterdir())
+    assert kinds(workspace, handle).count("rights.closed") == 1
+    with pytest.raises(InputError, match="is closed"):
+        shut(workspace, handle)
 
 
 PROMISES = {
@@ -157,16 +208,16 @@ def test_what_was_promised_is_not_closed_without_the_case_that_did_it(workspace,
     handle = came(workspace)
     assert decided(workspace, handle, facts(more=PROMISES[action])).action.value == action
     with pytest.raises(InputError, match="closed by the case that did it"):
-        desk.close(workspace, handle)
+        shut(workspace, handle)
     with pytest.raises(InputError, match="no such case"):
-        desk.close(workspace, handle, case="case-0000")
+        shut(workspace, handle, case="case-0000")
     assert kinds(workspace, handle)[-1] == "rights.decided"
 
 
 def test_every_action_that_promises_something_says_what_answers_it():
     nothing_done = {Action.LEGAL_HOLD, Action.REFUSE, Action.NARROW, Action.EXCLUDE_NEXT}
-    assert set(Action) - nothing_done == set(desk.ANSWERS)
-    for words in desk.ANSWERS.values():
+    assert set(Action) - nothing_done == set(closing.ANSWERS)
+    for words in closing.ANSWERS.values():
         assert not words & {StyleRung.NOT_ERASED, StyleRung.NOT_SHOWN, StyleRung.SUPPRESSED}
 
 
@@ -181,8 +232,8 @@ def test_a_claim_that_was_changed_on_disk_is_not_decided(workspace):
 def test_a_closed_request_stays_closed(workspace):
     handle = came(workspace)
     decided(workspace, handle, REFUSED)
-    desk.close(workspace, handle)
-    for step in (lambda: decided(workspace, handle), lambda: desk.close(workspace, handle)):
+    shut(workspace, handle)
+    for step in (lambda: decided(workspace, handle), lambda: shut(workspace, handle)):
         with pytest.raises(InputError, match="closed"):
             step()
     with pytest.raises(InputError, match="no such request"):
@@ -233,7 +284,7 @@ def test_public_counts_are_of_a_period_and_fold_what_is_small(workspace):
     for _ in range(6):
         handle = came(workspace)
         decided(workspace, handle, REFUSED)
-        desk.close(workspace, handle)
+        shut(workspace, handle)
     now = datetime.now(UTC)
     found = desk.counts(workspace, POLICY, now - timedelta(days=1), now + timedelta(days=1))
     assert (found.total, found.outcomes) == (6, {"refuse": 6})
@@ -300,7 +351,7 @@ def test_a_closed_request_gets_no_filter_and_those_it_had_are_no_incident(worksp
     handle = came(workspace)
     filtered(workspace, handle)
     decided(workspace, handle, REFUSED)
-    desk.close(workspace, handle)
+    shut(workspace, handle)
     size = workspace.log.size
     with pytest.raises(InputError, match="closed"):
         filtered(workspace, handle)

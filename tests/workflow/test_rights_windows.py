@@ -177,7 +177,7 @@ def test_nobody_waits_who_was_refused_or_whose_appeal_was_granted_or_who_is_done
         desk.settle(workspace, handle, outcome, "Sam Second", datetime.now(UTC))
     assert [one.request for one in asked(workspace).waiting] == [waits]
     desk.decide(workspace, waits, facts(present=0), POLICY, BOOK, reviewer="Rita Reviewer")
-    desk.close(workspace, waits)
+    desk.close(workspace, waits, POLICY, datetime.now(UTC) + timedelta(days=91))
     assert asked(workspace).waiting == ()
 
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -277,7 +279,7 @@ def test_attack_files_that_an_older_release_verified_are_still_looked_at(case, d
     held = Verified(
         request=handle,
         digest=read_directory(folder).digest,
-        plan=earned_in(find_case(workspace, handle)).battery,
+        plan=earned_in(workspace, find_case(workspace, handle)).battery,
         rung=StyleRung.EXACT,
         at=NOW,
     )
@@ -364,25 +366,79 @@ def test_an_answer_is_repeated_at_the_level_that_it_was_given_at(case, monkeypat
 # ------------------------------------------------------------------------------------------- requests of rights holders
 
 
+class Desk:
+    """Letters to a workspace, and cases that may answer them."""
+
+    def __init__(self, workspace):
+        self.workspace, self.policy, self.book = workspace, default_rights_policy(), default_jurisdictions()
+
+    def decided(self, text, *, wanted):
+        request = desk.receive(self.workspace, letter(), self.policy, self.book, NOW).request
+        found = desk.decide(self.workspace, request, text, self.policy, self.book, reviewer="Rita")
+        assert found.action is wanted
+        return request
+
+    def close(self, request, case):
+        return desk.close(self.workspace, request, self.policy, datetime.now(UTC) + timedelta(days=91), case=case)
+
+    def state(self, monkeypatch):
+        answering(monkeypatch, 0)
+        return self.workspace.run(self.workspace.request(style=STRANGER)).case
+
+
+COPIED = facts().replace("copies: {found: 0", "copies: {found: 1")
+
+
 def test_a_request_is_closed_with_the_word_of_its_case_and_of_no_other(case, monkeypatch):
     """Nobody types the word: it is read from the signed evidence, which has to answer what was decided."""
-    workspace, handle = case
-    policy, book = default_rights_policy(), default_jurisdictions()
-    answering(monkeypatch, 0)
-    stated = workspace.run(workspace.request(style=STRANGER)).case
-
-    def decided(facts):
-        request = desk.receive(workspace, letter(), policy, book, NOW).request
-        return request, desk.decide(workspace, request, facts, policy, book, reviewer="Rita").action
-
-    request, action = decided(facts())
-    assert action is Action.NOT_LEARNED
-    with pytest.raises(InputError, match="does not answer not_learned"):
-        desk.close(workspace, request, case=handle)
-    assert desk.close(workspace, request, case=stated).rung is StyleRung.NOT_LEARNED
-    request, action = decided(facts().replace("copies: {found: 0", "copies: {found: 1"))
-    assert action is Action.PURGE_WORKS
+    front = Desk(case[0])
+    request = front.decided(facts(), wanted=Action.NOT_LEARNED)
+    copied = front.decided(COPIED, wanted=Action.PURGE_WORKS)
+    stated = front.state(monkeypatch)
     with pytest.raises(InputError, match="does not answer purge_works"):
-        desk.close(workspace, request, case=stated)
-    found = desk.close(workspace, request, case=handle)
-    assert (found.rung, found.method) == (StyleRung.EXACT, "replay")
+        front.close(copied, stated)
+    assert front.close(request, stated).rung is StyleRung.NOT_LEARNED
+    logged = entries(case[0], "rights.closed")[-1]
+    assert logged["by"]
+    assert stated not in str(logged)
+
+
+def test_a_case_from_before_the_letter_does_not_answer_it(case):
+    workspace, handle = case
+    front = Desk(workspace)
+    request = front.decided(COPIED, wanted=Action.PURGE_WORKS)
+    with pytest.raises(InputError, match="before the letter came"):
+        front.close(request, handle)
+
+
+def test_one_case_answers_one_letter(case, monkeypatch):
+    front = Desk(case[0])
+    requests = [front.decided(facts(), wanted=Action.NOT_LEARNED) for _ in range(2)]
+    stated = front.state(monkeypatch)
+    front.close(requests[0], stated)
+    with pytest.raises(InputError, match="another letter"):
+        front.close(requests[1], stated)
+
+
+def test_a_statement_about_a_model_that_is_no_longer_in_service_closes_nothing(case, monkeypatch):
+    front = Desk(case[0])
+    request = front.decided(facts(), wanted=Action.NOT_LEARNED)
+    stated = front.state(monkeypatch)
+    served = replace(case[0].served(), digest="sha256:" + "0" * 64)
+    monkeypatch.setattr(Workspace, "served", lambda self: served)
+    with pytest.raises(InputError, match="another model"):
+        front.close(request, stated)
+
+
+def test_evidence_that_was_put_into_a_cases_folder_does_not_speak_for_it(case, monkeypatch):
+    """A statement copied beside a certificate, or another case's certificate in its place."""
+    workspace, handle = case
+    stated = Desk(workspace).state(monkeypatch)
+    mine, other = (find_case(workspace, one) for one in (handle, stated))
+    shutil.copy(other.statement, mine.statement)
+    assert earned_in(workspace, mine).rung is StyleRung.EXACT
+    answering(monkeypatch, 0)
+    again = find_case(workspace, workspace.run(workspace.request(style=STRANGER)).case)
+    shutil.copy(other.statement, again.statement)
+    with pytest.raises(IntegrityError, match="not what was logged"):
+        earned_in(workspace, again)

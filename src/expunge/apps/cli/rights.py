@@ -147,6 +147,7 @@ def close(
     case: Annotated[
         str, typer.Option("--case", help="The closed case that answers it: method and word are read from its evidence.")
     ] = "",
+    policy: PolicyOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
@@ -155,7 +156,7 @@ def close(
     from expunge.workflow.workspace import opened
 
     with opened(workspace) as ws:
-        found = desk.close(ws, request, case=case)
+        found = desk.close(ws, request, _policy(policy)[0], _time(""), case=case)
     rung = f", {found.rung.value} by {case}" if found.rung else ""
     emit({"closed": found}, as_json, lambda console: console.print(f"closed: {found.action.value}{rung}"))
 

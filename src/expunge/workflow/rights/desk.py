@@ -6,7 +6,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any
 from expunge.core.codec import canonical, decode, digest_of, encode, loads, parse_timestamp, sha256_hex
 from expunge.core.documents import read_document
 from expunge.core.errors import InputError, IntegrityError
-from expunge.core.styles import StyleRung
 from expunge.evidence.commitment import KeyFile, commit, keyed
 from expunge.evidence.durable import destroy_file, storage_errors, write_file
-from expunge.workflow.intake import closed, find_case
 from expunge.workflow.rights.appeal import (
     Appeal,
     AppealOutcome,
@@ -28,6 +26,7 @@ from expunge.workflow.rights.appeal import (
     folded,
     held_out_of,
 )
+from expunge.workflow.rights.closing import CLOSED, LESS, case_pseudonym, closed_by
 from expunge.workflow.rights.deadlines import deadlines
 from expunge.workflow.rights.facts import Facts, Learned
 from expunge.workflow.rights.intake import Claim, Remedy, check_claim
@@ -39,22 +38,13 @@ from expunge.workflow.rights.published import Closed, Published, published
 from expunge.workflow.rights.terms import Action, AuthorityKind, Basis
 from expunge.workflow.rights.triage import Decision, Filed, triage
 from expunge.workflow.styles.baseline import ask_first
-from expunge.workflow.styles.earned import earned_in
 
 if TYPE_CHECKING:
     from expunge.evidence.log_entry import Entry
     from expunge.workflow.workspace import Workspace
 
-_ERASED = frozenset({StyleRung.INDISTINGUISHABLE, StyleRung.EXACT})
-ANSWERS: Mapping[Action, frozenset[StyleRung]] = {
-    Action.PURGE_WORKS: _ERASED,
-    Action.RETRAIN: frozenset({StyleRung.EXACT}),
-    Action.STYLE_EDIT: _ERASED,
-    Action.NOT_LEARNED: frozenset({StyleRung.NOT_LEARNED}),
-}
-"""What a case has to have earned to answer a decision that promised something; the others need none."""
-RECEIVED, DECIDED, MITIGATED, APPEALED, SETTLED, CLOSED = (
-    f"rights.{word}" for word in ("received", "decided", "mitigated", "appealed", "settled", "closed")
+RECEIVED, DECIDED, MITIGATED, APPEALED, SETTLED = (
+    f"rights.{word}" for word in ("received", "decided", "mitigated", "appealed", "settled")
 )
 
 
@@ -125,6 +115,7 @@ def decide(
     _open(workspace, handle)
     if not folded(reviewer):
         raise InputError("a decision is somebody's", expected="--reviewer")
+    _check_reviewer(workspace, handle, reviewer)
     found = read_document(Facts, facts, what="the facts")
     found = replace(found, load=heavier(found.load, load_of(workspace)))
     if style and found.learned is None:
@@ -151,6 +142,13 @@ def decide(
     workspace.log.append(DECIDED, payload, case=handle)
     workspace.log.checkpoint()
     return decision
+
+
+def _check_reviewer(workspace: Workspace, handle: str, reviewer: str) -> None:
+    """After an appeal that was not turned down somebody else decides than did before."""
+    last = _last(workspace, handle, DECIDED)
+    if overturned(workspace, handle) and last.payload["reviewer"] == _pseudonym(workspace, reviewer):
+        raise InputError("who decided first does not decide anew", expected="another reviewer", got=handle)
 
 
 def mitigate(
@@ -182,7 +180,7 @@ def appeal(
         raise InputError("nothing was decided yet", got=handle)
     decided = Decided(
         request=handle,
-        decision=str(last.payload["decision"]),
+        decision=digest_of([last.payload["decision"], last.index]),  # the same words twice are two decisions
         at=parse_timestamp(str(last.body["time"])),
         reviewer=str(last.payload["reviewer"]),
     )
@@ -194,55 +192,58 @@ def appeal(
 
 
 def settle(workspace: Workspace, handle: str, outcome: Outcome, reviewer: str, now: datetime) -> AppealOutcome:
-    """How an appeal ended, by a second reviewer."""
-    filed, last = _appeals(workspace, handle), _last(workspace, handle, SETTLED)
-    if not filed or (last is not None and last.payload["outcome"]["appeal"] == filed[-1].digest):
+    """How the oldest open appeal ended, by a second reviewer."""
+    filed = _unsettled(workspace, handle)
+    if not filed:
         raise InputError("there is no open appeal", got=handle)
     named = _pseudonym(workspace, reviewer) if folded(reviewer) else ""
-    found = decide_appeal(filed[-1], outcome, named, now)
+    found = decide_appeal(filed[0], outcome, named, now)
     workspace.log.append(SETTLED, {"outcome": encode(found)}, case=handle)
     workspace.log.checkpoint()
     return found
 
 
-def close(workspace: Workspace, handle: str, *, case: str = "") -> Closed:
+def close(workspace: Workspace, handle: str, policy: RightsPolicy, now: datetime, *, case: str = "") -> Closed:
     """A request is done with: by its last decision, which is none of a person's to come, and by the evidence of `case` where
-    that decision promised that something is done or shown. Its letter and key are destroyed."""
+    that decision promised that something is done or shown. Its letter and key are destroyed, so where it was granted less than
+    it asked for, not before the time for an appeal has passed or one was turned down. Run again, it finishes after a crash."""
+    done = _last(workspace, handle, CLOSED)
+    if done is not None and any(private(workspace, handle).iterdir()):
+        return _destroyed(workspace, handle, decode(Closed, done.payload["closed"], what="a closed request"))
     _open(workspace, handle)
     last = _last(workspace, handle, DECIDED)
     if last is None or last.payload["action"] == Action.LEGAL_HOLD.value:
         raise InputError("a request that nobody decided stays open", got=handle)
-    if len(_appeals(workspace, handle)) > len(_entries(workspace, handle, SETTLED)):
+    if _unsettled(workspace, handle):
         raise InputError("an appeal is open", got=handle, hint="expunge rights settle")
     if overturned(workspace, handle):
         raise InputError(
             "the appeal was not turned down, so it is decided anew", got=handle, hint="expunge rights decide"
         )
-    found = _closed_by(workspace, Action(last.payload["action"]), case)
-    workspace.log.append(CLOSED, {"closed": encode(found)}, case=handle)
+    action = Action(last.payload["action"])
+    _check_time(workspace, handle, action, policy, now)
+    found = closed_by(workspace, action, workspace.log.case(handle)[0].index, case)
+    payload = {"closed": encode(found), "by": case_pseudonym(workspace, case)}
+    workspace.log.append(CLOSED, payload, case=handle)
     workspace.log.checkpoint()
+    return _destroyed(workspace, handle, found)
+
+
+def _check_time(workspace: Workspace, handle: str, action: Action, policy: RightsPolicy, now: datetime) -> None:
+    """An appeal needs the key of the letter. Raises InputError while one can be filed."""
+    decided, settled = _last(workspace, handle, DECIDED), _last(workspace, handle, SETTLED)
+    turned_down = settled is not None and settled.index > decided.index
+    until = parse_timestamp(str(decided.body["time"])) + timedelta(days=policy.appeals.file_within)
+    if action in LESS and not turned_down and now <= until:
+        raise InputError(
+            "an appeal can still be filed, and needs the letter", expected=f"after {until:%Y-%m-%d}", got=handle
+        )
+
+
+def _destroyed(workspace: Workspace, handle: str, found: Closed) -> Closed:
     for file in sorted(private(workspace, handle).iterdir()):
         destroy_file(file)
     return found
-
-
-def _closed_by(workspace: Workspace, action: Action, case: str) -> Closed:
-    """With the word that the case's own evidence earned: nobody types it. Raises InputError where it does not answer this."""
-    promised = ANSWERS.get(action)
-    if not case:
-        if promised is not None:
-            raise InputError(
-                f"{action.value} is closed by the case that did it", hint="expunge rights close --case CASE"
-            )
-        return Closed(action=action)
-    found = find_case(workspace, case)
-    if not closed(workspace, found):
-        raise InputError("the case is not closed", got=case, hint="expunge run")
-    earned = earned_in(found)
-    if promised is None or earned.rung not in promised:
-        expected = ", ".join(promised or ()) or "no case"
-        raise InputError(f"the case does not answer {action.value}", expected=expected, got=earned.rung.value)
-    return Closed(action=action, method=earned.method, rung=earned.rung)
 
 
 def overturned(workspace: Workspace, handle: str) -> bool:
@@ -299,7 +300,7 @@ def standing(workspace: Workspace, handle: str, now: datetime) -> Standing:
     promised = (decided or entries[0]).payload["due"]
     done = {"acknowledge"} | ({"triage", "decision"} if decided else set()) | ({"mitigation"} if filters else set())
     left = {name: parse_timestamp(str(moment)) for name, moment in promised.items() if name not in done}
-    for one in _appeals(workspace, handle)[len(_entries(workspace, handle, SETTLED)) :]:
+    for one in _unsettled(workspace, handle)[:1]:
         left["appeal"] = one.due
     left = {} if last == "closed" else left
     return Standing(
@@ -379,3 +380,9 @@ def _filters(workspace: Workspace, handle: str) -> list[Mitigation]:
 def _appeals(workspace: Workspace, handle: str) -> list[Appeal]:
     rows = _entries(workspace, handle, APPEALED)
     return [decode(Appeal, entry.payload["appeal"], what="an appeal") for entry in rows]
+
+
+def _unsettled(workspace: Workspace, handle: str) -> list[Appeal]:
+    """Appeals that nobody has decided, oldest first."""
+    settled = {entry.payload["outcome"]["appeal"] for entry in _entries(workspace, handle, SETTLED)}
+    return [one for one in _appeals(workspace, handle) if one.digest not in settled]

@@ -54,7 +54,7 @@ def check_files(workspace: Workspace, path: Path) -> Gate:
     directory = read_directory(path)
     refuse_weights_beside(directory)
     model = TextToImage.from_dir(path)
-    owed = [(case, earned_in(case)) for case in all_cases(workspace) if _is_granted(workspace, case)]
+    owed = [(case, earned_in(workspace, case)) for case in all_cases(workspace) if _is_granted(workspace, case)]
     before = _verified(workspace, directory.digest)
     done = {(one.request, one.plan) for one in before}
     everybody = [_granted(*one) for one in owed]

@@ -3,45 +3,72 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from expunge.core.errors import InputError
+from expunge.core.errors import InputError, IntegrityError
 from expunge.core.finding import Guarantee
 from expunge.core.styles import StyleRung
 from expunge.evidence.bundle import read_bundle
 from expunge.evidence.envelope import payload_of
-from expunge.evidence.not_learned import parse, read_issued
+from expunge.evidence.not_learned import ISSUED, parse, read_issued
 from expunge.evidence.statement import parse_statement
 
 if TYPE_CHECKING:
+    from expunge.evidence.log_entry import Entry
     from expunge.workflow.intake import OpenCase
+    from expunge.workflow.workspace import Workspace
 
 _WORDS = {Guarantee.EXACT: StyleRung.EXACT, Guarantee.EMPIRICAL: StyleRung.INDISTINGUISHABLE}
+_CERTIFIED = "certificate.issued"
 LEVEL = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Earned:
     """battery: digest of what the model was asked, empty where it was not; level: of each limit that it was judged by; plan:
-    digest of the case's plan, or of the battery where no plan was made; method: what was run, empty where nothing was."""
+    digest of the case's plan, or of the battery where no plan was made; method: what was run, empty where nothing was; model:
+    digest of the weights that the evidence is of; index: of the log's entry that issued it, which holds until `expires`."""
 
     rung: StyleRung
     battery: str
     level: float
     plan: str
     method: str
+    model: str
+    index: int
+    expires: datetime
 
 
-def earned_in(case: OpenCase) -> Earned:
-    """Read from the certificate or the not-learned statement. Raises InputError where the case has neither."""
-    if case.statement.exists():
-        asked = parse(payload_of(read_issued(case.statement).envelope))[0].battery
-        return Earned(
-            rung=StyleRung.NOT_LEARNED, battery=asked.digest, level=float(asked.level), plan=asked.digest, method=""
-        )
-    if not case.bundle.exists():
+def earned_in(workspace: Workspace, case: OpenCase) -> Earned:
+    """Read from the certificate or the not-learned statement. Raises InputError where the log knows of neither, IntegrityError
+    where what lies in the case's folder is not what was logged."""
+    issued = [entry for entry in workspace.log.case(case.handle) if entry.kind in (ISSUED, _CERTIFIED)]
+    if not issued:
         raise InputError("the case has no certificate and no statement", got=case.handle)
-    found = parse_statement(payload_of(read_bundle(case.bundle).json("certificate.json"))).predicate
+    return _stated(case, issued[-1]) if issued[-1].kind == ISSUED else _certified(case, issued[-1])
+
+
+def _stated(case: OpenCase, issued: Entry) -> Earned:
+    found, digest = parse(payload_of(read_issued(case.statement).envelope))
+    _check_logged(digest, issued.payload["statement"])
+    asked = found.battery
+    return Earned(
+        rung=StyleRung.NOT_LEARNED,
+        battery=asked.digest,
+        level=float(asked.level),
+        plan=asked.digest,
+        method="",
+        model=found.model,
+        index=issued.index,
+        expires=found.expires_at,
+    )
+
+
+def _certified(case: OpenCase, issued: Entry) -> Earned:
+    statement = parse_statement(payload_of(read_bundle(case.bundle).json("certificate.json")))
+    _check_logged(statement.digest, issued.payload["certificate"])
+    found = statement.predicate
     if found.guarantee not in _WORDS:
         raise InputError("no word for a style goes with this certificate", got=found.guarantee.value)
     battery = next((str(item.details["battery"]) for item in found.findings if item.details.get("battery")), "")
@@ -51,4 +78,12 @@ def earned_in(case: OpenCase) -> Earned:
         level=LEVEL,
         plan=found.plan.digest,
         method=found.method.name,
+        model=found.models.after,
+        index=issued.index,
+        expires=found.expires_at,
     )
+
+
+def _check_logged(digest: str, logged: object) -> None:
+    if digest != logged:
+        raise IntegrityError("the evidence is not what was logged", expected=str(logged), got=digest)

@@ -98,7 +98,7 @@ def rerun_case(workspace: Workspace, case: str, certified: str, path: Path | Non
         )
     if kept.models["candidate"] != certified:
         raise EvidenceError("the kept battery is of another model", expected=certified, got=kept.models["candidate"])
-    named = earned_in(found)
+    named = earned_in(workspace, found)
     return rerun(workspace, kept, at_hand(workspace, path), named.battery, named.level)
 
 
