@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from expunge.farm.asked import askable, denoised, record_answers, sketch_of
-from expunge.testing.generators import random_pictures
 from expunge.models.generators.unet import TextUNet
+from expunge.testing.generators import random_pictures
 from expunge.training.recipe import parse_recipe
 from expunge.training.rng import normals
 from expunge.training.text_to_image.captions import tokens_of
