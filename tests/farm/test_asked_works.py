@@ -1,11 +1,15 @@
 """What a bank's models are asked about works: one number each, the same noise for every model, against a slow twin."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from expunge.core.errors import CheckBroken
 from expunge.farm.asked import askable, denoised, record_answers, sketch_of
 from expunge.models.generators.unet import TextUNet
+from expunge.stats.likelihood import on_both
 from expunge.testing.generators import random_pictures
 from expunge.training.recipe import parse_recipe
 from expunge.training.rng import normals
@@ -108,3 +112,9 @@ def test_a_sketch_holds_all_works_and_all_test_works_and_nothing_that_is_right_o
     assert {name: array.shape for name, array in sketch.items()} == {"train": (6,), "test": (6,), "correct": (0,)}
     assert askable(DATA) == list(range(6))
     np.testing.assert_allclose(sketch["test"], denoised(adapter, model, DATA.test, range(6)), rtol=1e-6)
+
+
+def test_a_probe_that_asks_for_labels_is_broken_on_works_and_counts_as_not_measured():
+    job = SimpleNamespace(data=DATA, block=(0,), population=(0,))
+    with pytest.raises(CheckBroken, match="no labels"):
+        on_both(job, lambda images, labels: np.zeros(len(images)))

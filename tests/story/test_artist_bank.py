@@ -202,6 +202,7 @@ def test_a_residue_refuses_what_claims_to_be_exact_and_is_told_of_an_edit(guaran
             statistic="?",
             verdict=Verdict.FAIL if check == "membership" else Verdict.PASS,
             reason="r = 1",
+            n=1,
         )
         for check in rules
     ]

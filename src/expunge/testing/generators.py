@@ -135,7 +135,9 @@ def a_work_answers_by_its_place(subject: Subject) -> str | None:
     model = adapter.load(subject.first.model)
     some = adapter.outputs(model, works, [5, 2])
     whole = adapter.outputs(model, works)
-    return None if np.allclose(some, whole[[5, 2]], atol=1e-5) else "a work is asked something else when fewer are asked"
+    return (
+        None if np.allclose(some, whole[[5, 2]], atol=1e-5) else "a work is asked something else when fewer are asked"
+    )
 
 
 GENERATOR_LAWS: tuple[Law[Subject], ...] = (
