@@ -35,8 +35,8 @@ def record_answers(adapter: Any, model: Any, records: Any, rows: Sequence[int]) 
 
 def denoised(adapter: Any, model: Any, works: Pictures, rows: Sequence[int]) -> NDArray[np.float32]:
     """(n,) minus the mean denoising loss of each work with its caption, over noise levels and noise that follow from the
-    work's slot alone: every model is asked the same. Matsumoto et al. 2023 (arXiv 2302.03262, section 3) and Carlini et al.
-    2023 (arXiv 2301.13188, section 5.2). Up to a constant and weights by level it bounds a log-likelihood from below
+    work's slot alone: every model is asked the same. Loss-based inference of Matsumoto et al. 2023 (arXiv 2302.03262) and
+    Carlini et al. 2023 (arXiv 2301.13188, section 5). Up to a constant and weights by level it bounds a log-likelihood from below
     (Ho et al. 2020, arXiv 2006.11239, equations 5 and 14), so it stands where a log-probability stands.
     """
     found: NDArray[np.float32] = adapter.outputs(model, works, rows).mean(axis=1).astype(np.float32)
