@@ -76,8 +76,8 @@ def left_in(workspace: Workspace, bank: Any, slots: list[int]) -> list[Any]:
     return found
 
 
-def judged(workspace: Workspace, arms: Any) -> Finding:
-    limits, signals = workspace.policy.limits, workspace.policy.attacks
+def judged(workspace: Workspace, arms: Any, signals: tuple[str, ...] = ()) -> Finding:
+    limits, signals = workspace.policy.limits, signals or workspace.policy.attacks
     return Membership().run(CheckJob(limits=limits, guarantee=Guarantee.EXACT, seed=3, signals=signals, arms=arms))
 
 
@@ -95,6 +95,16 @@ def test_works_that_were_kept_in_are_seen_on_every_signal(copied) -> None:
     assert found.estimate == pytest.approx(1, abs=0.01)
     caught = {item.name for item in found.conditions if item.verdict is Verdict.PASS and "no-op control" in item.name}
     assert caught == {f"{name}: no-op control" for name in copied.policy.attacks}
+
+
+def test_attack_a_model_made_worse_at_everything_is_not_taken_for_one_without_the_works(copied) -> None:
+    """Its loss on the works is that of models that never saw them; so is its loss on everything else."""
+    arms = open_bank(copied).arms(copied.book.in_block(FEW))
+    gap = (arms.into - arms.out).mean()
+    worse = replace(arms, unlearned=arms.into - gap, unlearned_population=arms.into_population - gap)
+    assert judged(copied, worse, ("lira",)).estimate < 0.5  # it looks at the works alone
+    assert judged(copied, worse, ("rmia",)).estimate == pytest.approx(1, abs=0.05)
+    assert judged(copied, worse).verdict is Verdict.FAIL  # every signal must pass
 
 
 def test_an_artist_over_one_percent_is_refused_and_everybody_smaller_is_not(copied) -> None:
