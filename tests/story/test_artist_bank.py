@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from expunge.core.errors import InputError
 from expunge.core.finding import Finding, Guarantee, Verdict
 from expunge.core.protocols import CheckJob, Task
 from expunge.farm.probing import ProbePlan
+from expunge.workflow.measure import run_x_arm
 from expunge.workflow.policy import GENERATOR, parse_policy
 from expunge.workflow.train import bank_folder, open_bank, retire_bank
 from memorising import BY_HEART, FEW, MANY, learn_by_heart, make_gallery, write_gallery
@@ -112,6 +114,13 @@ def test_an_artist_over_one_percent_is_refused_and_everybody_smaller_is_not(copi
     assert bank.refuses(book.in_block(MANY)) == "the block holds 3 of 204 records, over 1 %: too many for a bank test"
     assert bank.refuses(book.in_block(FEW)) is None
     assert "only a part of a block" in bank.refuses(book.in_block(FEW)[:1])
+
+
+def test_no_deletion_is_run_on_the_bank_for_an_edit_whatever_the_configuration_says(copied) -> None:
+    edit = SimpleNamespace(aims_at=Guarantee.EMPIRICAL, method="erasers/uce")
+    plan = ProbePlan(probes=(), block=(0, 1), neighbours=(), retained=(), population=(), seed=3)
+    assert copied.config.bank.x_arm
+    assert run_x_arm(copied, edit, open_bank(copied), plan) is None
 
 
 # ------------------------------------------------------------------------------------------------------------ the story
