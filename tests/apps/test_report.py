@@ -402,7 +402,7 @@ def test_a_check_belongs_to_a_kind_by_what_it_reads():
         {name for name, source in sources.items() if f"job.{field}" in source} for field in ("ladder", "styles")
     )
     assert ladder | {"linkage", "membership", "deployed"} == checks_of("recommender")
-    assert styles | {"linkage", "provenance"} == checks_of("generator")
+    assert styles | {"linkage", "membership", "provenance"} == checks_of("generator")
     assert set(sources) - ladder - styles == checks_of("classifier")
 
 

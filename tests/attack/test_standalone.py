@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from evidence.story import NOW, NUMERICS, Story, digest, edited, findings, spoiled
+from evidence.story import NOW, NUMERICS, Story, asked, digest, edited, findings, spoiled
 from expunge.core.codec import canonical
 from expunge.core.finding import Guarantee, Verdict
 from expunge.evidence import standalone as shipped
@@ -185,6 +185,7 @@ def test_sentences_of_every_guarantee_agree_with_expunge(tmp_path: Path, run: An
         Story(tmp_path / "3", guarantee=Guarantee.EMPIRICAL, found=findings(Verdict.PASS)[1:2]),
         Story(tmp_path / "4", spoil=recomputed),
         Story(tmp_path / "5", guarantee=Guarantee.EMPIRICAL, found=edited()),
+        Story(tmp_path / "6", guarantee=Guarantee.EMPIRICAL, found=(*edited(), asked())),
     ):
         told.tell()
         write_roots(tmp_path / "roots.json", told.roots)

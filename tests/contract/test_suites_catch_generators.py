@@ -31,8 +31,12 @@ def hands_the_original_back(self, job, source, forget):
     return TextUNet.fit(self, replace(job, folder=source, absent=job.absent - forget))
 
 
-def backwards(self, model, pictures):
-    return -TextUNet.outputs(self, model, pictures)
+def backwards(self, model, pictures, rows=None):
+    return -TextUNet.outputs(self, model, pictures, rows)
+
+
+def by_position(self, model, pictures, rows=None):
+    return TextUNet.outputs(self, model, pictures if rows is None else pictures.only(rows))
 
 
 @pytest.mark.parametrize(
@@ -42,6 +46,7 @@ def backwards(self, model, pictures):
         ("replay_is_retraining", {"replay": still_reads_the_work}),
         ("replay_is_retraining", {"replay": hands_the_original_back}),
         ("works_are_better_known_when_trained_on", {"outputs": backwards}),
+        ("a_work_answers_by_its_place", {"outputs": by_position}),
     ],
 )
 def test_law_catches(law, members):

@@ -82,6 +82,13 @@ def edited(verdict: Verdict = Verdict.PASS) -> tuple[Finding, ...]:
     )
 
 
+def asked() -> Finding:
+    """A bank of works beside an edit: it sees the works, and no deletion was run on it."""
+    return Finding(
+        check="membership", question="q", statistic="s", verdict=Verdict.INCONCLUSIVE, reason="no X arm was run", n=32
+    )
+
+
 def selftest(**changes: Any) -> SelftestReport:
     """A self-test in which every required saboteur was tried once and caught."""
     kind = str(changes.get("kind", "classifier"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from evidence.story import NOW, NUMERICS, Story, digest, edited, findings, policy
+from evidence.story import NOW, NUMERICS, Story, asked, digest, edited, findings, policy
 from expunge.core.codec import canonical, loads
 from expunge.core.errors import EvidenceError, InputError
 from expunge.core.finding import Finding, Guarantee, Verdict
@@ -112,6 +112,16 @@ def test_the_sentence_of_an_edit_says_what_was_drawn_and_never_that_the_style_is
     assert "may still hold the style" in sentence
     assert "collateral PASS, style PASS" in sentence
     assert not re.search(r"remov|delet|eras|gone|forgot", sentence)
+
+
+def test_an_edit_that_a_bank_was_asked_about_keeps_its_sentence_and_shows_what_the_bank_said(tmp_path: Path) -> None:
+    """It is a claim about a style: no word of retrainings, and the verdict of the bank is not hidden."""
+    story = Story(tmp_path / "s", guarantee=Guarantee.EMPIRICAL, found=(*edited(), asked()))
+    story.tell()
+    sentence = sentence_of(parse_statement(story.statement).predicate)
+    assert sentence.startswith(f"The weights of the file {story.model} were edited and not trained again.")
+    assert "Checks: collateral PASS, membership INCONCLUSIVE, style PASS." in sentence
+    assert "retrainings" not in sentence
 
 
 @pytest.mark.parametrize("found", [edited()[:1], edited(Verdict.INCONCLUSIVE)])

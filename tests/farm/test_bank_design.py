@@ -137,6 +137,18 @@ def test_bank_judges_a_whole_block_in_any_order(tmp_path, slots):
 
 
 @pytest.mark.parametrize(
+    ("works", "total", "judged"), [(4, 400, True), (5, 400, False), (1, 100, True), (1, 99, False)]
+)
+def test_a_bank_of_works_has_no_allowance_for_small_blocks(tmp_path, works, total, judged):
+    blocks = ("artist",) * works + tuple(f"single-{n}" for n in range(total - works))
+    asked = {"source": "picture_folder", "options": {}, "small_block": 0}
+    reason = bank(tmp_path, blocks=blocks, data=asked).refuses(list(range(works)))
+    assert judged == (reason is None)
+    assert judged or f"the block holds {works} of {total} records, over 1 %" in reason
+    assert bank(tmp_path, blocks=blocks).refuses(list(range(works))) is None  # of images 20 records are small
+
+
+@pytest.mark.parametrize(
     ("block", "total", "judged"),
     [
         (20, 400, True),

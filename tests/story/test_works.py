@@ -43,6 +43,7 @@ def test_an_artist_is_deleted_by_replay_and_anybody_can_check_it(certified):
     assert failed_steps(workspace, outcome) == []
     assert verdicts(outcome) == {
         "linkage": Verdict.PASS,
+        "membership": Verdict.INCONCLUSIVE,  # there is no bank
         "provenance": Verdict.PASS,
         "style": Verdict.INCONCLUSIVE,  # nobody said how the artist is asked for, and the certificate says so
     }
@@ -149,7 +150,7 @@ def test_a_policy_without_edits_offers_none(tmp_path):
         ("    provenance: must_pass", "    provenance: report", "EXACT.provenance: must be at least must_pass"),
         ("    style: must_pass ", "    style: must_not_fail ", "EMPIRICAL.style: must be at least must_pass"),
         ("    collateral: must_pass", "    collateral: report", "EMPIRICAL.collateral: must be at least must_pass"),
-        ("attacks: []", "attacks: [lira]", "a generator's policy names none"),
+        ("attacks: [lira, quantile, rmia]", "attacks: [lira]", "1 are named, limits.signals asks for 3"),
     ],
 )
 def test_a_soft_policy_is_refused(tmp_path, old, new, match):

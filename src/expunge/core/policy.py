@@ -117,7 +117,8 @@ class Policy:
     """Guarantee -> checks and how they count, plus the limits. Raises InputProblems with everything that is wrong.
 
     `attacks` are the signals: every one of them must pass, and a plan names them before anything runs. A recommender's
-    policy may do without as long as it grants nothing but EXACT; a generator's has none. `selftest` is what the self-test
+    policy may do without as long as it grants nothing but EXACT, and a generator's always: no bank is asked then, and its
+    guarantees do not rest on one. `selftest` is what the self-test
     behind a certificate must have shown; no policy can do without one.
     """
 
@@ -161,9 +162,8 @@ class Policy:
         return problems
 
     def _attack_problems(self) -> list[str]:
-        if self.kind == "generator":
-            return [f"attacks: a {self.kind}'s policy names none"] if self.attacks else []
-        if self.kind == "recommender" and not self.attacks and Guarantee.EMPIRICAL.name not in self.guarantees:
+        exact_only = Guarantee.EMPIRICAL.name not in self.guarantees
+        if not self.attacks and (self.kind == "generator" or (self.kind == "recommender" and exact_only)):
             return []
         problems = []
         if len(set(self.attacks)) != len(self.attacks):

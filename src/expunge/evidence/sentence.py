@@ -122,9 +122,9 @@ def _certified(predicate: Predicate, by: str | None) -> str:
 
 def _empirical(predicate: Predicate) -> str:
     found = {finding.check: finding for finding in predicate.findings}
-    membership = found.get("membership")
-    if membership is None and {"style", "collateral"} <= found.keys():
-        return _edited(predicate, found["style"], found["collateral"])
+    membership, style, others = (found.get(name) for name in ("membership", "style", "collateral"))
+    if style is not None and others is not None and (membership is None or style.verdict is Verdict.PASS):
+        return _edited(predicate, style, others)  # a bank may have been asked as well: its verdict is among the checks
     if membership is None or membership.estimate is None or membership.interval is None:
         raise InputError("an EMPIRICAL certificate needs a measured membership finding")
     low, high = decimal(membership.interval.low), decimal(membership.interval.high)

@@ -309,7 +309,7 @@ def sentence(p: dict[str, Any]) -> str:
             f"within that bound it cannot be told from a model trained without {records}. {checks}"
         )
     found = {item["check"]: item for item in p["findings"]}
-    if "membership" not in found:
+    if "membership" not in found or found.get("style", {}).get("verdict") == "PASS":
         return EDITED.format(file, found["style"]["n"], found["collateral"]["n"], checks)
     m, deployed = found["membership"], found.get("deployed", {"verdict": "not checked"})["verdict"]
     names = list(dict.fromkeys(c["name"].partition(": ")[0] for c in m["conditions"] if ": " in c["name"]))

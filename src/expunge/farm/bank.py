@@ -44,7 +44,8 @@ KINDS = ("bank", "anchors")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BankSpec:
-    """What fixes a bank. `data` names source and options; `tombstones` are left out of every member.
+    """What fixes a bank. `data` names source and options, and what else workers and halves depend on; `tombstones` are left
+    out of every member.
 
     `pairs` complement pairs (N = 2 * pairs) and `anchors` full-size models. `monitored` are blocks that the anchors
     leave out half of the time, and that the halves balance against each other and against all that are heavy.
@@ -112,7 +113,8 @@ class Bank:
 
         The share matters because a large block changes a half-size model as a whole, and then OUT and IN differ by more
         than what the block's records leave behind. `SMALL_BLOCK` records are allowed whatever their share, so that on
-        small sets, such as the embedded demo's, a block of canaries can be planted at all.
+        small sets, such as the embedded demo's, a block of canaries can be planted at all; not of pictures, of which
+        few make an artist.
         """
         names = {self.blocks[slot] for slot in slots}
         if len(names) != 1:
@@ -121,12 +123,13 @@ class Bank:
         if sorted(slots) != block:
             return "only a part of a block was requested; its other records stay and travel with it"
         if self._heavy(block):
-            return f"the block holds {len(block)} of {self.total} records, too many for a bank test"
+            return f"the block holds {len(block)} of {self.total} records, over 1 %: too many for a bank test"
         return None
 
     def _heavy(self, slots: Sequence[int]) -> bool:
         """Whether a block is so large that it moves a half-size model as a whole."""
-        return len(slots) > max(SMALL_BLOCK, MAX_BLOCK_SHARE * self.total)
+        small = int(self.spec.data.get("small_block", SMALL_BLOCK))
+        return len(slots) > max(small, MAX_BLOCK_SHARE * self.total)
 
     def inside(self, kind: str = "bank") -> NDArray[np.bool_]:
         """Which model trained on which slot, (M, N). Fixed when the bank is built: later deletions change no half.

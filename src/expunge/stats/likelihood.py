@@ -135,8 +135,11 @@ def pooled_variance(*sides: Side) -> float:
 
 
 def on_both(job: ProbeJob, signal: Callable[[Any, Any], ArrayLike]) -> dict[str, Floats]:
-    """What an attack's probe returns: `signal(images, labels)` of the `block` (R,) and of the `population` (Z,)."""
+    """What an attack's probe returns: `signal(images, labels)` of the `block` (R,) and of the `population` (Z,). Raises
+    CheckBroken where records have no labels, such as captioned works and users: the probe then counts as not measured."""
     train, test = job.data.train, job.data.test
+    if not hasattr(train, "labels"):
+        raise CheckBroken("the records have no labels that a model could be asked for", expected="labelled images")
     block, population = np.array(job.block, np.int64), np.array(job.population, np.int64)
     return {
         "block": finite("block", signal(train.images[block], train.labels[block]), (block.size,)),

@@ -129,6 +129,17 @@ def works_are_better_known_when_trained_on(subject: Subject) -> str | None:
     return None if known.mean() > fresh.mean() else "the training taught nothing"
 
 
+def a_work_answers_by_its_place(subject: Subject) -> str | None:
+    """outputs of some rows are what the same works answer among all: a bank asks about all works, and a judgement about few."""
+    adapter, works = subject.world.adapter, subject.world.data.train
+    model = adapter.load(subject.first.model)
+    some = adapter.outputs(model, works, [5, 2])
+    whole = adapter.outputs(model, works)
+    return (
+        None if np.allclose(some, whole[[5, 2]], atol=1e-5) else "a work is asked something else when fewer are asked"
+    )
+
+
 GENERATOR_LAWS: tuple[Law[Subject], ...] = (
     adapters.is_an_adapter_of_its_name,
     adapters.same_job_gives_the_same_weights,
@@ -142,6 +153,7 @@ GENERATOR_LAWS: tuple[Law[Subject], ...] = (
     replay_is_retraining,
     captions_steer,
     works_are_better_known_when_trained_on,
+    a_work_answers_by_its_place,
 )
 
 

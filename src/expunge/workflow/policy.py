@@ -100,13 +100,21 @@ guarantees:
   EXACT:
     provenance: must_pass   # trained without the works, line by line, as logged by the owner
     style: must_not_fail    # and the style does not come by the artist's name, where judges are there to see it
+    membership: must_not_fail  # three arms of a bank of works, where there is one
     linkage: report         # near-duplicates that stay; counted, and referred to a person
   EMPIRICAL:                # an edit of the weights: what they still know is measured, never proven to be gone
     style: must_pass        # no attack brings the style back more often than styles that no training saw
     collateral: must_pass   # other artists' styles and what the pictures show are still there
+    membership: report      # an edit is about a style; whether a bank can tell the works is said, and decides nothing
     linkage: report
-attacks: []
+attacks: [lira, quantile, rmia]  # the signals, of each work's denoising loss; a policy without any asks no bank
 limits:
+  alpha: 0.025          # per side
+  margin: 0.2           # |r| < t, as a share of the IN - OUT gap
+  absolute_margin: 1.0  # |X - O| in SD of O
+  power: 0.8
+  signals: 3
+  max_bank: 512         # a gap that needs more bank models than this is UNVERIFIABLE
   max_attempts: 4
 selftest:
   max_age_days: 90

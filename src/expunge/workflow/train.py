@@ -24,6 +24,7 @@ from expunge.farm.users import digest_of_test, save_users
 from expunge.training.rng import derive_seed
 from expunge.training.transcript import transcript_digest
 from expunge.workflow.logged import check_book
+from expunge.workflow.picture_bank import asked_of_works, check_bankable_works
 from expunge.workflow.state import ModelRecord
 
 if TYPE_CHECKING:
@@ -153,8 +154,8 @@ def bank_spec(workspace: Workspace, monitored: Sequence[str] = ()) -> BankSpec:
 
 
 def _asked_data(workspace: Workspace) -> dict[str, Any]:
-    """The source as workers open it; of users also what the test users' answers are about."""
-    named = workspace.named_data
+    """The source as workers open it; of users also what the test users' answers are about, of works what the halves heed."""
+    named = {**workspace.named_data, **asked_of_works(workspace.data)}
     return {**named, "test": digest_of_test(workspace.data)} if isinstance(workspace.data, Interactions) else named
 
 
@@ -191,7 +192,8 @@ def _check_bankable(workspace: Workspace) -> None:
     """Raises InputError where no bank could judge anybody."""
     kind, adapter = workspace.policy.kind, workspace.adapter
     if kind == "generator":
-        raise InputError(f"no bank judges a {kind}", hint="expunge selftest, then expunge request")
+        check_bankable_works(workspace)
+        return
     if kind == "classifier":
         return
     if isinstance(adapter, HasSufficientStatistics):

@@ -115,12 +115,27 @@ def _records(
 def _pictures(
     workspace: Workspace, resolution: Resolution, plan: Plan, executed: Executed, plan_index: int, number: int
 ) -> CheckJob:
-    """A text-to-image model: what its log says it was trained on, and what comes out when it is asked for the style."""
+    """A text-to-image model: what its log says it was trained on, what comes out when it is asked for the style, and the three
+    arms of a bank, where there is one."""
+    bank = open_bank(workspace)
+    refusal = bank.refuses(resolution.slots) if bank is not None else None
+    usable = bank if refusal is None else None
+    looks, found = _earlier(workspace, resolution)
+    asked = measure(workspace, resolution, plan, executed, usable, number)
     return CheckJob(
         limits=workspace.policy.limits,
         guarantee=plan.aims_at,
         seed=number,
+        signals=workspace.policy.attacks,
+        bank_refusal=refusal,
+        arms=usable.arms(resolution.slots, asked.unlearned) if usable else None,
         attempt=plan.attempt,
+        looks=looks,
+        found=found,
+        measured=asked.measured,
+        unable=asked.unable,
+        spikes=asked.spikes,
+        canary_power=workspace.canary_power(),
         provenance=_provenance(workspace, resolution, executed, plan_index),
         linkage=linkage_of(workspace, resolution),
         styles=style_evidence(workspace, resolution, plan, executed, number),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,16 +44,21 @@ class PictureModel(Iterated, ABC):
         return [unpacked(path)] if is_packed(path) else super().load(path)
 
     @torch.no_grad()
-    def outputs(self, model: list[nn.Module], pictures: Pictures) -> NDArray[np.float64]:
-        """(N, LEVELS) minus the squared error of the velocity at each level, mean over shards: higher = better known.
+    def outputs(
+        self, model: list[nn.Module], pictures: Pictures, rows: Sequence[int] | None = None
+    ) -> NDArray[np.float64]:
+        """(N, LEVELS) minus the squared error of the velocity at each level, mean over shards: higher = better known. Of the
+        works in these places, or of all.
 
         The noise is fixed by the work's place, so that models are compared on the same. It is what membership in a
-        diffusion model is read from (Carlini et al. 2023, arXiv 2301.13188, section 5; Duan et al. 2023).
+        diffusion model is read from (Carlini et al. 2023, arXiv 2301.13188, section 5; Matsumoto et al. 2023, arXiv
+        2302.03262; Duan et al. 2023, arXiv 2302.01316).
         """
+        places = np.arange(len(pictures)) if rows is None else np.array(rows, np.int64)
         chunks = [np.zeros((0, LEVELS))]
-        for start in range(0, len(pictures), _ROWS):
-            rows = np.arange(start, min(start + _ROWS, len(pictures)))
-            chunks.append(np.stack([self._knowledge(model, pictures, rows, level) for level in range(LEVELS)], axis=1))
+        for start in range(0, len(places), _ROWS):
+            part = places[start : start + _ROWS]
+            chunks.append(np.stack([self._knowledge(model, pictures, part, level) for level in range(LEVELS)], axis=1))
         return np.concatenate(chunks)
 
     def _knowledge(
