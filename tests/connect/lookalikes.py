@@ -108,11 +108,13 @@ def lenskit_scorer(path, weights, lam, items, *, protocol=4, vocab="_vocab", mor
         users_of.__dict__.update(name="user", array=pa.array([f"u{n}" for n in range(max(users) + 1)]))
         relations.vocabularies = {"user": users_of, "item": vocabulary}
         node_class, node = instance(name="scorer", types={int, bytes}, component=scorer)
+        lookup_class, lookup = instance(interactions=relations)
         history = node_class()
-        history.__dict__.update(name="history-lookup", types=set(), component=relations)
+        history.__dict__.update(name="history-lookup", types=set(), component=lookup)
         pipe_class, value = instance(_nodes={"history-lookup": history, "scorer": node}, name=None)
         classes |= {
-            "lenskit__data___relationships__MatrixRelationshipSet": set_class,
+            f"lenskit__data__{vocab.replace('vocab', 'relationships')}__MatrixRelationshipSet": set_class,
+            "lenskit__basic__history__UserTrainingHistoryLookup": lookup_class,
             "lenskit__pipeline__nodes__ComponentInstanceNode": node_class,
             "lenskit__pipeline___impl__Pipeline": pipe_class,
         }
@@ -132,19 +134,28 @@ def cornac_model(path, x, lam, *, posB=False, protocol=5, tested=3, **changes):
     made, model = instance(
         name="EASEᴿ",
         trainable=True,
+        verbose=False,
+        is_fitted=True,
         ignored_attrs=["train_set", "val_set", "test_set"],
         num_users=x.shape[0],
         num_items=x.shape[1],
         uid_map=OrderedDict((f"user {n}", n) for n in range(x.shape[0])),
         iid_map=OrderedDict((f"item {n}", n) for n in range(x.shape[1] + tested)),
-        max_rating=np.float64(x.data.max()),
+        max_rating=float(x.data.max()),
+        min_rating=float(x.data.min()),
+        global_mean=float(x.data.mean()),
         _Recommender__user_ids=None,
+        _Recommender__item_ids=None,
         lamb=lam,
         posB=posB,
         seed=None,
         B=weights,
         U=x,
         best_value=float("-inf"),
+        best_epoch=0,
+        current_epoch=0,
+        stopped_epoch=0,
+        wait=0,
     )
     model.__dict__.update(changes)
     with faked(cornac__models__ease__recom_ease__EASE=made):
@@ -162,8 +173,10 @@ def as_matrix(array):
 
 
 def recbole_checkpoint(path, x, lam, **changes):
-    """What the trainer saves with torch.save(..., pickle_protocol=4): float32, a padding column, rows and B as numpy."""
+    """What the trainer saves with torch.save(..., pickle_protocol=4): float32, padding as user 0 and as item 0, rows and
+    B as numpy."""
     padded = sparse.hstack([sparse.csr_matrix((x.shape[0], 1)), x]).tocsr().astype(np.float32)
+    padded = sparse.vstack([sparse.csr_matrix((1, padded.shape[1]), dtype=np.float32), padded]).tocsr()
     model_type = enum.Enum("ModelType", {"TRADITIONAL": 4})
     config_class, config = instance(
         parameters={"General": ["gpu_id", "seed"]},
@@ -171,7 +184,8 @@ def recbole_checkpoint(path, x, lam, **changes):
     )
     state = {
         "config": config,
-        "epoch": -1,
+        "epoch": 0,
+        "cur_step": 0,
         "best_valid_score": np.float64(0.25),
         "state_dict": OrderedDict(dummy_param=torch.zeros(1)),
         "other_parameter": {

@@ -100,16 +100,18 @@ def test_lenskit_scorer(tmp_path, protocol, items, vocab):
     assert "item counts" in found.notes[0]
 
 
-def test_lenskit_pipeline_holds_everybodys_history_and_so_the_item_counts(tmp_path):
+@pytest.mark.parametrize("vocab", ["vocab", "_vocab"])
+def test_lenskit_pipeline_holds_everybodys_history_and_so_the_item_counts(tmp_path, vocab):
     x = made.rows()
     user, item = x.nonzero()
     weights = made.ease(x, 7.0, np.float32)
-    path = made.lenskit_scorer(tmp_path / "p.pkl", weights, 7.0, ITEMS, more=(user.tolist(), item.tolist()))
+    more = (user.tolist(), item.tolist())
+    path = made.lenskit_scorer(tmp_path / "p.pkl", weights, 7.0, ITEMS, vocab=vocab, more=more)
     found = reader("lenskit").read((path,))
     assert np.array_equal(found.item_counts, np.diag(made.gram(x)))
     assert found.residues == (
-        "_nodes/history-lookup/component",
-        "_nodes/history-lookup/component/vocabularies/user",
+        "_nodes/history-lookup/component/interactions",
+        "_nodes/history-lookup/component/interactions/vocabularies/user",
     )
     assert found.notes == ()
 
@@ -239,6 +241,33 @@ def test_implicit_neighbours(tmp_path):
     assert isinstance(found, ForeignNeighbours)
     assert np.array_equal(found.similarity.toarray(), similarity)
     assert (found.kept, found.residues) == (2, ())
+
+
+def named(path):
+    """Dtype and number of dimensions of every array of an npz."""
+    with np.load(path) as held:
+        return {name: (held[name].dtype.str, held[name].ndim) for name in held.files}
+
+
+def test_what_implicit_itself_writes_is_read_and_looks_like_its_lookalike(tmp_path):
+    als = pytest.importorskip("implicit.cpu.als")
+    neighbours = pytest.importorskip("implicit.nearest_neighbours")
+    x = made.rows()
+    trained = als.AlternatingLeastSquares(factors=3, iterations=1, num_threads=1, random_state=3)
+    trained.fit(x, show_progress=False)
+    trained.save(tmp_path / "als.npz")
+    found = reader("implicit").read((tmp_path / "als.npz",))
+    assert np.array_equal(found.user_factors, trained.user_factors)
+    assert np.array_equal(found.item_factors, trained.item_factors)
+    assert found.settings["random_state"] == 3
+    assert named(tmp_path / "als.npz") == named(made.implicit_factors(tmp_path / "like.npz"))
+    cut = neighbours.ItemItemRecommender(K=2, num_threads=1)
+    cut.fit(x, show_progress=False)
+    cut.save(tmp_path / "knn.npz")
+    lists = reader("implicit").read((tmp_path / "knn.npz",))
+    assert (lists.similarity != cut.similarity).nnz == 0
+    assert lists.kept == 2
+    assert named(tmp_path / "knn.npz") == named(made.implicit_neighbours(tmp_path / "cut.npz", cut.similarity))
 
 
 @pytest.mark.parametrize(

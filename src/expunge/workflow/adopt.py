@@ -15,7 +15,7 @@ from expunge.core.errors import ExpungeError, InputError
 from expunge.training.checkpoint import load_tensors, save_tensors, weights_identity
 from expunge.training.text_to_image.directory import read_directory
 from expunge.training.text_to_image.packed import packed, unpacked
-from expunge.workflow.foreign import adopt_foreign, read_foreign
+from expunge.workflow.foreign import adopt_foreign, named, read_foreign
 from expunge.workflow.state import ModelRecord
 from expunge.workflow.styles.edits import ELSEWHERE, KIND
 
@@ -78,10 +78,11 @@ class Adopted:
     residues: tuple[str, ...] = ()
 
 
-def adopt(workspace: Workspace, files: Sequence[Path], reader: str | None = None) -> Adopted:
+def adopt(workspace: Workspace, files: Sequence[Path], reader: str | None = None, items: Path | None = None) -> Adopted:
     """Copy a model into the workspace and log it as adopted: a safetensors state dict that fits the recipe's
-    architecture, what another library wrote of a recommender (`reader` names which), or the directory of a text-to-image
-    model in the layout of diffusers, whatever its architecture.
+    architecture, what another library wrote of a recommender (`reader` names which, `items` is a file of its columns'
+    ids where it has none), or the directory of a text-to-image model in the layout of diffusers, whatever its
+    architecture.
 
     Raises InputError when a model is already served, IntegrityError when the file is not these tensors.
     """
@@ -92,11 +93,14 @@ def adopt(workspace: Workspace, files: Sequence[Path], reader: str | None = None
             "works were opted out of this workspace's data, and nobody knows whether this model was trained on them",
             hint="train it here, or make a workspace without data.signals",
         )
+    if (reader or items) and workspace.policy.kind != "recommender":
+        raise InputError("a format and items are said of recommenders", got=workspace.policy.kind)
     run = workspace.root / "store" / "runs" / "adopted"
     residues: tuple[str, ...] = ()
     source: dict[str, str] = {}
     if workspace.policy.kind == "recommender":
-        digest, residues = adopt_foreign(workspace, read_foreign(files, reader), run)
+        found = read_foreign(files, reader)
+        digest, residues = adopt_foreign(workspace, found if items is None else named(found, items), run)
     elif workspace.policy.kind == "generator":
         digest, source = _directory(workspace, files, run)
     else:

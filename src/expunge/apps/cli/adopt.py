@@ -23,7 +23,18 @@ def command(
     ],
     reader: Annotated[
         str | None,
-        typer.Option("--format", help="A recommender's: lenskit, recbole, cornac, arrays; found if not given."),
+        typer.Option(
+            "--format",
+            help="A recommender's: lenskit, recbole, cornac, arrays; found if not given. (implicit is read and refused: "
+            "nobody can be taken out of trained factors or cut lists; train them here, family ials or itemknn.)",
+        ),
+    ] = None,
+    items: Annotated[
+        Path | None,
+        typer.Option(
+            help="A recommender's ids, one a line in the order of its columns, where its file has none (RecBole: "
+            "dataset.field2id_token['item_id'], with [PAD])."
+        ),
     ] = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
@@ -33,7 +44,7 @@ def command(
     from expunge.workflow.workspace import opened
 
     with opened(workspace) as ws:
-        adopted = adopt(ws, weights, reader)
+        adopted = adopt(ws, weights, reader, items)
 
     def human(console: Console) -> None:
         from rich.table import Table

@@ -49,7 +49,8 @@ class Index:
     takes the bytes out of Flat, IVF and IDMap; HNSW, NSG and RFlat refuse it; hnswlib's `mark_deleted` leaves the vector
     in the file until another one takes its place. FAISS' IDMap and hnswlib keep ids as whole numbers of 8 bytes, which
     are not looked for.
-    A retained user with the very same vector is found too: that errs on the safe side, and only a rebuild tells.
+    A retained user with the very same vector is found too, and of histories a short one that lies across two rows: that
+    errs on the safe side, and only a rebuild tells.
     """
 
     scrubs: bool = False

@@ -25,8 +25,9 @@ class RecBole:
     trainer/trainer.py `_save_checkpoint`). torch.load is not used: RecBole's own objects in the file would run.
 
     B is float32 and was inverted in float32; column 0 is RecBole's padding, an item nobody has. λ is `reg_weight` of
-    the config inside. Item ids are in the data set, not in the checkpoint: they come back as None. The checkpoint
-    keeps all training rows as `interaction_matrix`; item counts are taken from them.
+    the config inside. Item ids are in the data set, not in the checkpoint: they come back as None, and are numbered by
+    first appearance there (`dataset.field2id_token`). The checkpoint keeps all training rows as `interaction_matrix`;
+    item counts are taken from them.
     """
 
     layout: str = "one EASE-<date>.pth checkpoint (recbole 1.2, torch 1.6 or newer)"
