@@ -1,21 +1,20 @@
 """What an owner could try with a not-learned statement: asking until it fits, hiding answers, citing what is somebody else's."""
 
-import json
 from dataclasses import replace
 
 import pytest
 
 from evidence.story import selftest
 from expunge.core.codec import canonical, decimal, digest_of, loads
-from expunge.core.errors import Held, InputError
+from expunge.core.errors import Held, InputError, IntegrityError
 from expunge.core.finding import Verdict
 from expunge.core.selftest import EditTrial
-from expunge.evidence.envelope import payload_of, sign_envelope
-from expunge.evidence.not_learned import ABOVE, LEVEL, WIDEST, Battery, build, parse, read_issued
+from expunge.evidence.not_learned import ABOVE, FOUND, LEVEL, WIDEST, Battery, read_issued
 from expunge.stats.spending import spent_alpha
 from expunge.stats.styles import Gates
 from expunge.workflow.selftest.gate import record, subject_of
 from expunge.workflow.styles import baseline, statement
+from owner import ask, count, rewrite, show, sign_anew, stated
 from testbed import STRANGER, answering, checked, failed, otherwise, undrawn
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -24,35 +23,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture
 def workspace(workspace_of_works):
     return workspace_of_works
-
-
-def count(workspace, kind):
-    return sum(entry.kind == kind for entry in workspace.log.entries())
-
-
-def stated(outcome):
-    return parse(payload_of(read_issued(outcome.statement.path).envelope))[0]
-
-
-def ask(workspace, style=STRANGER):
-    """A request for the style, run; what the requester keeps of it beside the outcome."""
-    case = workspace.request(style=style)
-    receipt = case.receipt.read_bytes()
-    return workspace.run(case), receipt
-
-
-def rewrite(outcome, change):
-    plain = json.loads(outcome.statement.path.read_bytes())
-    change(plain)
-    outcome.statement.path.write_bytes(canonical(plain))
-
-
-def sign_anew(workspace, outcome, **changes):
-    """The owner signs another statement over the same log."""
-    envelope = sign_envelope(
-        build(replace(stated(outcome), **changes)), [workspace.signer("operator"), workspace.signer("verifier")]
-    )
-    rewrite(outcome, lambda plain: plain.update(envelope=envelope))
 
 
 @pytest.fixture
@@ -111,25 +81,100 @@ def test_earlier_answers_are_in_the_sentence_and_cannot_be_left_out(second):
         outcome.statement.path.write_bytes(good)
 
 
-@pytest.mark.parametrize("others", [("PASS",), ("INCONCLUSIVE", "INCONCLUSIVE"), ("unanswered",)])
+@pytest.mark.parametrize("others", [("PASS",), ("INCONCLUSIVE", "INCONCLUSIVE"), ("UNVERIFIABLE",)])
 def test_other_answers_than_the_log_has_are_found(second, others):
     workspace, outcome, receipt = second
     sign_anew(workspace, outcome, battery=replace(stated(outcome).battery, others=others))
     assert failed(checked(workspace, outcome, receipt)) == [6]
 
 
-def test_a_question_that_was_killed_before_it_told_is_counted_and_said(workspace, monkeypatch):
-    """Whoever sees an answer coming and kills it has asked."""
-    case = workspace.request(style=STRANGER)
+def told_again(workspace, attempt, *verdicts):
+    """More lines of the log about a question that was answered already; their indices."""
+    said = next(e.payload for e in workspace.log.entries() if e.kind == FOUND and e.payload["attempt"] == attempt)
+    return [workspace.log.append(FOUND, {**said, "verdict": verdict}).index for verdict in verdicts]
+
+
+def test_a_logged_fail_is_not_taken_back_by_one_more_line(workspace, monkeypatch):
+    answering(monkeypatch, 36)
+    with pytest.raises(Held):
+        ask(workspace)
+    told_again(workspace, 1, "INCONCLUSIVE")
+    asked = answering(monkeypatch, 0, seeds=16)
+    otherwise(workspace)
+    with pytest.raises(IntegrityError, match="two answers"):
+        ask(workspace)
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("attempt", "verdicts"), [(1, ("FAIL", "INCONCLUSIVE")), (2, ("FAIL",)), (2, ("FAIL", "PASS"))]
+)
+def test_a_file_with_a_fail_and_a_later_line_about_the_same_question_is_refused(second, attempt, verdicts):
+    workspace, outcome, receipt = second
+    show(workspace, outcome, *told_again(workspace, attempt, *verdicts))
+    assert failed(checked(workspace, outcome, receipt)) == [6]
+
+
+@pytest.mark.parametrize("verdict", ["FAIL", "INCONCLUSIVE"])
+def test_a_cited_answer_of_which_the_log_says_otherwise_is_refused(workspace, monkeypatch, verdict):
+    """The finding that is signed says PASS, and the log's own line does not."""
+    answering(monkeypatch, 0)
+    real = workspace.log.append
+
+    def crooked(kind, payload, case=None):
+        return real(kind, {**payload, "verdict": verdict} if kind == FOUND else payload, case=case)
+
+    monkeypatch.setattr(workspace.log, "append", crooked)
+    outcome, receipt = ask(workspace)
+    assert failed(checked(workspace, outcome, receipt)) == [6]
+
+
+def killed(workspace, monkeypatch):
+    """Asked, and killed before it told: whoever sees an answer coming and kills it has asked."""
     with monkeypatch.context() as patch:
         patch.setattr(baseline, "_measured", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            workspace.run(case)
+            ask(workspace)
+
+
+def test_a_question_that_was_killed_when_it_was_about_to_tell_is_answered_before_another(workspace, monkeypatch):
+    killed(workspace, monkeypatch)
+    asked = answering(monkeypatch, 36)
+    otherwise(workspace)
+    with pytest.raises(Held, match="draws the style"):
+        ask(workspace)
+    assert asked == [STRANGER]
+    (told,) = (e.payload for e in workspace.log.entries() if e.kind == FOUND)
+    assert (told["attempt"], told["verdict"]) == (1, "FAIL")
+    assert count(workspace, "baseline.committed") == 1
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_killed_question_whose_file_is_gone_or_other_is_not_got_rid_of(workspace, monkeypatch, gone):
+    killed(workspace, monkeypatch)
     answering(monkeypatch, 0, seeds=16)
     otherwise(workspace)
-    outcome = workspace.run(case)
-    assert stated(outcome).battery.others == ("unanswered",)
-    assert checked(workspace, outcome).ok
+    (file,) = (workspace.root / "store" / "baselines").rglob(baseline.QUESTION)
+    file.unlink() if gone else file.write_bytes(file.read_bytes().replace(b'"seeds":12', b'"seeds":13'))
+    with pytest.raises(InputError if gone else IntegrityError):
+        ask(workspace)
+    assert count(workspace, "not_learned.issued") == 0
+
+
+def test_a_fail_that_is_left_out_of_the_file_as_unanswered_is_refused(workspace, monkeypatch):
+    answering(monkeypatch, 2)
+    with pytest.raises(Held):
+        ask(workspace)
+    otherwise(workspace)
+    answering(monkeypatch, 0, seeds=16)
+    outcome, receipt = ask(workspace)
+    told = next(e.index for e in workspace.log.entries() if e.kind == FOUND)
+    rewrite(
+        outcome, lambda p: p["log"].update(entries=[entry for entry in p["log"]["entries"] if entry["index"] != told])
+    )
+    assert failed(checked(workspace, outcome, receipt)) == [6]
+    with pytest.raises(InputError, match="an answer that is none"):
+        sign_anew(workspace, outcome, battery=replace(stated(outcome).battery, others=("unanswered",)))
 
 
 def test_a_later_question_spends_what_is_left_and_no_statement_says_otherwise(second):

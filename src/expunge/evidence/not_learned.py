@@ -33,7 +33,6 @@ WORDS, WIDEST, ABOVE = ("direct", "reworded"), 0.10, 0.15
 allows."""
 LEVEL = 0.05
 """Error of all questions about a style on a model together."""
-UNANSWERED = "unanswered"
 LARGEST = 8 << 20
 ASKED, FOUND, ISSUED = "baseline.committed", "baseline.recorded", "not_learned.issued"
 """What the log must hold: the battery before anything was drawn, what was found, and the statement."""
@@ -42,7 +41,7 @@ ASKED, FOUND, ISSUED = "baseline.committed", "baseline.recorded", "not_learned.i
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Battery:
     """What was asked: its digest as the log has it, at `index`, before anything was drawn; `attempt` counts the questions about
-    this style and model, and `others` are the verdicts of all others, in order (or `UNANSWERED`)."""
+    this style and model, and `others` are the verdicts of all others, in order."""
 
     digest: str
     index: int
@@ -107,7 +106,7 @@ def _odd_questions(battery: Battery, finding: Finding) -> list[str]:
     found = []
     if Verdict.FAIL.value in battery.others:
         found.append("battery: another question showed that the style was learned")
-    if {*battery.others} - {UNANSWERED, *(verdict.value for verdict in Verdict)}:
+    if {*battery.others} - {verdict.value for verdict in Verdict}:
         found.append("battery: an answer that is none")
     if finding.details.get("level") != battery.level:
         found.append(f"finding: not at the level that question {battery.attempt} may spend, {battery.level}")

@@ -12,7 +12,7 @@ from typing import Any
 from expunge.core.case import Case, State
 from expunge.core.codec import digest_of
 from expunge.core.errors import EvidenceError, ExpungeError, OutOfOrder
-from expunge.core.finding import Guarantee
+from expunge.core.finding import Guarantee, Verdict
 from expunge.core.policy import Policy
 from expunge.core.selftest import Subject
 from expunge.evidence import verify_steps as steps
@@ -24,7 +24,6 @@ from expunge.evidence.not_learned import (
     ASKED,
     FOUND,
     ISSUED,
-    UNANSWERED,
     Issued,
     NotLearned,
     parse,
@@ -147,35 +146,52 @@ def _ordered(run: _Run) -> str:
     steps.require("statement in the log", run.digest, payloads[ISSUED].get("statement"))
     steps.require("entries of other cases but of the data", [], [i for i in foreign if not _is_data(entries, i)])
     asked = _one(entries, ASKED, battery=found.battery.digest, model=found.model, attempt=found.battery.attempt)
-    told = _one(
-        entries, FOUND, battery=found.battery.digest, finding=digest_of(found.finding), attempt=found.battery.attempt
-    )
-    issued = next(index for index, body in own if body["kind"] == ISSUED)
     steps.require("index of the battery", found.battery.index, asked)
-    _other_answers(found, entries, asked)
-    if not asked < told < issued:
-        raise EvidenceError("asked, found and issued are out of order", got=f"{asked}, {told}, {issued}", code="order")
-    return f"asked at index {asked}, answered at {told}"
+    return f"asked at index {asked}, answered at {_answered(found, entries, asked)}"
 
 
-def _other_answers(found: NotLearned, entries: Sequence[LoggedEntry], asked: int) -> None:
-    """All questions about this style and model are there, as many as are counted, and the statement says what came of each."""
+def _answered(found: NotLearned, entries: Sequence[LoggedEntry], asked: int) -> int:
+    """All questions about this style and model are there, as many as are counted, each with one answer; none is FAIL, and the
+    statement says what came of each. Returns where the answer to this one is."""
     bodies = {entry.index: entry.body for entry in entries}
     about = bodies[asked]["payload"].get("style"), found.model
-    told = {_which(body): str(body["payload"].get("verdict")) for body in bodies.values() if body["kind"] == FOUND}
     questions = {
-        index: body
+        index: body["payload"]
         for index, body in bodies.items()
         if body["kind"] == ASKED and (body["payload"].get("style"), body["payload"].get("model")) == about
     }
-    numbers = [body["payload"].get("attempt") for body in questions.values()]
+    numbers = [_whole(payload.get("attempt")) for payload in questions.values()]
     steps.require("questions about this style and model", list(range(1, len(found.battery.others) + 2)), numbers)
-    others = [told.get(_which(body), UNANSWERED) for index, body in questions.items() if index != asked]
+    told = {index: body["payload"] for index, body in bodies.items() if body["kind"] == FOUND}
+    answers = {index: _answer(payload, index, told) for index, payload in questions.items()}
+    steps.require("answers to questions that are here", sorted(told), sorted(answers.values()))
+    verdicts = {index: told[at].get("verdict") for index, at in answers.items()}
+    if Verdict.FAIL.value in verdicts.values():
+        raise EvidenceError("a question about this style and model showed that it was learned")
+    this = told[answers[asked]]
+    steps.require("answer", [Verdict.PASS.value, digest_of(found.finding)], [verdicts[asked], this.get("finding")])
+    others = [verdict for index, verdict in verdicts.items() if index != asked]
     steps.require("other answers about this style and model", list(found.battery.others), others)
+    issued = next(index for index, body in bodies.items() if body["kind"] == ISSUED)
+    if max(answers.values()) > issued:
+        raise EvidenceError("an answer is younger than the statement", got=str(max(answers.values())), code="order")
+    return answers[asked]
 
 
-def _which(body: Mapping[str, Any]) -> str:
-    return digest_of([body["payload"].get("battery"), body["payload"].get("attempt")])
+def _answer(question: Mapping[str, Any], asked: int, told: Mapping[int, Mapping[str, Any]]) -> int:
+    """Where the one answer to a question is. Raises EvidenceError where there is none, where there are several, of which the last
+    would otherwise hide the first, or where it is the older of the two."""
+    fits = [index for index, payload in told.items() if payload.get("battery") == question.get("battery")]
+    if len(fits) != 1 or fits[0] < asked or _whole(told[fits[0]].get("attempt")) != question["attempt"]:
+        raise EvidenceError(
+            "a question about this style and model does not have one answer", got=f"{len(fits)}", code="order"
+        )
+    return fits[0]
+
+
+def _whole(value: object) -> int | None:
+    """A whole number; a truth value, which equals one, is none."""
+    return value if type(value) is int else None
 
 
 def _is_data(entries: Any, index: int) -> bool:

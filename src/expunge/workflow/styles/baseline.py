@@ -1,7 +1,8 @@
 """Before a style is edited: was it learned at all? The untouched model is asked, and the answer is logged.
 
-The question is in the log before its seed is drawn. A style is asked for once a model: who asks again gets the answer that is
-there, and whoever asks otherwise (other counts) does so at half of the error that was left, so that nobody asks until it fits.
+The question is in the log before its seed, which follows from the log up to it. A style is asked for once a model: who asks again
+gets the answer that is there, and whoever asks otherwise (other counts) does so at half of the error that was left, so that
+nobody asks until it fits. A question that was killed is answered before any other is asked.
 What was once shown to be learned stays so on that model, whatever else is asked.
 """
 
@@ -18,8 +19,8 @@ from expunge.core.finding import Condition, Finding, Verdict
 from expunge.core.styles import StyleRung
 from expunge.data._styles import STYLES
 from expunge.evidence.commitment import keyed
-from expunge.evidence.durable import write_file
-from expunge.evidence.not_learned import ASKED, CHECK, FOUND, LEVEL, UNANSWERED
+from expunge.evidence.durable import storage_errors, write_file
+from expunge.evidence.not_learned import ASKED, CHECK, FOUND, LEVEL
 from expunge.stats.baseline import Baseline, judge_baseline
 from expunge.stats.spending import spent_alpha
 from expunge.stats.styles import PROMPTS, Answer, Arms, Counted, Gates
@@ -27,7 +28,8 @@ from expunge.training.text_to_image.testbed import suspect
 from expunge.workflow.styles.battery import BatteryPlan, ProbePlan, Subjects, run_battery
 from expunge.workflow.styles.evidence import drawing, judges_of_styles, mistakes_of, others_of
 from expunge.workflow.styles.kept import FILE, KeptBattery, keep
-from expunge.workflow.styles.material import SCALE, Material, material_for, style_handle
+from expunge.workflow.styles.material import SCALE, Material, material_for, style_handle, who_is
+from expunge.workflow.styles.questions import FINDING, Answered, Told, answers, asked_about, folder_of, unanswered
 
 if TYPE_CHECKING:
     from expunge.evidence.log_entry import Entry
@@ -44,30 +46,20 @@ budget the one word found a trained artist in 2 of 8 runs on the checkpoint that
 FEWEST = 12
 """Attack seeds below which nothing is shown at the first question's level, even where nothing comes: with 8 the limit of a style
 that no run brings is .118 above controls, with 12 it is .089, and .10 is allowed."""
-FINDING, SEEDED = "finding.json", "checkpoint.txt"
+QUESTION = "question.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """What was found about a style on the served model: `index` of the question in the log, `battery` its digest there; `others`:
-    what came of every other question about the style on this model, in the log's order."""
+class _Kept:
+    """A question as it lies in its folder."""
 
-    finding: Finding
-    battery: str
-    index: int
-    attempt: int
-    others: tuple[str, ...]
-    folder: Path
-
-    @property
-    def learned(self) -> bool:
-        """Anything but a shown "not learned" counts as learned: what was not shown excuses nobody."""
-        return self.finding.verdict is not Verdict.PASS
+    plan: BatteryPlan
+    known: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Question:
-    """The battery without its seed, and the trained artist who shows that it sees anything."""
+    """The battery, and the trained artist who shows that it sees anything."""
 
     material: Material
     plan: BatteryPlan
@@ -79,7 +71,12 @@ class _Question:
     @property
     def digest(self) -> str:
         """As the log has it: handles in the place of names, so that nobody can try all artists against it."""
-        return question_digest(replace(self.plan, target=self.style), self.known_style, self.model)
+        return question_digest(self.kept.plan, self.known_style, self.model)
+
+    @property
+    def kept(self) -> _Kept:
+        """What it takes to go on with it after a crash, with handles in the place of names, and without the seed."""
+        return _Kept(plan=replace(self.plan, target=self.style, seed=""), known=self.known_style)
 
 
 def question_digest(plan: BatteryPlan, known: str, model: str) -> str:
@@ -93,81 +90,27 @@ def ask_first(workspace: Workspace, style: str) -> Answered:
     question it was given to, or else the one to this very question. Raises InputError where nobody can be asked for under this
     name, Held where there is no trained artist to show that anything is seen."""
     question = _question(workspace, style)
-    told = _answers(workspace, question.style, question.model)
+    for killed in unanswered(workspace, question.style, question.model):
+        _answer(workspace, _taken_up(workspace, question, killed), killed)
+    told = answers(workspace, question.style, question.model)
     for one in (*_learned(told), *(one for one in told if one.battery == question.digest)):
         return one.read(workspace)
-    entry, folder = _commit(workspace, question)
-    attempt = int(entry.payload["attempt"])
-    finding = _measured(workspace, question, attempt, folder)
-    write_file(folder / FINDING, canonical(encode(finding)), mode=0o600)
-    payload = {"battery": question.digest, "attempt": attempt, "finding": digest_of(finding)}
-    workspace.log.append(FOUND, {**payload, "verdict": finding.verdict})
-    workspace.log.checkpoint()
-    told = _answers(workspace, question.style, question.model)
+    entry = _commit(workspace, question)
+    _answer(workspace, question, entry)
+    told = answers(workspace, question.style, question.model)
     return next(one for one in told if one.index == entry.index).read(workspace)
 
 
 def answered(workspace: Workspace, style: str) -> Answered | None:
     """The answer about this style on the served model: one that shows that it was learned, or else the newest; nothing is asked.
     Raises IntegrityError where its file is not what was logged."""
-    told = _answers(workspace, style_handle(workspace, style), workspace.served().digest)
+    told = answers(workspace, style_handle(workspace, style), workspace.served().digest)
     found = (*_learned(told), *reversed(told))
     return found[0].read(workspace) if found else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Told:
-    """An answered question as the log has it."""
-
-    index: int
-    battery: str
-    attempt: int
-    finding: str
-    verdict: str
-    others: tuple[str, ...]
-
-    def read(self, workspace: Workspace) -> Answered:
-        """With the finding itself. Raises IntegrityError where its file is another one."""
-        folder = _folder(workspace, self.battery)
-        finding = decode(Finding, loads((folder / FINDING).read_bytes(), what=FINDING), what=FINDING)
-        if digest_of(finding) != self.finding:
-            raise IntegrityError("the answer about a style is not the one that was logged", expected=self.finding)
-        return Answered(
-            finding=finding,
-            battery=self.battery,
-            index=self.index,
-            attempt=self.attempt,
-            others=self.others,
-            folder=folder,
-        )
-
-
-def _answers(workspace: Workspace, style: str, model: str) -> list[_Told]:
-    """Every answered question about a style on a model, oldest first."""
-    asked = _asked(workspace, style, model)
-    told = {_which(entry): entry.payload for entry in workspace.log.entries() if entry.kind == FOUND}
-    said = [str(told[_which(entry)]["verdict"]) if _which(entry) in told else UNANSWERED for entry in asked]
-    return [
-        _Told(
-            index=entry.index,
-            battery=str(entry.payload["battery"]),
-            attempt=int(entry.payload["attempt"]),
-            finding=str(told[_which(entry)]["finding"]),
-            verdict=said[number],
-            others=(*said[:number], *said[number + 1 :]),
-        )
-        for number, entry in enumerate(asked)
-        if _which(entry) in told
-    ]
-
-
-def _learned(told: Sequence[_Told]) -> list[_Told]:
+def _learned(told: Sequence[Told]) -> list[Told]:
     return [one for one in told if one.verdict == Verdict.FAIL.value]
-
-
-def _which(entry: Entry) -> tuple[str, int]:
-    """A question, as the log tells it from others."""
-    return str(entry.payload["battery"]), int(entry.payload["attempt"])
 
 
 def unasked(workspace: Workspace, style: str) -> str:
@@ -213,34 +156,48 @@ def _question(workspace: Workspace, style: str) -> _Question:
     )
 
 
-def _asked(workspace: Workspace, style: str, model: str) -> list[Entry]:
-    entries = [entry for entry in workspace.log.entries() if entry.kind == ASKED]
-    return [entry for entry in entries if (entry.payload["style"], entry.payload["model"]) == (style, model)]
-
-
-def _commit(workspace: Workspace, question: _Question) -> tuple[Entry, Path]:
-    """Log the question; one that a crash left unanswered is taken up again, seed and all."""
-    earlier, folder = _asked(workspace, question.style, question.model), _folder(workspace, question.digest)
-    for entry in reversed(earlier):
-        if entry.payload["battery"] == question.digest and (folder / SEEDED).exists():
-            return entry, folder
-    attempt = len(earlier) + 1
-    if attempt > workspace.policy.limits.max_attempts:
-        raise Held("this style was asked for too often on this model", got=str(len(earlier)))
-    payload = {"battery": question.digest, "style": question.style, "model": question.model, "attempt": attempt}
-    entry = workspace.log.append(ASKED, payload)
+def _commit(workspace: Workspace, question: _Question) -> Entry:
+    """Log the question, after what it takes to go on with it is on disk."""
+    earlier = len(asked_about(workspace, question.style, question.model))
+    if earlier >= workspace.policy.limits.max_attempts:
+        raise Held("this style was asked for too often on this model", got=str(earlier))
+    folder = folder_of(workspace, question.digest)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_file(folder / SEEDED, workspace.log.checkpoint().encode(), mode=0o600)
-    return entry, folder
+    write_file(folder / QUESTION, canonical(encode(question.kept)), mode=0o600)
+    payload = {"battery": question.digest, "style": question.style, "model": question.model, "attempt": earlier + 1}
+    entry = workspace.log.append(ASKED, payload)
+    workspace.log.checkpoint()
+    return entry
 
 
-def _folder(workspace: Workspace, battery: str) -> Path:
-    return workspace.root / "store" / "baselines" / battery.removeprefix("sha256:")[:32]
+def _taken_up(workspace: Workspace, now: _Question, killed: Entry) -> _Question:
+    """A question that was killed before it told, as it was asked: whoever sees an answer coming and kills it has asked. Raises
+    IntegrityError where what it asked is not there any more, and then this style is not asked for again on this model."""
+    file = folder_of(workspace, str(killed.payload["battery"])) / QUESTION
+    with storage_errors(file, "read question"):
+        kept = decode(_Kept, loads(file.read_bytes(), what=QUESTION), what=QUESTION)
+    known, target = who_is(workspace, kept.known) or "", now.material.target
+    question = replace(now, plan=replace(kept.plan, target=target), known=known, known_style=kept.known)
+    if not known or question.digest != killed.payload["battery"]:
+        raise IntegrityError(
+            "the question that was killed is not the one that was logged", expected=str(killed.payload["battery"])
+        )
+    return question
+
+
+def _answer(workspace: Workspace, question: _Question, asked: Entry) -> None:
+    """Draw, judge and log. The seed follows from the log up to the question, so it is the same whenever it is answered."""
+    attempt, folder = int(asked.payload["attempt"]), folder_of(workspace, question.digest)
+    seed = keyed(workspace.secret("baseline"), workspace.log.root(asked.index + 1)).hex()[:32]
+    finding = _measured(workspace, replace(question, plan=replace(question.plan, seed=seed)), attempt, folder)
+    write_file(folder / FINDING, canonical(encode(finding)), mode=0o600)
+    payload = {"battery": question.digest, "attempt": attempt, "finding": digest_of(finding)}
+    workspace.log.append(FOUND, {**payload, "verdict": finding.verdict})
+    workspace.log.checkpoint()
 
 
 def _measured(workspace: Workspace, question: _Question, attempt: int, folder: Path) -> Finding:
-    seed = keyed(workspace.secret("baseline"), (folder / SEEDED).read_bytes()).hex()[:32]
-    plan = replace(question.plan, seed=seed)
+    plan = question.plan
     arms, known, given = counted(workspace, question.material, plan, question.known, folder / "battery")
     mistakes = mistakes_of(workspace, plan.target, judges_of_styles())
     level = 1 - spent_alpha(LEVEL, attempt)

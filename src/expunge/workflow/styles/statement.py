@@ -18,7 +18,7 @@ from expunge.evidence.bundle import LogExtract, LoggedEntry
 from expunge.evidence.durable import write_file
 from expunge.evidence.envelope import payload_of, sign_envelope
 from expunge.evidence.keys import custody_of
-from expunge.evidence.not_learned import ASKED, FOUND, ISSUED, Battery, Issued, NotLearned, build, parse, read_issued
+from expunge.evidence.not_learned import ISSUED, Battery, Issued, NotLearned, build, parse, read_issued
 from expunge.evidence.note import open_checkpoint
 from expunge.evidence.predicate import CaseRef, LegalBasis, LogRef
 from expunge.evidence.statement import statement_digest
@@ -27,8 +27,9 @@ from expunge.workflow.intake import destroy_cleartext, received_index, stale_rec
 from expunge.workflow.logged import newest
 from expunge.workflow.policy import policy_digest
 from expunge.workflow.selftest.gate import Vouched, latest, subject_of
-from expunge.workflow.styles.baseline import Answered, answered, ask_first
+from expunge.workflow.styles.baseline import answered, ask_first
 from expunge.workflow.styles.kept import keep_battery
+from expunge.workflow.styles.questions import Answered, asked_about, told_of
 
 if TYPE_CHECKING:
     from expunge.core.selftest import SelftestReport
@@ -182,11 +183,8 @@ def _cited(workspace: Workspace, case: OpenCase, found: NotLearned) -> list[Entr
     mine = {entry.index for entry in workspace.log.case(case.handle)} | {newest(workspace).index}
     before = [entry for entry in workspace.log.entries() if entry.index < found.log.size]
     style = workspace.log.entry(found.battery.index).payload["style"]
-    asked = [entry for entry in before if entry.kind == ASKED]
-    asked = [entry for entry in asked if (entry.payload["style"], entry.payload["model"]) == (style, found.model)]
-    batteries = {entry.payload["battery"] for entry in asked}
-    mine |= {entry.index for entry in asked}
-    mine |= {entry.index for entry in before if entry.kind == FOUND and entry.payload["battery"] in batteries}
+    asked = asked_about(workspace, style, found.model)
+    mine |= {entry.index for entry in (*asked, *told_of(workspace, asked).values()) if entry.index < found.log.size}
     mine |= {entry.index for entry in before if entry.kind == TESTED and entry.payload["report"] == found.selftest}
     return [workspace.log.entry(index) for index in sorted(mine)]
 
