@@ -12,7 +12,7 @@ from typing import Any
 from expunge.core.case import Case, State
 from expunge.core.codec import digest_of
 from expunge.core.errors import EvidenceError, ExpungeError, OutOfOrder
-from expunge.core.finding import Guarantee, Verdict
+from expunge.core.finding import Verdict
 from expunge.core.policy import Policy
 from expunge.core.selftest import Subject
 from expunge.evidence import verify_steps as steps
@@ -26,6 +26,7 @@ from expunge.evidence.not_learned import (
     ISSUED,
     Issued,
     NotLearned,
+    objections,
     parse,
     read_issued,
     sentence_of,
@@ -144,13 +145,32 @@ def _ordered(run: _Run) -> str:
     payloads = {str(body["kind"]): body["payload"] for _, body in own}
     steps.require("request in the log", found.case.request, payloads["request.received"].get("request"))
     steps.require("statement in the log", run.digest, payloads[ISSUED].get("statement"))
-    steps.require("entries of other cases but of the data", [], [i for i in foreign if not _is_data(entries, i)])
+    steps.require(
+        "entries of other cases but of data and models", [], [i for i in foreign if not _is_shared(entries, i)]
+    )
+    steps.require(
+        "models that the case put in service", [], [i for i, body in own if body["kind"] in steps.MODEL_KINDS]
+    )
     asked = _one(entries, ASKED, battery=found.battery.digest, model=found.model, attempt=found.battery.attempt)
     steps.require("index of the battery", found.battery.index, asked)
-    return f"asked at index {asked}, answered at {_answered(found, entries, asked)}"
+    issued = next(index for index, body in own if body["kind"] == ISSUED)
+    _check_served(found, entries, asked, issued)
+    return f"asked at index {asked}, answered at {_answered(found, entries, asked, issued)}"
 
 
-def _answered(found: NotLearned, entries: Sequence[LoggedEntry], asked: int) -> int:
+def _check_served(found: NotLearned, entries: Sequence[LoggedEntry], asked: int, issued: int) -> None:
+    """The model that was asked is the one that was put in service last, and no other was until the statement was issued."""
+    put = {
+        entry.index: entry.body["payload"].get("model") for entry in entries if entry.body["kind"] in steps.MODEL_KINDS
+    }
+    before = [index for index in put if index < asked]
+    if not before:
+        raise EvidenceError("nothing shows that the model that was asked was in service", code="order")
+    for index in (before[-1], *(index for index in put if asked < index < issued)):
+        steps.require(f"model put in service at index {index}", found.model, put[index])
+
+
+def _answered(found: NotLearned, entries: Sequence[LoggedEntry], asked: int, issued: int) -> int:
     """All questions about this style and model are there, as many as are counted, each with one answer; none is FAIL, and the
     statement says what came of each. Returns where the answer to this one is."""
     bodies = {entry.index: entry.body for entry in entries}
@@ -172,7 +192,6 @@ def _answered(found: NotLearned, entries: Sequence[LoggedEntry], asked: int) -> 
     steps.require("answer", [Verdict.PASS.value, digest_of(found.finding)], [verdicts[asked], this.get("finding")])
     others = [verdict for index, verdict in verdicts.items() if index != asked]
     steps.require("other answers about this style and model", list(found.battery.others), others)
-    issued = next(index for index, body in bodies.items() if body["kind"] == ISSUED)
     if max(answers.values()) > issued:
         raise EvidenceError("an answer is younger than the statement", got=str(max(answers.values())), code="order")
     return answers[asked]
@@ -194,8 +213,9 @@ def _whole(value: object) -> int | None:
     return value if type(value) is int else None
 
 
-def _is_data(entries: Any, index: int) -> bool:
-    return any(entry.index == index and entry.body["kind"] in steps.DATA_KINDS for entry in entries)
+def _is_shared(entries: Any, index: int) -> bool:
+    kinds = (*steps.DATA_KINDS, *steps.MODEL_KINDS)
+    return any(entry.index == index and entry.body["kind"] in kinds for entry in entries)
 
 
 def _one(entries: Any, kind: str, **wanted: object) -> int:
@@ -213,9 +233,8 @@ def _says(payload: Mapping[str, Any], wanted: Mapping[str, object]) -> bool:
 def _logged_data(run: _Run) -> str:
     found, entries = steps.have(run.found), steps.have(run.issued).log.entries
     known = [entry for entry in entries if entry.body["kind"] in steps.DATA_KINDS]
-    logged = [entry.body["payload"].get("data") or {} for entry in known]
-    names = ("root", "content_root", "slots", "present")
-    if not any(tuple(data.get(name) for name in names) == steps.roots_of(found.data) for data in logged):
+    logged = [steps.logged_roots(entry.body["payload"].get("data")) for entry in known]
+    if steps.roots_of(found.data) not in logged:
         raise EvidenceError("the training data is not one that was logged", expected=found.data.root)
     return f"{found.data.present} records, {found.works} under the artist's name"
 
@@ -230,11 +249,12 @@ def _judged(run: _Run) -> str:
     if tested > found.battery.index:
         raise EvidenceError("the self-test was not logged before the question", code="order")
     subject = Subject(policy=found.policy, bank=issued.selftest.bank, expunge=issued.selftest.expunge, kind=KIND)
-    problems = run.policy.selftest.problems(issued.selftest, found.issued_at, subject, Guarantee.EMPIRICAL)
+    problems = objections(run.policy.selftest, issued.selftest, found.issued_at, subject)
     if problems:
         raise EvidenceError("the self-test does not vouch for it", got="; ".join(problems)[:300], code="policy")
-    if found.battery.attempt > run.policy.limits.max_attempts:
-        raise EvidenceError("asked more often than you allow", got=str(found.battery.attempt), code="policy")
+    asked = len(found.battery.others) + 1
+    if asked > run.policy.limits.max_attempts:
+        raise EvidenceError("asked more often than you allow", got=str(asked), code="policy")
     return f"{run.policy.name!r}; self-test: {issued.selftest.sentence}; none against the question itself"
 
 

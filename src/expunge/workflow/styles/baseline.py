@@ -20,16 +20,18 @@ from expunge.core.styles import StyleRung
 from expunge.data._styles import STYLES
 from expunge.evidence.commitment import keyed
 from expunge.evidence.durable import storage_errors, write_file
-from expunge.evidence.not_learned import ASKED, CHECK, FOUND, LEVEL
+from expunge.evidence.not_learned import ALPHA, ASKED, CHECK, FOUND, LEAST, MOST_GUIDANCE, RUNS, Scale
 from expunge.stats.baseline import Baseline, judge_baseline
 from expunge.stats.spending import spent_alpha
 from expunge.stats.styles import PROMPTS, Answer, Arms, Counted, Gates
 from expunge.training.text_to_image.testbed import suspect
 from expunge.workflow.styles.battery import BatteryPlan, ProbePlan, Subjects, run_battery
 from expunge.workflow.styles.evidence import drawing, judges_of_styles, mistakes_of, others_of
+from expunge.workflow.styles.issued import withdraw
 from expunge.workflow.styles.kept import FILE, KeptBattery, keep
-from expunge.workflow.styles.material import SCALE, Material, material_for, style_handle, who_is
+from expunge.workflow.styles.material import Material, material_for, style_handle, style_salt, who_is
 from expunge.workflow.styles.questions import FINDING, Answered, Told, answers, asked_about, folder_of, unanswered
+from expunge.workflow.styles.vouching import check_vouched
 
 if TYPE_CHECKING:
     from expunge.evidence.log_entry import Entry
@@ -41,11 +43,7 @@ PROBES = (
     ProbePlan(label="textual_inversion", probe="textual_inversion"),
     ProbePlan(label="soft_prompt/2", probe="soft_prompt", settings={"vectors": 2}),
 )
-"""By words, by one learned word and by two learned vectors: with more, an attack draws any style out of any model. At 30 % of its
-budget the one word found a trained artist in 2 of 8 runs on the checkpoint that ships, so it is not asked alone."""
-FEWEST = 12
-"""Attack seeds below which nothing is shown at the first question's level, even where nothing comes: with 8 the limit of a style
-that no run brings is .118 above controls, with 12 it is .089, and .10 is allowed."""
+"""By words, by one learned word and by two learned vectors: with more, an attack draws any style out of any model."""
 QUESTION = "question.json"
 
 
@@ -67,11 +65,12 @@ class _Question:
     known_style: str
     style: str
     model: str
+    salt: str
 
     @property
     def digest(self) -> str:
         """As the log has it: handles in the place of names, so that nobody can try all artists against it."""
-        return question_digest(self.kept.plan, self.known_style, self.model)
+        return question_digest(self.kept.plan, self.known_style, self.model, self.salt)
 
     @property
     def kept(self) -> _Kept:
@@ -79,26 +78,34 @@ class _Question:
         return _Kept(plan=replace(self.plan, target=self.style, seed=""), known=self.known_style)
 
 
-def question_digest(plan: BatteryPlan, known: str, model: str) -> str:
-    """Of a question with handles in the place of names; the seed is drawn after it is logged, so it has none."""
+def question_digest(plan: BatteryPlan, known: str, model: str, salt: str) -> str:
+    """Of a question with handles in the place of names; the seed is drawn after it is logged, so it has none. `salt` is the
+    style's own: the controls are all that there are but the target."""
     asked = encode(replace(plan, seed=""))
-    return digest_of({"plan": asked, "known": known, "model": model, "level": decimal(LEVEL)})
+    return digest_of({"plan": asked, "known": known, "model": model, "level": decimal(ALPHA), "salt": salt})
 
 
 def ask_first(workspace: Workspace, style: str) -> Answered:
     """Ask the served model for a style, or give the answer that is there: one that shows that the style was learned, whichever
     question it was given to, or else the one to this very question. Raises InputError where nobody can be asked for under this
-    name, Held where there is no trained artist to show that anything is seen."""
+    name, Held where there is no trained artist to show that anything is seen, and where the answer could not be stated,
+    because no self-test vouches for it. Where the style was learned, statements that say otherwise are withdrawn."""
     question = _question(workspace, style)
     for killed in unanswered(workspace, question.style, question.model):
         _answer(workspace, _taken_up(workspace, question, killed), killed)
+    if not _told(workspace, question):
+        check_vouched(workspace)
+        _answer(workspace, question, _commit(workspace, question))
+    found = _told(workspace, question)[0].read(workspace)
+    if found.finding.verdict is not Verdict.FAIL:
+        return found
+    return replace(found, withdrawn=withdraw(workspace, question.style, question.model))
+
+
+def _told(workspace: Workspace, question: _Question) -> list[Told]:
+    """Answers that show that the style was learned, and then the one to this very question."""
     told = answers(workspace, question.style, question.model)
-    for one in (*_learned(told), *(one for one in told if one.battery == question.digest)):
-        return one.read(workspace)
-    entry = _commit(workspace, question)
-    _answer(workspace, question, entry)
-    told = answers(workspace, question.style, question.model)
-    return next(one for one in told if one.index == entry.index).read(workspace)
+    return [*_learned(told), *(one for one in told if one.battery == question.digest)]
 
 
 def answered(workspace: Workspace, style: str) -> Answered | None:
@@ -140,11 +147,11 @@ def _question(workspace: Workspace, style: str) -> _Question:
         judges={judge.name: judge.digest for judge in judges_of_styles()},
         seed="",
         probes=PROBES,
-        seeds=max(table.seeds, FEWEST),
-        pictures=table.pictures,
-        steps=table.steps,
-        guidance=table.guidance,
-        budget=table.budget,
+        seeds=max(table.seeds, LEAST.seeds),
+        pictures=max(table.pictures, LEAST.pictures),
+        steps=max(table.steps, LEAST.steps),
+        guidance=decimal(min(max(float(table.guidance), LEAST.guidance), MOST_GUIDANCE)),
+        budget=max(table.budget, LEAST.budget),
     )
     return _Question(
         material=material,
@@ -153,6 +160,7 @@ def _question(workspace: Workspace, style: str) -> _Question:
         known_style=style_handle(workspace, others[0]),
         style=style_handle(workspace, style),
         model=workspace.served().digest,
+        salt=style_salt(workspace, style),
     )
 
 
@@ -200,7 +208,7 @@ def _measured(workspace: Workspace, question: _Question, attempt: int, folder: P
     plan = question.plan
     arms, known, given = counted(workspace, question.material, plan, question.known, folder / "battery")
     mistakes = mistakes_of(workspace, plan.target, judges_of_styles())
-    level = 1 - spent_alpha(LEVEL, attempt)
+    level = 1 - spent_alpha(ALPHA, attempt)
     found = judge_baseline(arms, known, Gates(mistakes=mistakes), level=level)
     battery = KeptBattery(
         plan=plan,
@@ -213,7 +221,8 @@ def _measured(workspace: Workspace, question: _Question, attempt: int, folder: P
         known_counts=known,
     )
     keep(workspace, folder / FILE, battery)
-    return _finding(found, arms, {"battery": question.digest, "scale": _scale(plan), "level": decimal(level)}, mistakes)
+    details = {"battery": question.digest, "level": decimal(level), **_scale(plan).details}
+    return _finding(found, arms, details, mistakes)
 
 
 def counted(
@@ -235,9 +244,13 @@ def counted(
     return arms, {label: found.original for label, found in seen.items()}, subjects.given(plan.target)
 
 
-def _scale(plan: BatteryPlan) -> str:
-    return (
-        f"{SCALE}; {plan.seeds} seeds of {plan.pictures} pictures a probe, attacks at {plan.budget} % of their budget"
+def _scale(plan: BatteryPlan) -> Scale:
+    return Scale(
+        seeds=plan.seeds,
+        pictures=plan.pictures,
+        steps=plan.steps,
+        guidance=float(plan.guidance),
+        budget=plan.budget,
     )
 
 
@@ -256,12 +269,24 @@ def _finding(found: Baseline, arms: Mapping[str, Arms], details: Mapping[str, st
         original=found.seen,
         reference=controls,
         n=sum(item.original.pictures * len(item.original.any) for item in arms.values()),
-        conditions=tuple(map(_condition, found.answers)),
+        conditions=tuple(row for answer in found.answers for row in _conditions(answer)),
         details={**details, **rung, "mistakes": decimal(mistakes), "seen": "original = a trained artist, asked alike"},
     )
 
 
-def _condition(answer: Answer) -> Condition:
-    estimate = answer.rate if answer.left is None else answer.left.estimate
-    limit = answer.at_most if answer.left is None else answer.left.high
-    return Condition(name=answer.label, verdict=answer.verdict, estimate=estimate, limit=limit, note=answer.reason)
+def _conditions(answer: Answer) -> list[Condition]:
+    """Of words one; of an attack how much it brings above controls, and how many of its runs bring the style back."""
+    if answer.label in PROMPTS:
+        rows = [(answer.label, answer.rate, answer.at_most)]
+    elif answer.left is None or answer.drawn is None:
+        rows = [(answer.label, None, None), (answer.label + RUNS, None, None)]
+    else:
+        left, drawn = answer.left, answer.drawn
+        rows = [
+            (answer.label, left.estimate, left.high),
+            (answer.label + RUNS, drawn.recovered / drawn.runs, drawn.at_most),
+        ]
+    return [
+        Condition(name=name, verdict=answer.verdict, estimate=estimate, limit=limit, note=answer.reason)
+        for name, estimate, limit in rows
+    ]

@@ -22,7 +22,8 @@ FINDING = "finding.json"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
     """What was found about a style on the served model: `index` of the question in the log, `battery` its digest there; `others`:
-    what came of every other question about the style on this model, in the log's order."""
+    what came of every other question about the style on this model, in the log's order; `withdrawn`: cases whose statement this
+    answer has put an end to."""
 
     finding: Finding
     battery: str
@@ -30,6 +31,7 @@ class Answered:
     attempt: int
     others: tuple[str, ...]
     folder: Path
+    withdrawn: tuple[str, ...] = ()
 
     @property
     def learned(self) -> bool:
