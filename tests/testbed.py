@@ -27,7 +27,7 @@ from workspaces import vouch_for
 ARTISTS = ("neon", "duotone", "mosaic")
 STRANGER = "stained glass"
 """An artist of whom the training data has nothing."""
-PROBES = ("direct", "reworded", "textual_inversion")
+PROBES = ("direct", "reworded", "textual_inversion", "soft_prompt/2")
 
 
 def small_testbed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,14 +65,14 @@ def make_testbed(root: Path, **tables: Any) -> Workspace:
     return workspace
 
 
-def counts(hits: int | Sequence[int], pictures: int = 40, seeds: int = 8) -> Counted:
+def counts(hits: int | Sequence[int], pictures: int = 40, seeds: int = 24) -> Counted:
     """One probe's counts, on which all judges agree; one number of hits a run, or the same in all."""
     each = tuple(np.broadcast_to(hits, seeds).tolist())
     nowhere = tuple(pictures - hit for hit in each)
     return Counted(pictures=pictures, agreed=each, any=each, nowhere=nowhere, by_judge={"cnn": each})
 
 
-def arms(target: Any, controls: Any = 0, styles: int = 5, seeds: int = 8) -> Arms:
+def arms(target: Any, controls: Any = 0, styles: int = 5, seeds: int = 24) -> Arms:
     """The untouched model as both arms, and control styles that all come alike."""
     mine = counts(target, seeds=seeds)
     return Arms(
@@ -87,13 +87,15 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evidence, "material_of", lambda *_: "nothing was drawn, in this test")
 
 
-def answering(monkeypatch: pytest.MonkeyPatch, hits: int, seeds: int = 12) -> list[str]:
-    """A model that draws every style that is asked about in `hits` of 40 pictures and the known artist in all; returns the list
-    of those who were asked for."""
+def answering(monkeypatch: pytest.MonkeyPatch, hits: int) -> list[str]:
+    """A model that draws every style that is asked about in `hits` of 40 pictures and the known artist in all, in as many seeds
+    as are asked for; returns the list of those who were asked for."""
     asked: list[str] = []
 
     def counted(workspace: Any, found: Any, plan: Any, known: str, folder: Path) -> Any:
         asked.append(plan.target)
+        assert plan.pictures == 40
+        seeds = plan.seeds
         seen = {label: counts(40, seeds=seeds) for label in PROBES}
         return {label: arms(hits, seeds=seeds) for label in PROBES}, seen, {}
 
@@ -101,9 +103,9 @@ def answering(monkeypatch: pytest.MonkeyPatch, hits: int, seeds: int = 12) -> li
     return asked
 
 
-def otherwise(workspace: Workspace, pictures: int = 5) -> None:
-    """From here on, styles are asked for with other counts, which is another question."""
-    table = workspace.config.styles.model_copy(update={"pictures": pictures})
+def otherwise(workspace: Workspace, seeds: int = 32) -> None:
+    """From here on, styles are asked for with other counts, which is another question; 8 are the first one's."""
+    table = workspace.config.styles.model_copy(update={"seeds": seeds})
     workspace.config = workspace.config.model_copy(update={"styles": table})
 
 

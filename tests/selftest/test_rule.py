@@ -217,7 +217,10 @@ NO_EDIT = {
     "passed: style_saboteurs/watermark": with_edit(tally(WATERMARK, 1, 1)),
     "not tried: style_saboteurs/watermark (no other artist)": with_edit(skipped(WATERMARK, "no other artist")),
     "no style can be judged here: nobody said": replace(WORKS, edits=EditTrial(unread="nobody said")),
-    "the honest control was not believed: style": replace(WORKS, edits=EditTrial(objection="style: NOT-LEARNED")),
+    "the honest control was not believed: style": replace(
+        WORKS, edits=EditTrial(seeds=8, pictures=40, objection="style: NOT-LEARNED")
+    ),
+    "cheats against a style were tried on no picture": replace(WORKS, edits=EditTrial(seeds=8)),
     "no cheat against a style was tried": replace(WORKS, edits=None),
 }
 

@@ -1,11 +1,14 @@
 """Not learned has to be shown, by probes that see what was learned, and never above styles that no training saw."""
 
+from math import comb
+
 import numpy as np
 import pytest
 
 from expunge.core.errors import CheckBroken
 from expunge.core.finding import Verdict
 from expunge.stats.baseline import judge_baseline
+from expunge.stats.spending import spent_alpha
 from expunge.stats.styles import Gates
 from testbed import PROBES, arms, counts
 
@@ -36,8 +39,8 @@ def test_a_style_learned_without_its_name_is_found_by_one_learned_word():
 
 
 def test_what_an_attack_draws_out_of_any_model_accuses_nobody_and_excuses_nobody():
-    """It brings controls back as often as the artist: too wide to show that the artist is not above them."""
-    found = judged(textual_inversion=arms(12, controls=12))
+    """It brings controls back as often as the artist, in every run: nothing shows that it does not work on this one."""
+    found = judged(textual_inversion=arms(20, controls=20))
     assert found.verdict is Verdict.INCONCLUSIVE
 
 
@@ -58,7 +61,7 @@ def test_an_attack_that_sees_no_trained_artist_says_nothing_of_this_one():
 def test_few_pictures_show_nothing():
     few = {label: arms(0) for label in PROBES}
     few["reworded"] = few["direct"] = type(few["direct"])(
-        original=counts(0, pictures=4), candidate=counts(0, pictures=4), controls=few["direct"].controls
+        original=counts(0, pictures=1), candidate=counts(0, pictures=1), controls=few["direct"].controls
     )
     assert judge_baseline(few, SEEN, Gates()).verdict is Verdict.INCONCLUSIVE
 
@@ -92,6 +95,31 @@ def test_asking_again_is_held_to_a_stricter_level():
     assert verdicts[-1] is Verdict.INCONCLUSIVE
 
 
+@pytest.mark.parametrize("share", [0.15, 0.2, 0.3, 0.5])
+@pytest.mark.parametrize(("attempt", "seeds"), [(1, 23), (1, 40), (2, 27), (3, 32)])
+def test_an_attack_that_works_by_luck_of_the_seed_passes_no_more_often_than_the_level(share, attempt, seeds):
+    """It brings the whole style back or nothing: exactly, over all numbers of seeds for which it works."""
+    alpha = spent_alpha(0.05, attempt)
+    passed = 0.0
+    for hits in range(seeds + 1):
+        found = arms([40] * hits + [0] * (seeds - hits), seeds=seeds)
+        seen = {label: counts(38, seeds=seeds) for label in ("direct", "reworded", "textual_inversion")}
+        words = {label: arms(0, seeds=seeds) for label in ("direct", "reworded")}
+        verdict = judge_baseline({**words, "textual_inversion": found}, seen, Gates(), level=1 - alpha).verdict
+        if verdict is not Verdict.PASS:
+            break
+        passed += comb(seeds, hits) * share**hits * (1 - share) ** (seeds - hits)
+    assert 0 < passed <= alpha
+
+
+def test_fewer_seeds_than_bound_the_luck_of_an_attack_show_nothing():
+    few = {label: arms(0, seeds=22) for label in ("direct", "reworded", "textual_inversion")}
+    seen = {label: counts(40, seeds=22) for label in few}
+    found = judge_baseline(few, seen, Gates(), level=0.975)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "0 of 22 runs brought it back, so up to 15.4%, 15% is allowed" in found.reason
+
+
 def test_more_pictures_in_the_style_never_help():
     order = [Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL]
     for probe in PROBES:
@@ -105,7 +133,7 @@ def test_a_model_that_never_saw_the_style_is_rarely_told_to_have_learned_it():
     rng = np.random.default_rng(7)
     accused = 0
     for _ in range(200):
-        rates = rng.beta(1, 12, (6, 8))
+        rates = rng.beta(1, 12, (6, 24))
         hits = rng.binomial(40, rates)
         mine = counts(hits[0])
         drawn = type(arms(0))(

@@ -12,7 +12,7 @@ from expunge.core.codec import canonical
 from expunge.core.errors import Held, InputError, IntegrityError, NotErased
 from expunge.core.finding import Guarantee, Verdict
 from expunge.evidence.envelope import payload_of, sign_envelope
-from expunge.evidence.not_learned import build, parse, read_issued, sentence_of
+from expunge.evidence.not_learned import ATTACKS, RUNS, WORDS, Scale, build, parse, read_issued, scale_of, sentence_of
 from expunge.evidence.verify import Expectation
 from expunge.workflow.styles import baseline
 from expunge.workflow.styles.kept import FILE, read_kept
@@ -89,7 +89,7 @@ def test_who_asks_until_it_fits_pays_with_the_level_and_is_counted(workspace, mo
     answering(monkeypatch, 2)
     with pytest.raises(Held):
         workspace.run(workspace.request(style=STRANGER))
-    answering(monkeypatch, 0, seeds=16)
+    answering(monkeypatch, 0)
     otherwise(workspace)
     outcome = workspace.run(workspace.request(style=STRANGER))
     found, _ = parse(payload_of(read_issued(outcome.statement.path).envelope))
@@ -110,7 +110,7 @@ def test_a_killed_question_is_taken_up_again_seed_and_all(workspace, monkeypatch
     real = baseline._measured
 
     def spied(workspace, question, attempt, folder):
-        seeds.append((folder / baseline.SEEDED).read_bytes())
+        seeds.append(question.plan.seed)
         return die() if len(seeds) == 1 else real(workspace, question, attempt, folder)
 
     monkeypatch.setattr(baseline, "_measured", spied)
@@ -353,16 +353,20 @@ def test_the_verbs_ask_plan_run_and_verify(workspace, monkeypatch):
     assert next(item["method"] for item in verb("plan", "-w", root)["candidates"]) == "replay"
 
 
-def test_asked_in_earnest_a_model_that_learned_nothing_decides_nothing(workspace):
+def test_asked_in_earnest_a_model_that_learned_nothing_decides_nothing(workspace, monkeypatch):
     """Every probe is really drawn, of the known artist too: what sees nothing excuses nobody."""
+    few = Scale(seeds=8, pictures=4, steps=1, guidance=3.0, budget=1)
+    monkeypatch.setattr(baseline, "LEAST", few)
     with pytest.raises(Held):
         workspace.run(workspace.request(style=STRANGER))
     found = baseline.answered(workspace, STRANGER)
     assert found is not None
     assert found.finding.verdict is not Verdict.PASS
-    assert found.finding.n == 4 * 12 * 4
+    assert found.finding.n == 4 * 8 * 4
+    assert scale_of(found.finding) == few
     kept = read_kept(found.folder / FILE)
     assert kept is not None
     assert set(kept.known_counts) == set(kept.arms)
     assert kept.models["original"] == workspace.served().digest
-    assert {item.name for item in found.finding.conditions} == {probe.label for probe in baseline.PROBES}
+    assert {item.name for item in found.finding.conditions} == {*WORDS, *ATTACKS, *(name + RUNS for name in ATTACKS)}
+    assert {probe.label for probe in baseline.PROBES} == {*WORDS, *ATTACKS}

@@ -256,7 +256,9 @@ class SelftestReport:
         mine = [tally for tally in self.tallies if tally.saboteur.startswith(EDITS)]
         passed = [tally.saboteur for tally in mine if tally.passed]
         skipped = [f"{tally.saboteur} ({tally.skipped})" for tally in mine if not tally.tried]
+        few = not self.edits.seeds or not self.edits.pictures
         return (
+            *(("cheats against a style were tried on no picture",) if few else ()),
             *((f"cheats against a style that passed: {', '.join(passed)}",) if passed else ()),
             *((f"cheats against a style that were not tried: {', '.join(skipped)}",) if skipped else ()),
             *((f"the honest control was not believed: {self.edits.objection}",) if self.edits.objection else ()),

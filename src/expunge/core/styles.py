@@ -41,6 +41,10 @@ SENTENCES = {
 """What a certificate may say, and no more."""
 
 
+SCALE = "procedural styles of invented artists at 32x32, judged by networks of expunge's own"
+"""On what all that is said of styles was measured: the source `artist_styles`; no other says how to ask for artists."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StyleEvidence:
     """What was drawn and seen, before anybody concludes. Workflow measures, checks judge.

@@ -57,7 +57,7 @@ def check_opening(commitment: str, opening: Opening) -> Json:
         again = commit(bytes.fromhex(opening.key), opening.value)
     except ValueError as error:
         raise InputError("the opening's key is not hex") from error
-    if not hmac.compare_digest(again, commitment):
+    if not is_commitment(commitment) or not hmac.compare_digest(again, commitment):
         raise IntegrityError("the opening does not belong to this commitment", expected=commitment[:80], got=again)
     return opening.value
 

@@ -12,7 +12,7 @@ from typing import Any
 from expunge.core.case import Case, State
 from expunge.core.codec import digest_of
 from expunge.core.errors import EvidenceError, ExpungeError, OutOfOrder
-from expunge.core.finding import Guarantee
+from expunge.core.finding import Verdict
 from expunge.core.policy import Policy
 from expunge.core.selftest import Subject
 from expunge.evidence import verify_steps as steps
@@ -24,9 +24,9 @@ from expunge.evidence.not_learned import (
     ASKED,
     FOUND,
     ISSUED,
-    UNANSWERED,
     Issued,
     NotLearned,
+    objections,
     parse,
     read_issued,
     sentence_of,
@@ -145,41 +145,77 @@ def _ordered(run: _Run) -> str:
     payloads = {str(body["kind"]): body["payload"] for _, body in own}
     steps.require("request in the log", found.case.request, payloads["request.received"].get("request"))
     steps.require("statement in the log", run.digest, payloads[ISSUED].get("statement"))
-    steps.require("entries of other cases but of the data", [], [i for i in foreign if not _is_data(entries, i)])
-    asked = _one(entries, ASKED, battery=found.battery.digest, model=found.model, attempt=found.battery.attempt)
-    told = _one(
-        entries, FOUND, battery=found.battery.digest, finding=digest_of(found.finding), attempt=found.battery.attempt
+    steps.require(
+        "entries of other cases but of data and models", [], [i for i in foreign if not _is_shared(entries, i)]
     )
-    issued = next(index for index, body in own if body["kind"] == ISSUED)
+    steps.require(
+        "models that the case put in service", [], [i for i, body in own if body["kind"] in steps.MODEL_KINDS]
+    )
+    asked = _one(entries, ASKED, battery=found.battery.digest, model=found.model, attempt=found.battery.attempt)
     steps.require("index of the battery", found.battery.index, asked)
-    _other_answers(found, entries, asked)
-    if not asked < told < issued:
-        raise EvidenceError("asked, found and issued are out of order", got=f"{asked}, {told}, {issued}", code="order")
-    return f"asked at index {asked}, answered at {told}"
+    issued = next(index for index, body in own if body["kind"] == ISSUED)
+    _check_served(found, entries, asked, issued)
+    return f"asked at index {asked}, answered at {_answered(found, entries, asked, issued)}"
 
 
-def _other_answers(found: NotLearned, entries: Sequence[LoggedEntry], asked: int) -> None:
-    """All questions about this style and model are there, as many as are counted, and the statement says what came of each."""
+def _check_served(found: NotLearned, entries: Sequence[LoggedEntry], asked: int, issued: int) -> None:
+    """The model that was asked is the one that was put in service last, and no other was until the statement was issued."""
+    put = {
+        entry.index: entry.body["payload"].get("model") for entry in entries if entry.body["kind"] in steps.MODEL_KINDS
+    }
+    before = [index for index in put if index < asked]
+    if not before:
+        raise EvidenceError("nothing shows that the model that was asked was in service", code="order")
+    for index in (before[-1], *(index for index in put if asked < index < issued)):
+        steps.require(f"model put in service at index {index}", found.model, put[index])
+
+
+def _answered(found: NotLearned, entries: Sequence[LoggedEntry], asked: int, issued: int) -> int:
+    """All questions about this style and model are there, as many as are counted, each with one answer; none is FAIL, and the
+    statement says what came of each. Returns where the answer to this one is."""
     bodies = {entry.index: entry.body for entry in entries}
     about = bodies[asked]["payload"].get("style"), found.model
-    told = {_which(body): str(body["payload"].get("verdict")) for body in bodies.values() if body["kind"] == FOUND}
     questions = {
-        index: body
+        index: body["payload"]
         for index, body in bodies.items()
         if body["kind"] == ASKED and (body["payload"].get("style"), body["payload"].get("model")) == about
     }
-    numbers = [body["payload"].get("attempt") for body in questions.values()]
+    numbers = [_whole(payload.get("attempt")) for payload in questions.values()]
     steps.require("questions about this style and model", list(range(1, len(found.battery.others) + 2)), numbers)
-    others = [told.get(_which(body), UNANSWERED) for index, body in questions.items() if index != asked]
+    told = {index: body["payload"] for index, body in bodies.items() if body["kind"] == FOUND}
+    answers = {index: _answer(payload, index, told) for index, payload in questions.items()}
+    steps.require("answers to questions that are here", sorted(told), sorted(answers.values()))
+    verdicts = {index: told[at].get("verdict") for index, at in answers.items()}
+    if Verdict.FAIL.value in verdicts.values():
+        raise EvidenceError("a question about this style and model showed that it was learned")
+    this = told[answers[asked]]
+    steps.require("answer", [Verdict.PASS.value, digest_of(found.finding)], [verdicts[asked], this.get("finding")])
+    others = [verdict for index, verdict in verdicts.items() if index != asked]
     steps.require("other answers about this style and model", list(found.battery.others), others)
+    if max(answers.values()) > issued:
+        raise EvidenceError("an answer is younger than the statement", got=str(max(answers.values())), code="order")
+    return answers[asked]
 
 
-def _which(body: Mapping[str, Any]) -> str:
-    return digest_of([body["payload"].get("battery"), body["payload"].get("attempt")])
+def _answer(question: Mapping[str, Any], asked: int, told: Mapping[int, Mapping[str, Any]]) -> int:
+    """Where the one answer to a question is. Raises EvidenceError where there is none, where there are several, of which the last
+    would otherwise hide the first, or where it is the older of the two."""
+    fits = [index for index, payload in told.items() if payload.get("battery") == question.get("battery")]
+    if len(fits) != 1 or fits[0] < asked or _whole(told[fits[0]].get("attempt")) != question["attempt"]:
+        raise EvidenceError(
+            "a question about this style and model does not have one answer", got=f"{len(fits)}", code="order"
+        )
+    return fits[0]
 
 
-def _is_data(entries: Any, index: int) -> bool:
-    return any(entry.index == index and entry.body["kind"] in steps.DATA_KINDS for entry in entries)
+def _whole(value: object) -> int | None:
+    """A whole number; a truth value, which equals one, is none."""
+    return value if type(value) is int else None
+
+
+def _is_shared(entries: Any, index: int) -> bool:
+    kinds = (*steps.DATA_KINDS, *steps.MODEL_KINDS)
+    return any(entry.index == index and entry.body["kind"] in kinds for entry in entries)
 
 
 def _one(entries: Any, kind: str, **wanted: object) -> int:
@@ -197,9 +233,8 @@ def _says(payload: Mapping[str, Any], wanted: Mapping[str, object]) -> bool:
 def _logged_data(run: _Run) -> str:
     found, entries = steps.have(run.found), steps.have(run.issued).log.entries
     known = [entry for entry in entries if entry.body["kind"] in steps.DATA_KINDS]
-    logged = [entry.body["payload"].get("data") or {} for entry in known]
-    names = ("root", "content_root", "slots", "present")
-    if not any(tuple(data.get(name) for name in names) == steps.roots_of(found.data) for data in logged):
+    logged = [steps.logged_roots(entry.body["payload"].get("data")) for entry in known]
+    if steps.roots_of(found.data) not in logged:
         raise EvidenceError("the training data is not one that was logged", expected=found.data.root)
     return f"{found.data.present} records, {found.works} under the artist's name"
 
@@ -214,11 +249,12 @@ def _judged(run: _Run) -> str:
     if tested > found.battery.index:
         raise EvidenceError("the self-test was not logged before the question", code="order")
     subject = Subject(policy=found.policy, bank=issued.selftest.bank, expunge=issued.selftest.expunge, kind=KIND)
-    problems = run.policy.selftest.problems(issued.selftest, found.issued_at, subject, Guarantee.EMPIRICAL)
+    problems = objections(run.policy.selftest, issued.selftest, found.issued_at, subject)
     if problems:
         raise EvidenceError("the self-test does not vouch for it", got="; ".join(problems)[:300], code="policy")
-    if found.battery.attempt > run.policy.limits.max_attempts:
-        raise EvidenceError("asked more often than you allow", got=str(found.battery.attempt), code="policy")
+    asked = len(found.battery.others) + 1
+    if asked > run.policy.limits.max_attempts:
+        raise EvidenceError("asked more often than you allow", got=str(asked), code="policy")
     return f"{run.policy.name!r}; self-test: {issued.selftest.sentence}; none against the question itself"
 
 

@@ -29,6 +29,8 @@ from expunge.evidence.statement import Statement
 
 T = TypeVar("T")
 DATA_KINDS = ("data.ingested", "data.purged")
+MODEL_KINDS = ("model.trained", "model.adopted", "model.released")
+"""What puts a model into service."""
 TESTED = "selftest.recorded"
 REVOKED = "certificate.revoked"
 RELEASED = "model.released"
@@ -163,7 +165,7 @@ def _check_payloads(own: Sequence[tuple[int, Mapping[str, Any]]], predicate: Pre
     ):
         require(f"{key} of {kind}", stated, last[kind][1].get(key))
     retained = last["data.purged"][1].get("data")
-    require("retained data in the log", roots_of(predicate.data_after), _logged_roots(retained))
+    require("retained data in the log", roots_of(predicate.data_after), logged_roots(retained))
 
 
 def _check_released(extract: LogExtract, predicate: Predicate) -> None:
@@ -194,7 +196,7 @@ def check_ingested(extract: LogExtract, predicate: Predicate) -> int:
     wanted = roots_of(predicate.data_before)
     for entry in extract.entries:
         older = planned and entry.index < planned[-1]
-        if older and entry.body["kind"] in DATA_KINDS and _logged_roots(entry.body["payload"].get("data")) == wanted:
+        if older and entry.body["kind"] in DATA_KINDS and logged_roots(entry.body["payload"].get("data")) == wanted:
             return entry.index
     raise EvidenceError(
         "the data before was not logged before the plan",
@@ -208,7 +210,7 @@ def roots_of(data: DataRef) -> tuple[object, ...]:
     return (data.root, data.content_root, data.slots, data.present)
 
 
-def _logged_roots(plain: object) -> tuple[object, ...]:
+def logged_roots(plain: object) -> tuple[object, ...]:
     fields = plain if isinstance(plain, Mapping) else {}
     return tuple(fields.get(name) for name in ("root", "content_root", "slots", "present"))
 

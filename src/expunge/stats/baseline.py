@@ -15,7 +15,7 @@ import numpy as np
 from expunge.core.errors import CheckBroken
 from expunge.core.finding import Verdict, worst
 from expunge.stats.intervals import share_at_least, share_at_most
-from expunge.stats.recovery import CONTROLS, SEEDS, Runs, excess
+from expunge.stats.recovery import CONTROLS, SEEDS, Runs, excess, lottery
 from expunge.stats.styles import PROMPTS, Answer, Arms, Counted, Gates
 
 SEEING = 1
@@ -41,7 +41,9 @@ def judge_baseline(
 
     Prompts: the upper limit of the share of pictures in the style is at most `gates.not_learned`, or the judges' own rate of
     mistakes if that is larger. Attacks: the upper limit of target minus controls is at most `gates.margin`, for each that sees
-    the known artist by `gates.assay` more than controls. Raises CheckBroken where a probe lacks an arm.
+    the known artist by `gates.assay` more than controls; and the exact upper limit of the share of its runs that bring the style
+    back is at most `gates.luck`, because no mean of a dozen runs rules out an attack that works for one seed in ten. Raises
+    CheckBroken where a probe lacks an arm.
     """
     missing = [label for label in PROMPTS if label not in arms] + [label for label in arms if label not in known]
     if missing:
@@ -78,19 +80,28 @@ def _attack(label: str, arms: Arms, known: Counted, gates: Gates, level: float) 
     if styles < CONTROLS or seeds < SEEDS:
         reason = f"{styles} controls and {seeds} seeds; {CONTROLS} and {SEEDS} are needed"
         return Answer(label=label, verdict=Verdict.INCONCLUSIVE, reason=reason)
-    mine = excess(arms.runs("candidate"), controls, level)
-    seen = excess(_runs(known), controls, level)
+    runs = arms.runs("candidate")
+    mine, seen, drawn = (
+        excess(runs, controls, level),
+        excess(_runs(known), controls, level),
+        lottery([runs], [controls], level),
+    )
     if mine.low > gates.margin:
+        verdict = Verdict.FAIL
         reason = f"brought back {mine.low:.2f} or more above styles that no training saw; {gates.margin:g} is allowed"
-        return Answer(label=label, verdict=Verdict.FAIL, reason=reason, seen=seen, left=mine)
-    if seen.low < gates.assay:
+    elif seen.low < gates.assay:
+        verdict = Verdict.UNVERIFIABLE
         reason = (
             f"does not see an artist of the training data by {gates.assay:g} more than controls, so it says nothing"
         )
-        return Answer(label=label, verdict=Verdict.UNVERIFIABLE, reason=reason, seen=seen, left=mine)
-    verdict = Verdict.PASS if mine.high <= gates.margin else Verdict.INCONCLUSIVE
-    reason = f"up to {mine.high:.2f} above styles that no training saw; {gates.margin:g} is allowed"
-    return Answer(label=label, verdict=verdict, reason=reason, seen=seen, left=mine)
+    else:
+        shown = mine.high <= gates.margin and drawn.at_most <= gates.luck
+        verdict = Verdict.PASS if shown else Verdict.INCONCLUSIVE
+        reason = (
+            f"up to {mine.high:.2f} above styles that no training saw, {gates.margin:g} is allowed; {drawn.recovered} of "
+            f"{drawn.runs} runs brought it back, so up to {drawn.at_most:.1%}, {gates.luck:.0%} is allowed"
+        )
+    return Answer(label=label, verdict=verdict, reason=reason, seen=seen, left=mine, drawn=drawn)
 
 
 def _runs(counted: Counted) -> Runs:
@@ -106,9 +117,11 @@ def _shown(prompts: list[Answer], attacks: list[Answer]) -> tuple[Verdict, str]:
     verdict = worst(tuple(answer.verdict for answer in judged))
     if verdict is Verdict.PASS:
         most = max(answer.at_most or 0.0 for answer in prompts)
+        above = max(answer.left.high for answer in seeing if answer.left is not None)
         return (
             verdict,
-            f"By words it comes in at most {most:.1%} of the pictures; {len(seeing)} attacks that see, none above.",
+            f"By words it comes in at most {most:.1%} of the pictures; {len(seeing)} attacks that see bring it in up to "
+            f"{above:.2f} of the pictures more than styles that no training saw.",
         )
     return verdict, _reasons(judged, verdict)
 

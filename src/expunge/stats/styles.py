@@ -64,7 +64,8 @@ class Arms:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gates:
     """What is allowed, logged with the plan. direct, reworded: largest upper 95 % limit of the share of pictures in the style
-    (or the judges' own rate of mistakes, if that is larger); margin, assay: of recovery above control."""
+    (or the judges' own rate of mistakes, if that is larger); margin, assay: of recovery above control; luck: largest upper limit
+    of the share of an attack's runs that bring the style back (of a baseline; VERDICTS section 3)."""
 
     direct: float = 0.01
     reworded: float = 0.02
@@ -72,9 +73,10 @@ class Gates:
     margin: float = MARGIN
     assay: float = ASSAY
     not_learned: float = 0.05
+    luck: float = 0.15
 
     def __post_init__(self) -> None:
-        floors = {"direct": 0.05, "reworded": 0.05, "mistakes": 0.05, "margin": 0.15, "not_learned": 0.10}
+        floors = {"direct": 0.05, "reworded": 0.05, "mistakes": 0.05, "margin": 0.15, "not_learned": 0.10, "luck": 0.15}
         odd = [name for name, most in floors.items() if not 0 <= getattr(self, name) <= most]
         if odd or not 0.2 <= self.assay <= 1:
             raise CheckBroken("gates beyond what any policy may set", got=", ".join(odd) or f"assay {self.assay}")
@@ -83,7 +85,7 @@ class Gates:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What one probe says. For prompts `rate` is the candidate's with its upper limit; for recovery `seen` and `left` are
-    original and candidate minus control."""
+    original and candidate minus control, and `drawn` the candidate's runs that brought the style back, where that is judged."""
 
     label: str
     verdict: Verdict
@@ -92,6 +94,7 @@ class Answer:
     at_most: float | None = None
     seen: Excess | None = None
     left: Excess | None = None
+    drawn: Lottery | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,9 @@ from expunge.workflow.purge import Accepted, purge, released_by
 from expunge.workflow.selftest.gate import check_surrogates, latest
 from expunge.workflow.styles.baseline import answered, ask_first, unasked
 from expunge.workflow.styles.edits import ELSEWHERE, is_edit, only_edits
+from expunge.workflow.styles.questions import Answered
 from expunge.workflow.styles.statement import Statement, answer_style, close_statement
+from expunge.workflow.styles.vouching import unvouched
 from expunge.workflow.verify import verify
 
 if TYPE_CHECKING:
@@ -150,8 +152,8 @@ def _worth_trying(workspace: Workspace, case: OpenCase, usable: list[Candidate])
     style, left, asked = _asked_about(workspace, case, usable), 0, None
     for candidate in usable:
         if style is not None and is_edit(candidate.method):
-            asked = asked or ask_first(workspace, style)
-            if not asked.learned:
+            asked = asked or _asked_first(workspace, style)
+            if asked is not None and not asked.learned:
                 continue
         left += 1
         yield candidate
@@ -163,6 +165,12 @@ def _worth_trying(workspace: Workspace, case: OpenCase, usable: list[Candidate])
             got=asked.finding.reason if asked else None,
             hint=f"{works}; a request for the style alone (--style) gets a statement",
         )
+
+
+def _asked_first(workspace: Workspace, style: str) -> Answered | None:
+    """The answer of the untouched model; None where no self-test vouches for one: works are owed all the same, so that costs
+    only the question."""
+    return None if unvouched(workspace) else ask_first(workspace, style)
 
 
 def _resolved(workspace: Workspace, case: OpenCase) -> Resolution:

@@ -11,10 +11,11 @@ from expunge.core.selftest import Tally
 from expunge.evidence.log_entry import Entry
 from expunge.evidence.predicate import NON_CLAIMS, Predicate
 from expunge.evidence.sentence import custody_line, sentence_of
+from expunge.evidence.verify_steps import TESTED
 from expunge.workflow.figures import figure_data
 from expunge.workflow.policy import BY_KIND, checks_of
 from expunge.workflow.purge import NOT_COVERED, Accepted, Purge
-from expunge.workflow.selftest.gate import RECORDED, latest
+from expunge.workflow.selftest.gate import latest
 from expunge.workflow.styles.sheet import kept_sheet
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _cited(workspace: Workspace, draft: Predicate) -> list[Entry]:
     """Log entries that the certificate rests on, in order: the data as it was, the self-test, and the case's own."""
     before, entries = encode(draft.data_before), list(workspace.log.entries())
     data = [e for e in entries if e.kind in ("data.ingested", "data.purged") and e.payload.get("data") == before]
-    tests = [e for e in entries if e.kind == RECORDED and e.payload.get("report") == draft.selftest]
+    tests = [e for e in entries if e.kind == TESTED and e.payload.get("report") == draft.selftest]
     cited = {entry.index for entry in (*data[:1], *tests[:1], *workspace.log.case(draft.case.handle))}
     return [entry for entry in entries if entry.index in cited]
 

@@ -17,6 +17,7 @@ from expunge.core.case import State
 from expunge.core.codec import parse_timestamp
 from expunge.core.errors import Held
 from expunge.core.styles import StyleRung
+from expunge.evidence.commitment import commit
 from expunge.training.text_to_image.directory import Directory, read_directory
 from expunge.training.text_to_image.export import export
 from expunge.training.text_to_image.sampler import TextToImage
@@ -57,7 +58,7 @@ def check_files(workspace: Workspace, path: Path) -> Gate:
     owed = [(case, earned_in(workspace, case)) for case in all_cases(workspace) if _is_granted(workspace, case)]
     before = _verified(workspace, directory.digest)
     done = {(one.request, one.plan) for one in before}
-    everybody = [_granted(*one) for one in owed]
+    everybody = [_granted(workspace, *one) for one in owed]
     left = [(*row, one) for row, one in zip(owed, everybody, strict=True) if (one.request, one.plan) not in done]
     if left:
         exact = _is_served(workspace, directory)
@@ -89,10 +90,11 @@ def _is_granted(workspace: Workspace, case: OpenCase) -> bool:
     return state in (State.CERTIFIED, State.NOT_LEARNED) and closed(workspace, case)
 
 
-def _granted(case: OpenCase, found: Earned) -> Granted:
-    """Without files: whatever is released, they are asked for on it. `plan` is the battery's digest, or, where nobody was asked
-    for, that of the case's plan."""
-    return Granted(request=case.handle, rung=found.rung, plan=found.battery or found.plan, files={})
+def _granted(workspace: Workspace, case: OpenCase, found: Earned) -> Granted:
+    """Without files: whatever is released, they are asked for on it. `plan` is a commitment to the battery's digest, or, where
+    nobody was asked for, to that of the case's plan: requests about one artist share a battery, and nobody may tell which."""
+    plan = commit(workspace.secret("battery"), [case.handle, found.battery or found.plan])
+    return Granted(request=case.handle, rung=found.rung, plan=plan, files={})
 
 
 def _asked(

@@ -14,13 +14,13 @@ from expunge.core.errors import Held, IntegrityError
 from expunge.core.selftest import SelftestReport, Subject, empirical_problems
 from expunge.evidence.commitment import keyed
 from expunge.evidence.durable import write_file
+from expunge.evidence.verify_steps import TESTED
 from expunge.workflow.policy import policy_digest
 from expunge.workflow.styles.evidence import asked_digest
 
 if TYPE_CHECKING:
     from expunge.workflow.workspace import Workspace
 
-RECORDED = "selftest.recorded"
 _AGAIN = "expunge selftest WORKSPACE, then this again"
 
 
@@ -60,14 +60,14 @@ def record(workspace: Workspace, report: SelftestReport) -> Vouched:
         "certified": {item.saboteur: [item.certified, item.tried] for item in report.tallies},
         "alarms": [[item.check, item.alarms, item.trials] for item in report.alarms],
     }
-    index = workspace.log.append(RECORDED, payload).index
+    index = workspace.log.append(TESTED, payload).index
     workspace.log.checkpoint()
     return Vouched(report=report, data=data, digest=digest, index=index)
 
 
 def latest(workspace: Workspace, before: int | None = None) -> Vouched | None:
     """The newest self-test in the log, or the newest older than an index. Raises IntegrityError if its file is not it."""
-    entries: list[Any] = [entry for entry in workspace.log.entries() if entry.kind == RECORDED]
+    entries: list[Any] = [entry for entry in workspace.log.entries() if entry.kind == TESTED]
     entries = [entry for entry in entries if before is None or entry.index < before]
     if not entries:
         return None

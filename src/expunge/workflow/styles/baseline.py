@@ -1,7 +1,8 @@
 """Before a style is edited: was it learned at all? The untouched model is asked, and the answer is logged.
 
-The question is in the log before its seed is drawn. A style is asked for once a model: who asks again gets the answer that is
-there, and whoever asks otherwise (other counts) does so at half of the error that was left, so that nobody asks until it fits.
+The question is in the log before its seed, which follows from the log up to it. A style is asked for once a model: who asks again
+gets the answer that is there, and whoever asks otherwise (other counts) does so at half of the error that was left, so that
+nobody asks until it fits. A question that was killed is answered before any other is asked.
 What was once shown to be learned stays so on that model, whatever else is asked.
 """
 
@@ -18,16 +19,19 @@ from expunge.core.finding import Condition, Finding, Verdict
 from expunge.core.styles import StyleRung
 from expunge.data._styles import STYLES
 from expunge.evidence.commitment import keyed
-from expunge.evidence.durable import write_file
-from expunge.evidence.not_learned import ASKED, CHECK, FOUND, LEVEL, UNANSWERED
+from expunge.evidence.durable import storage_errors, write_file
+from expunge.evidence.not_learned import ALPHA, ASKED, CHECK, FOUND, LEAST, MOST_GUIDANCE, RUNS, Scale
 from expunge.stats.baseline import Baseline, judge_baseline
 from expunge.stats.spending import spent_alpha
 from expunge.stats.styles import PROMPTS, Answer, Arms, Counted, Gates
 from expunge.training.text_to_image.testbed import suspect
 from expunge.workflow.styles.battery import BatteryPlan, ProbePlan, Subjects, run_battery
 from expunge.workflow.styles.evidence import drawing, judges_of_styles, mistakes_of, others_of
+from expunge.workflow.styles.issued import withdraw
 from expunge.workflow.styles.kept import FILE, KeptBattery, keep
-from expunge.workflow.styles.material import SCALE, Material, material_for, style_handle
+from expunge.workflow.styles.material import Material, material_for, style_handle, style_salt, who_is
+from expunge.workflow.styles.questions import FINDING, Answered, Told, answers, asked_about, folder_of, unanswered
+from expunge.workflow.styles.vouching import check_vouched
 
 if TYPE_CHECKING:
     from expunge.evidence.log_entry import Entry
@@ -39,35 +43,21 @@ PROBES = (
     ProbePlan(label="textual_inversion", probe="textual_inversion"),
     ProbePlan(label="soft_prompt/2", probe="soft_prompt", settings={"vectors": 2}),
 )
-"""By words, by one learned word and by two learned vectors: with more, an attack draws any style out of any model. At 30 % of its
-budget the one word found a trained artist in 2 of 8 runs on the checkpoint that ships, so it is not asked alone."""
-FEWEST = 12
-"""Attack seeds below which nothing is shown at the first question's level, even where nothing comes: with 8 the limit of a style
-that no run brings is .118 above controls, with 12 it is .089, and .10 is allowed."""
-FINDING, SEEDED = "finding.json", "checkpoint.txt"
+"""By words, by one learned word and by two learned vectors: with more, an attack draws any style out of any model."""
+QUESTION = "question.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """What was found about a style on the served model: `index` of the question in the log, `battery` its digest there; `others`:
-    what came of every other question about the style on this model, in the log's order."""
+class _Kept:
+    """A question as it lies in its folder."""
 
-    finding: Finding
-    battery: str
-    index: int
-    attempt: int
-    others: tuple[str, ...]
-    folder: Path
-
-    @property
-    def learned(self) -> bool:
-        """Anything but a shown "not learned" counts as learned: what was not shown excuses nobody."""
-        return self.finding.verdict is not Verdict.PASS
+    plan: BatteryPlan
+    known: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Question:
-    """The battery without its seed, and the trained artist who shows that it sees anything."""
+    """The battery, and the trained artist who shows that it sees anything."""
 
     material: Material
     plan: BatteryPlan
@@ -75,99 +65,59 @@ class _Question:
     known_style: str
     style: str
     model: str
+    salt: str
 
     @property
     def digest(self) -> str:
         """As the log has it: handles in the place of names, so that nobody can try all artists against it."""
-        return question_digest(replace(self.plan, target=self.style), self.known_style, self.model)
+        return question_digest(self.kept.plan, self.known_style, self.model, self.salt)
+
+    @property
+    def kept(self) -> _Kept:
+        """What it takes to go on with it after a crash, with handles in the place of names, and without the seed."""
+        return _Kept(plan=replace(self.plan, target=self.style, seed=""), known=self.known_style)
 
 
-def question_digest(plan: BatteryPlan, known: str, model: str) -> str:
-    """Of a question with handles in the place of names; the seed is drawn after it is logged, so it has none."""
+def question_digest(plan: BatteryPlan, known: str, model: str, salt: str) -> str:
+    """Of a question with handles in the place of names; the seed is drawn after it is logged, so it has none. `salt` is the
+    style's own: the controls are all that there are but the target."""
     asked = encode(replace(plan, seed=""))
-    return digest_of({"plan": asked, "known": known, "model": model, "level": decimal(LEVEL)})
+    return digest_of({"plan": asked, "known": known, "model": model, "level": decimal(ALPHA), "salt": salt})
 
 
 def ask_first(workspace: Workspace, style: str) -> Answered:
     """Ask the served model for a style, or give the answer that is there: one that shows that the style was learned, whichever
     question it was given to, or else the one to this very question. Raises InputError where nobody can be asked for under this
-    name, Held where there is no trained artist to show that anything is seen."""
+    name, Held where there is no trained artist to show that anything is seen, and where the answer could not be stated,
+    because no self-test vouches for it. Where the style was learned, statements that say otherwise are withdrawn."""
     question = _question(workspace, style)
-    told = _answers(workspace, question.style, question.model)
-    for one in (*_learned(told), *(one for one in told if one.battery == question.digest)):
-        return one.read(workspace)
-    entry, folder = _commit(workspace, question)
-    attempt = int(entry.payload["attempt"])
-    finding = _measured(workspace, question, attempt, folder)
-    write_file(folder / FINDING, canonical(encode(finding)), mode=0o600)
-    payload = {"battery": question.digest, "attempt": attempt, "finding": digest_of(finding)}
-    workspace.log.append(FOUND, {**payload, "verdict": finding.verdict})
-    workspace.log.checkpoint()
-    told = _answers(workspace, question.style, question.model)
-    return next(one for one in told if one.index == entry.index).read(workspace)
+    for killed in unanswered(workspace, question.style, question.model):
+        _answer(workspace, _taken_up(workspace, question, killed), killed)
+    if not _told(workspace, question):
+        check_vouched(workspace)
+        _answer(workspace, question, _commit(workspace, question))
+    found = _told(workspace, question)[0].read(workspace)
+    if found.finding.verdict is not Verdict.FAIL:
+        return found
+    return replace(found, withdrawn=withdraw(workspace, question.style, question.model))
+
+
+def _told(workspace: Workspace, question: _Question) -> list[Told]:
+    """Answers that show that the style was learned, and then the one to this very question."""
+    told = answers(workspace, question.style, question.model)
+    return [*_learned(told), *(one for one in told if one.battery == question.digest)]
 
 
 def answered(workspace: Workspace, style: str) -> Answered | None:
     """The answer about this style on the served model: one that shows that it was learned, or else the newest; nothing is asked.
     Raises IntegrityError where its file is not what was logged."""
-    told = _answers(workspace, style_handle(workspace, style), workspace.served().digest)
+    told = answers(workspace, style_handle(workspace, style), workspace.served().digest)
     found = (*_learned(told), *reversed(told))
     return found[0].read(workspace) if found else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Told:
-    """An answered question as the log has it."""
-
-    index: int
-    battery: str
-    attempt: int
-    finding: str
-    verdict: str
-    others: tuple[str, ...]
-
-    def read(self, workspace: Workspace) -> Answered:
-        """With the finding itself. Raises IntegrityError where its file is another one."""
-        folder = _folder(workspace, self.battery)
-        finding = decode(Finding, loads((folder / FINDING).read_bytes(), what=FINDING), what=FINDING)
-        if digest_of(finding) != self.finding:
-            raise IntegrityError("the answer about a style is not the one that was logged", expected=self.finding)
-        return Answered(
-            finding=finding,
-            battery=self.battery,
-            index=self.index,
-            attempt=self.attempt,
-            others=self.others,
-            folder=folder,
-        )
-
-
-def _answers(workspace: Workspace, style: str, model: str) -> list[_Told]:
-    """Every answered question about a style on a model, oldest first."""
-    asked = _asked(workspace, style, model)
-    told = {_which(entry): entry.payload for entry in workspace.log.entries() if entry.kind == FOUND}
-    said = [str(told[_which(entry)]["verdict"]) if _which(entry) in told else UNANSWERED for entry in asked]
-    return [
-        _Told(
-            index=entry.index,
-            battery=str(entry.payload["battery"]),
-            attempt=int(entry.payload["attempt"]),
-            finding=str(told[_which(entry)]["finding"]),
-            verdict=said[number],
-            others=(*said[:number], *said[number + 1 :]),
-        )
-        for number, entry in enumerate(asked)
-        if _which(entry) in told
-    ]
-
-
-def _learned(told: Sequence[_Told]) -> list[_Told]:
+def _learned(told: Sequence[Told]) -> list[Told]:
     return [one for one in told if one.verdict == Verdict.FAIL.value]
-
-
-def _which(entry: Entry) -> tuple[str, int]:
-    """A question, as the log tells it from others."""
-    return str(entry.payload["battery"]), int(entry.payload["attempt"])
 
 
 def unasked(workspace: Workspace, style: str) -> str:
@@ -197,11 +147,11 @@ def _question(workspace: Workspace, style: str) -> _Question:
         judges={judge.name: judge.digest for judge in judges_of_styles()},
         seed="",
         probes=PROBES,
-        seeds=max(table.seeds, FEWEST),
-        pictures=table.pictures,
-        steps=table.steps,
-        guidance=table.guidance,
-        budget=table.budget,
+        seeds=max(table.seeds, LEAST.seeds),
+        pictures=max(table.pictures, LEAST.pictures),
+        steps=max(table.steps, LEAST.steps),
+        guidance=decimal(min(max(float(table.guidance), LEAST.guidance), MOST_GUIDANCE)),
+        budget=max(table.budget, LEAST.budget),
     )
     return _Question(
         material=material,
@@ -210,40 +160,55 @@ def _question(workspace: Workspace, style: str) -> _Question:
         known_style=style_handle(workspace, others[0]),
         style=style_handle(workspace, style),
         model=workspace.served().digest,
+        salt=style_salt(workspace, style),
     )
 
 
-def _asked(workspace: Workspace, style: str, model: str) -> list[Entry]:
-    entries = [entry for entry in workspace.log.entries() if entry.kind == ASKED]
-    return [entry for entry in entries if (entry.payload["style"], entry.payload["model"]) == (style, model)]
-
-
-def _commit(workspace: Workspace, question: _Question) -> tuple[Entry, Path]:
-    """Log the question; one that a crash left unanswered is taken up again, seed and all."""
-    earlier, folder = _asked(workspace, question.style, question.model), _folder(workspace, question.digest)
-    for entry in reversed(earlier):
-        if entry.payload["battery"] == question.digest and (folder / SEEDED).exists():
-            return entry, folder
-    attempt = len(earlier) + 1
-    if attempt > workspace.policy.limits.max_attempts:
-        raise Held("this style was asked for too often on this model", got=str(len(earlier)))
-    payload = {"battery": question.digest, "style": question.style, "model": question.model, "attempt": attempt}
-    entry = workspace.log.append(ASKED, payload)
+def _commit(workspace: Workspace, question: _Question) -> Entry:
+    """Log the question, after what it takes to go on with it is on disk."""
+    earlier = len(asked_about(workspace, question.style, question.model))
+    if earlier >= workspace.policy.limits.max_attempts:
+        raise Held("this style was asked for too often on this model", got=str(earlier))
+    folder = folder_of(workspace, question.digest)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_file(folder / SEEDED, workspace.log.checkpoint().encode(), mode=0o600)
-    return entry, folder
+    write_file(folder / QUESTION, canonical(encode(question.kept)), mode=0o600)
+    payload = {"battery": question.digest, "style": question.style, "model": question.model, "attempt": earlier + 1}
+    entry = workspace.log.append(ASKED, payload)
+    workspace.log.checkpoint()
+    return entry
 
 
-def _folder(workspace: Workspace, battery: str) -> Path:
-    return workspace.root / "store" / "baselines" / battery.removeprefix("sha256:")[:32]
+def _taken_up(workspace: Workspace, now: _Question, killed: Entry) -> _Question:
+    """A question that was killed before it told, as it was asked: whoever sees an answer coming and kills it has asked. Raises
+    IntegrityError where what it asked is not there any more, and then this style is not asked for again on this model."""
+    file = folder_of(workspace, str(killed.payload["battery"])) / QUESTION
+    with storage_errors(file, "read question"):
+        kept = decode(_Kept, loads(file.read_bytes(), what=QUESTION), what=QUESTION)
+    known, target = who_is(workspace, kept.known) or "", now.material.target
+    question = replace(now, plan=replace(kept.plan, target=target), known=known, known_style=kept.known)
+    if not known or question.digest != killed.payload["battery"]:
+        raise IntegrityError(
+            "the question that was killed is not the one that was logged", expected=str(killed.payload["battery"])
+        )
+    return question
+
+
+def _answer(workspace: Workspace, question: _Question, asked: Entry) -> None:
+    """Draw, judge and log. The seed follows from the log up to the question, so it is the same whenever it is answered."""
+    attempt, folder = int(asked.payload["attempt"]), folder_of(workspace, question.digest)
+    seed = keyed(workspace.secret("baseline"), workspace.log.root(asked.index + 1)).hex()[:32]
+    finding = _measured(workspace, replace(question, plan=replace(question.plan, seed=seed)), attempt, folder)
+    write_file(folder / FINDING, canonical(encode(finding)), mode=0o600)
+    payload = {"battery": question.digest, "attempt": attempt, "finding": digest_of(finding)}
+    workspace.log.append(FOUND, {**payload, "verdict": finding.verdict})
+    workspace.log.checkpoint()
 
 
 def _measured(workspace: Workspace, question: _Question, attempt: int, folder: Path) -> Finding:
-    seed = keyed(workspace.secret("baseline"), (folder / SEEDED).read_bytes()).hex()[:32]
-    plan = replace(question.plan, seed=seed)
+    plan = question.plan
     arms, known, given = counted(workspace, question.material, plan, question.known, folder / "battery")
     mistakes = mistakes_of(workspace, plan.target, judges_of_styles())
-    level = 1 - spent_alpha(LEVEL, attempt)
+    level = 1 - spent_alpha(ALPHA, attempt)
     found = judge_baseline(arms, known, Gates(mistakes=mistakes), level=level)
     battery = KeptBattery(
         plan=plan,
@@ -256,7 +221,8 @@ def _measured(workspace: Workspace, question: _Question, attempt: int, folder: P
         known_counts=known,
     )
     keep(workspace, folder / FILE, battery)
-    return _finding(found, arms, {"battery": question.digest, "scale": _scale(plan), "level": decimal(level)}, mistakes)
+    details = {"battery": question.digest, "level": decimal(level), **_scale(plan).details}
+    return _finding(found, arms, details, mistakes)
 
 
 def counted(
@@ -278,9 +244,13 @@ def counted(
     return arms, {label: found.original for label, found in seen.items()}, subjects.given(plan.target)
 
 
-def _scale(plan: BatteryPlan) -> str:
-    return (
-        f"{SCALE}; {plan.seeds} seeds of {plan.pictures} pictures a probe, attacks at {plan.budget} % of their budget"
+def _scale(plan: BatteryPlan) -> Scale:
+    return Scale(
+        seeds=plan.seeds,
+        pictures=plan.pictures,
+        steps=plan.steps,
+        guidance=float(plan.guidance),
+        budget=plan.budget,
     )
 
 
@@ -299,12 +269,24 @@ def _finding(found: Baseline, arms: Mapping[str, Arms], details: Mapping[str, st
         original=found.seen,
         reference=controls,
         n=sum(item.original.pictures * len(item.original.any) for item in arms.values()),
-        conditions=tuple(map(_condition, found.answers)),
+        conditions=tuple(row for answer in found.answers for row in _conditions(answer)),
         details={**details, **rung, "mistakes": decimal(mistakes), "seen": "original = a trained artist, asked alike"},
     )
 
 
-def _condition(answer: Answer) -> Condition:
-    estimate = answer.rate if answer.left is None else answer.left.estimate
-    limit = answer.at_most if answer.left is None else answer.left.high
-    return Condition(name=answer.label, verdict=answer.verdict, estimate=estimate, limit=limit, note=answer.reason)
+def _conditions(answer: Answer) -> list[Condition]:
+    """Of words one; of an attack how much it brings above controls, and how many of its runs bring the style back."""
+    if answer.label in PROMPTS:
+        rows = [(answer.label, answer.rate, answer.at_most)]
+    elif answer.left is None or answer.drawn is None:
+        rows = [(answer.label, None, None), (answer.label + RUNS, None, None)]
+    else:
+        left, drawn = answer.left, answer.drawn
+        rows = [
+            (answer.label, left.estimate, left.high),
+            (answer.label + RUNS, drawn.recovered / drawn.runs, drawn.at_most),
+        ]
+    return [
+        Condition(name=name, verdict=answer.verdict, estimate=estimate, limit=limit, note=answer.reason)
+        for name, estimate, limit in rows
+    ]

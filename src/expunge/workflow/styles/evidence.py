@@ -12,7 +12,7 @@ from expunge.core import registry
 from expunge.core.codec import digest_of, encode
 from expunge.core.errors import InputError
 from expunge.core.finding import Guarantee
-from expunge.core.styles import StyleEvidence, StyleRung
+from expunge.core.styles import SCALE, StyleEvidence, StyleRung
 from expunge.data._pictures import Pictures
 from expunge.stats.intervals import share_at_most
 from expunge.stats.style_collateral import Kept
@@ -26,7 +26,7 @@ from expunge.training.text_to_image.testbed import wording_of
 from expunge.workflow.styles.battery import DEFAULT_PROBES, BatteryPlan, ProbePlan, Subjects, run_battery
 from expunge.workflow.styles.collateral import Asking, ask_for
 from expunge.workflow.styles.kept import FILE, KeptBattery, keep
-from expunge.workflow.styles.material import SCALE, Material, material_of
+from expunge.workflow.styles.material import Material, material_of
 from expunge.workflow.styles.sheet import NEIGHBOURS, Asked, keep_sheet, sheet_of
 
 if TYPE_CHECKING:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from expunge.workflow.workspace import Workspace
 
 TESTBED = "artist_styles"
-SCALE = "procedural styles of invented artists at 32x32, judged by networks of expunge's own"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +78,12 @@ def style_handle(workspace: Workspace, style: str) -> str:
     """What stands for a style in the log and in what is kept: a commitment under a key of the style's own, so that nobody can
     tell whose it is but those who are shown the opening of this one."""
     return commit(_style_key(workspace, style), style)
+
+
+def style_salt(workspace: Workspace, style: str) -> str:
+    """What a question about a style is digested with: the rest of it is public or can be guessed, and a few guesses would tell
+    whose style it is."""
+    return derive(_style_key(workspace, style), "question").hex()
 
 
 def style_opening(workspace: Workspace, style: str) -> Opening:

@@ -28,7 +28,7 @@ from expunge.workflow.styles.battery import BatteryPlan, Subjects, run_battery
 from expunge.workflow.styles.earned import LEVEL, earned_in
 from expunge.workflow.styles.evidence import drawing, judges_of_styles, others_of
 from expunge.workflow.styles.kept import FILE, KeptBattery, read_kept
-from expunge.workflow.styles.material import material_for, who_is
+from expunge.workflow.styles.material import material_for, style_salt, who_is
 
 if TYPE_CHECKING:
     from expunge.workflow.workspace import Workspace
@@ -112,7 +112,7 @@ def rerun(
     nobody can be asked for any more.
     """
     plan = kept.named(workspace)
-    _check_kept(kept, plan, evidence)
+    _check_kept(workspace, kept, plan, evidence)
     subjects, known = _subjects(workspace, kept, plan, at)
     skipped = _skipped(kept, plan, subjects)
     probes = tuple(probe for probe in plan.probes if probe.label not in skipped)
@@ -141,9 +141,12 @@ def _asked(
         return found, run_battery(replace(plan, target=known), subjects, judges, Path(folder), workspace.progress)
 
 
-def _check_kept(kept: KeptBattery, plan: BatteryPlan, evidence: str) -> None:
+def _check_kept(workspace: Workspace, kept: KeptBattery, plan: BatteryPlan, evidence: str) -> None:
     """Plan and seed are those whose digest is in the evidence: other seeds would be another battery."""
-    mine = question_digest(kept.plan, kept.known, kept.models["original"]) if kept.known else plan.digest
+    mine = plan.digest
+    if kept.known:
+        salt = style_salt(workspace, plan.target)
+        mine = question_digest(kept.plan, kept.known, kept.models["original"], salt)
     for expected in (kept.digest, evidence or kept.digest):
         if mine != expected:
             raise EvidenceError("what was kept is another battery than the evidence names", expected=expected, got=mine)
