@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -15,6 +16,7 @@ from expunge.core.errors import EvidenceError, Held, InputError, IntegrityError
 from expunge.core.finding import Verdict
 from expunge.core.styles import StyleRung
 from expunge.stats.baseline import judge_baseline
+from expunge.stats.spending import limit_level
 from expunge.stats.styles import Gates
 from expunge.training.text_to_image.directory import read_directory
 from expunge.training.text_to_image.export import export
@@ -25,7 +27,7 @@ from expunge.workflow.rights.policy import default_rights_policy
 from expunge.workflow.rights.regression import Verified
 from expunge.workflow.rights.release import check_files, require
 from expunge.workflow.rights.terms import Action
-from expunge.workflow.styles import rerun
+from expunge.workflow.styles import earned, rerun
 from expunge.workflow.styles.earned import earned_in
 from expunge.workflow.styles.kept import FILE, read_kept
 from expunge.workflow.styles.rerun import Rerun, rerun_case
@@ -361,6 +363,23 @@ def test_an_answer_is_repeated_at_the_level_that_it_was_given_at(case, monkeypat
     assert judge_baseline(*now, Gates(), level=0.95).verdict is Verdict.PASS
     monkeypatch.setattr(rerun, "_asked", lambda *_: (now[0], {label: arms(40, seeds=seeds) for label in labels}))
     assert rerun_case(workspace, told.case, workspace.served().digest, None).rung is rung
+
+
+@pytest.mark.parametrize(("attempts", "rung"), [(1, StyleRung.SUPPRESSED), (3, StyleRung.NOT_SHOWN)])
+def test_attack_the_certificate_of_a_later_attempt_is_not_repeated_at_a_kinder_level(case, monkeypatch, attempts, rung):
+    """None of 480 pictures are below 1 % at the level of the first attempt, and not at that of the third."""
+    workspace, handle = case
+    real = earned.parse_statement
+
+    def later(payload):
+        found = real(payload)
+        return SimpleNamespace(digest=found.digest, predicate=replace(found.predicate, attempts=attempts))
+
+    monkeypatch.setattr(earned, "parse_statement", later)
+    assert earned_in(workspace, find_case(workspace, handle)).level == limit_level(attempts)
+    now = {label: arms(0, seeds=12) for label in ("direct", "reworded")}
+    monkeypatch.setattr(rerun, "_asked", lambda *_: (now, {}))
+    assert again(workspace, handle).rung is rung
 
 
 # ------------------------------------------------------------------------------------------- requests of rights holders
