@@ -174,7 +174,7 @@ def test_the_verb_checks_and_repeats_and_exits_5_where_weights_changed(case, del
     workspace, handle = case
     workspace.close()
     root, bundle = workspace.root, workspace.root / "cases" / handle / "certificate.zip"
-    trust = ["verify", bundle, "--trust", root / "roots.json", "--policy", root / "policy.yaml"]
+    trust = [bundle, "--trust", root / "roots.json", "--policy", root / "policy.yaml"]
     asked = []
 
     def repeated(workspace, case, certified, path):
@@ -191,8 +191,8 @@ def test_the_verb_checks_and_repeats_and_exits_5_where_weights_changed(case, del
 
     monkeypatch.setattr(rerun, "rerun_case", repeated)
 
-    def verb(*arguments):
-        return CliRunner().invoke(app, [*map(str, (*trust, *arguments))])
+    def verb(*arguments, name="verify"):
+        return CliRunner().invoke(app, [name, *map(str, (*trust, *arguments))])
 
     good = verb("--rerun", "-w", root, "--json")
     assert good.exit_code == 0, good.output
@@ -201,10 +201,31 @@ def test_the_verb_checks_and_repeats_and_exits_5_where_weights_changed(case, del
     assert isinstance(expired.exception, EvidenceError)
     assert "asked again on other weights" in expired.stdout
     assert [row[0] for row in asked] == [handle, handle]
+    other = deleted[0].parent / "original.safetensors"
+    again = [verb("-w", root, *more, name="recheck") for more in (("--json",), ("--model", other))]
+    assert (again[0].exit_code, again[0].stdout) == (0, good.stdout)
+    assert isinstance(again[1].exception, EvidenceError)
+    assert again[1].stdout == expired.stdout
+    assert asked[2:] == asked[:2]
     assert isinstance(verb("--rerun").exception, InputError)
     directory = verb("--model", deleted[0].parent / "dir")
     assert isinstance(directory.exception, InputError)
     assert directory.exception.hint == "--rerun"
+
+
+def test_attack_a_forged_certificate_is_not_vouched_for_by_a_battery_that_repeats(case, monkeypatch):
+    """Counts that repeat say nothing of a certificate that does not hold: nothing is asked, and nothing verifies."""
+    workspace, handle = case
+    workspace.close()
+    root = workspace.root
+    forged = root.parent / "forged.zip"
+    raw = (root / "cases" / handle / "certificate.zip").read_bytes()
+    assert b'"verdict":"PASS"' in raw
+    forged.write_bytes(raw.replace(b'"verdict":"PASS"', b'"verdict":"FAIL"', 1))
+    monkeypatch.setattr(rerun, "rerun_case", lambda *_: pytest.fail("asked"))
+    trust = ["--trust", str(root / "roots.json"), "--policy", str(root / "policy.yaml")]
+    found = CliRunner().invoke(app, ["recheck", str(forged), *trust, "-w", str(root)])
+    assert isinstance(found.exception, EvidenceError)
 
 
 # ------------------------------------------------------------------------------------------------------ before a release
