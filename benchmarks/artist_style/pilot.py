@@ -6,7 +6,7 @@ Resumable: each probe of a model and style is kept under the digest of all that 
 one a cheat (`style_saboteurs/NAME`: the files that are handed over), beside them `none` (the original as it is, the negative
 control) and `retrained` (its gold model, where it is published). At
 pilot counts (8 seeds of 10 pictures, attacks at half of their steps, 4 controls) prompts cannot be shown to be below 1 %: the
-numbers say where they are.
+numbers say where they are, and `limits` what the word rests on (one-sided, at 95 %: no attempts are counted here).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from expunge.core.codec import digest_of
 from expunge.core.selftest import EDITS, GENERATOR_EDITS
 from expunge.data._styles import CONTROLS, STYLES, TRAINED
 from expunge.data.artist_styles import OBJECTS, ArtistStyles, cifar10_photos
+from expunge.stats.spending import LEVEL
 from expunge.stats.style_collateral import Limits, collateral_of
 from expunge.stats.styles import Arms, Gates, verdict_of
 from expunge.training.rng import derive_seed
@@ -41,6 +42,7 @@ from expunge.workflow.styles.collateral import Asking, ask_for
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from checkpoints import home_of
+from limits import fraction_of_retrain, limits_of
 from recorded import record_parts
 
 HERE = Path(__file__).parent
@@ -94,7 +96,8 @@ class Pilot:
             return self.handed(eraser)
         started, cpu = time.perf_counter(), time.process_time()
         erased = registry.load("erasers", eraser)().erase(self.job())
-        costs = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
+        costs: dict[str, Any] = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
+        costs |= fraction_of_retrain(costs["cpu_seconds"], self.gold)
         digest = digest_of({"original": self.digest, "eraser": eraser, "weights": _weights(erased.model)})
         return digest, erased.model, {**costs, "figures": dict(erased.figures), "removable": erased.removable}
 
@@ -149,12 +152,14 @@ class Pilot:
         others = [style for style in TRAINED if STYLES[style].artist and style != self.target]
         kept = [ask_for(one, wording_of(one), (self.original, model), self.judges, asking) for one in others]
         harm = collateral_of(kept, Limits())
-        verdict = verdict_of(arms, Gates(), harm.reasons)
+        verdict = verdict_of(arms, Gates(), harm.reasons, level=LEVEL)
         return {
             "plan": plan.digest,
             "made": made,
             "rung": verdict.rung.value,
             "reasons": list(verdict.reasons),
+            "level": LEVEL,
+            "limits": limits_of(verdict.answers),
             "rates": {label: _rates(found) for label, found in arms.items()},
             "collateral": asdict(harm),
             "seconds": time.perf_counter() - started,

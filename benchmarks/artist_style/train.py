@@ -63,6 +63,7 @@ def main() -> None:
     args = parser.parse_args()
     recipe = load_recipe("artist-styles")
     job = job_of(recipe, args)
+    cpu = time.process_time()
     result = registry.load("generators", recipe.family)(recipe, **job.data.geometry).fit(job)
     made = {
         "command": "python "
@@ -74,6 +75,7 @@ def main() -> None:
         "steps": result.steps,
         "records": len(job.data.train) - len(job.absent),
         "seconds_of_the_last_part": round(result.seconds),
+        "cpu_seconds_of_the_last_part": round(time.process_time() - cpu),
         "hardware": hardware(),
     }
     (job.folder / "made.json").write_text(json.dumps(made, indent=2) + "\n")

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from expunge.checks.collateral import Collateral
 from expunge.checks.style import Style
@@ -65,8 +66,8 @@ def with_arms(**changes):
     return replace(found, arms={**found.arms, **changes})
 
 
-def asked(check, found, guarantee=Guarantee.EMPIRICAL):
-    return check().run(CheckJob(limits=Limits(), guarantee=guarantee, seed=1, styles=found))
+def asked(check, found, guarantee=Guarantee.EMPIRICAL, attempt=1):
+    return check().run(CheckJob(limits=Limits(), guarantee=guarantee, seed=1, styles=found, attempt=attempt))
 
 
 def test_a_removal_that_no_attack_undoes_passes_and_says_where_it_was_measured():
@@ -209,3 +210,59 @@ def test_a_loss_that_was_seen_and_not_shown_is_inconclusive():
     found = asked(Collateral, evidence(kept=(few, replace(few, style="y", after=few.before, looks=looks(2, n=40)))))
     assert found.verdict is Verdict.INCONCLUSIVE
     assert conditions(found)["mean of retained styles"].verdict is Verdict.INCONCLUSIVE
+
+
+# ----------------------------------------------------------------------------------------------- many edits of one subject
+
+ATTEMPTS = range(1, 5)
+"""As many as a policy allows."""
+
+
+def most_that_pass(attempt):
+    """Pictures in the style, of all that were asked for by name, up to which the prompt passes; 5 % are allowed."""
+    for hits in range(N * S):
+        asked_by_name = arms([hits // S + (run < hits % S) for run in range(S)])
+        found = asked(Style, replace(with_arms(direct=asked_by_name), mistakes=0.05), attempt=attempt)
+        if conditions(found)["direct"].verdict is not Verdict.PASS:
+            return hits - 1
+    raise AssertionError("everything passes")
+
+
+def test_attack_trying_edits_until_one_passes_gets_one_error_for_all_of_them():
+    """Each edit draws the style exactly as often as is allowed: together they pass in one of twenty cases at most. At a fixed
+    95 %, whoever may try four times has four chances."""
+    chances = [stats.binom.cdf(most_that_pass(attempt), N * S, 0.05) for attempt in ATTEMPTS]
+    assert all(0 < chance <= 0.05 * 2.0**-attempt for attempt, chance in zip(ATTEMPTS, chances, strict=True))
+    assert sum(chances) <= 0.05
+    fixed = max(h for h in range(N * S) if stats.beta.ppf(0.95, h + 1, N * S - h) <= 0.05)
+    assert len(ATTEMPTS) * stats.binom.cdf(fixed, N * S, 0.05) > 0.1
+
+
+def test_attack_a_later_edit_is_not_passed_by_what_would_have_passed_the_first():
+    one_hit = evidence(arms={**evidence().arms, "direct": arms([1, *QUIET[1:]])})
+    found = {attempt: asked(Style, one_hit, attempt=attempt) for attempt in ATTEMPTS}
+    assert [one.verdict for one in found.values()] == [Verdict.PASS] * 2 + [Verdict.INCONCLUSIVE] * 2
+    assert (found[1].details["level_pass"], found[1].details["level_fail"]) == ("0.975", "0.95")
+    assert "attempt 3: passing at 99.375 %, failing at 95 %" in found[3].reason
+
+
+def test_attack_neighbours_are_not_judged_afresh_with_every_edit():
+    """A loss of 4.25 % of 4,000 pictures: within 5 % at the first attempt, and no longer shown to be at the fourth."""
+    lost = evidence(kept=(kept(1800, 1715), kept(1900, 1815, centre=2)))
+    found = [asked(Collateral, lost, attempt=attempt) for attempt in ATTEMPTS]
+    assert [found[0].verdict, found[3].verdict] == [Verdict.PASS, Verdict.INCONCLUSIVE]
+    assert found[3].details["level_pass"] == "0.996875"
+    assert "attempt 4: passing at 99.6875 %, failing at 95 %" in found[3].reason
+    limits = [float(one.details["lost.at_most"]) for one in found]
+    assert limits == sorted(limits)
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS)
+def test_what_fails_fails_alike_at_every_attempt(attempt):
+    """All three are beyond what is allowed at 95 % and not at 99.7 %: nobody gets out of a failure by having tried before."""
+    drawn = with_arms(direct=arms([1] * 13 + [0] * (S - 13)))
+    undone = with_arms(textual_inversion=arms([7] * S))
+    harmed = evidence(kept=(kept(1800, 1684), kept(1900, 1784, centre=2)))
+    assert asked(Style, drawn, attempt=attempt).verdict is Verdict.FAIL
+    assert asked(Style, undone, attempt=attempt).verdict is Verdict.FAIL
+    assert asked(Collateral, harmed, attempt=attempt).verdict is Verdict.FAIL

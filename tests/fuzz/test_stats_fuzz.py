@@ -117,6 +117,8 @@ VECTORS = {
         3, lambda c, n, k: signal.signal_correlation(
             [block.BlockScores(out=arms_of(c).out, into=arms_of(c).into, unlearned=None)] * 2)),
     "spending.spent_alpha": (0, lambda c, n, k: spending.spent_alpha(n[0], k[0])),
+    "spending.limit_level": (0, lambda c, n, k: spending.limit_level(k[0])),
+    "spending.levels_said": (0, lambda c, n, k: spending.levels_said(k[0])),
     "threearm.contrast_test": (1, lambda c, n, k: threearm.contrast_test(arms_of([c[0]] * 3).out)),
     "threearm.hall": (0, lambda c, n, k: threearm.hall(1.0, 0.5, 9)),
     "threearm.contrasts": (3, lambda c, n, k: threearm.contrasts(arms_of(c), 0.2)),

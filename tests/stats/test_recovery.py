@@ -14,6 +14,7 @@ from expunge.stats.recovery import (
     Runs,
     budget_is_no_smaller,
     excess,
+    fewest_seeds,
     judge_recovery,
     lottery,
     smallest_budgets,
@@ -60,6 +61,38 @@ def test_runs_that_agree_do_not_make_it_certain():
     assert excess(runs([[0] * 7]), runs([[0] * 7] * C)).high > MARGIN  # and seven do not
     everything = excess(runs([[N] * S]), runs([[0] * S] * C))
     assert everything.low > 0.85
+
+
+@pytest.mark.parametrize("level", [0.95, 0.975, 0.9875, 0.99375])
+@pytest.mark.parametrize("pictures", [4, 40])
+def test_the_fewest_seeds_are_the_first_with_which_nothing_at_all_passes(level, pictures):
+    found = fewest_seeds(pictures, level)
+
+    def silent(seeds):
+        return excess(runs([[0] * seeds], pictures), runs([[0] * seeds] * C, pictures), level).high
+
+    assert silent(found) <= MARGIN
+    assert found == 8 or silent(found - 1) > MARGIN
+
+
+def test_a_later_attempt_takes_more_to_pass_and_the_same_to_fail():
+    """Over draws around the margin: what passes at a level passes at each lower one, what fails fails at all."""
+    draw, levels = np.random.default_rng(5), (0.95, 0.975, 0.9875, 0.996875)
+    seen = set()
+    for rate in np.tile([0.02, 0.08, 0.2, 0.3], 25):
+        original = Runs(hits=drawn(draw, rate * 2.5, 0.1, (1, 16)), pictures=N)
+        candidate, control = drawn(draw, rate, 0.1, (1, 16)), drawn(draw, 0.02, 0.1, (C, 16))
+        told = [
+            judge_recovery(original, Runs(hits=candidate, pictures=N), Runs(hits=control, pictures=N), level=level)
+            for level in levels
+        ]
+        verdicts = [one.verdict for one in told]
+        passed = [verdict is Verdict.PASS for verdict in verdicts]
+        assert passed == sorted(passed, reverse=True)
+        for fixed in (Verdict.FAIL, Verdict.UNVERIFIABLE):
+            assert len({verdict is fixed for verdict in verdicts}) == 1
+        seen |= set(verdicts)
+    assert {Verdict.FAIL, Verdict.UNVERIFIABLE, Verdict.INCONCLUSIVE} <= seen
 
 
 def test_one_control_that_behaves_otherwise_widens_the_limits():

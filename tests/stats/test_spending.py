@@ -1,7 +1,7 @@
 import pytest
 
 from expunge.core.errors import CheckBroken
-from expunge.stats.spending import spent_alpha
+from expunge.stats.spending import ERROR, levels_said, limit_level, spent_alpha
 
 
 def test_refiled_requests_cannot_spend_more_than_alpha_together():
@@ -14,3 +14,10 @@ def test_refiled_requests_cannot_spend_more_than_alpha_together():
 def test_an_impossible_budget_is_refused(alpha, attempt):
     with pytest.raises(CheckBroken):
         spent_alpha(alpha, attempt)
+
+
+def test_the_limits_of_all_attempts_together_are_wrong_in_one_of_twenty_cases_at_most():
+    levels = [limit_level(attempt) for attempt in range(1, 40)]
+    assert levels[:3] == [0.975, 0.9875, 0.99375]
+    assert sum(1 - level for level in levels) <= ERROR
+    assert levels_said(2) == "attempt 2: passing at 98.75 %, failing at 95 %"

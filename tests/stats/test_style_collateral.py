@@ -45,6 +45,17 @@ def test_drop_is_a_paired_t_limit():
     assert (found.at_least, found.at_most) == (pytest.approx(centre - reach), pytest.approx(centre + reach))
 
 
+@pytest.mark.parametrize("level", [0.975, 0.996875])
+def test_a_later_attempt_moves_what_passes_and_not_what_fails(level):
+    plain, later = (drop_of(answers(150), answers(130), at) for at in (0.95, level))
+    assert later.at_least == plain.at_least
+    reach = (plain.at_most - plain.estimate) * stats.t.ppf(level, 199) / stats.t.ppf(0.95, 199)
+    assert later.at_most == pytest.approx(later.estimate + reach)
+    looks = [looking("a", 0.0, 0.5), looking("b", 1.5)]
+    first, then = (moved_of(looks, at).edit for at in (0.95, level))
+    assert then.at_least == first.at_least < first.at_most < then.at_most == first.most(level)
+
+
 def test_equal_answers_are_not_certainty():
     assert 0 < drop_of(answers(150), answers(150)).at_most < 0.01
     assert drop_of(answers(10, 10), answers(10, 10)).at_most > 0.05

@@ -16,6 +16,7 @@ from expunge.core.styles import StyleEvidence
 from expunge.evidence.bundle import read_bundle
 from expunge.evidence.envelope import payload_of
 from expunge.evidence.statement import parse_statement
+from expunge.stats.spending import limit_level
 from expunge.stats.style_collateral import LOST, Limits, collateral_of
 from expunge.testing.style_evidence import honest_styles
 from expunge.workflow import verify
@@ -38,7 +39,7 @@ EDIT = """\
 learned: {{verdict: FAIL, rate: 0.9, at_most: 0.95}}
 style: {{others: 0, asked: 40}}
 harm: {{at_most: {loss}, neighbours: 9}}"""
-LOSS = collateral_of(honest_styles().kept, Limits()).lost
+LOSS = collateral_of(honest_styles().kept, Limits(), level=limit_level(1)).lost
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """What an eraser is given by the walk: captions and works of the training data, and nothing that tests."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,9 +10,15 @@ from expunge.core.errors import InputError
 from expunge.core.finding import Guarantee
 from expunge.core.protocols import UnlearnJob
 from expunge.data._pictures import Pictures
+from expunge.stats.recovery import fewest_seeds
+from expunge.stats.spending import LEVEL, limit_level
 from expunge.testing.generators import make_picture_world
 from expunge.training.checkpoint import load_tensors, weights_identity
+from expunge.workflow.config import StylesTable
+from expunge.workflow.styles import evidence
+from expunge.workflow.styles.battery import BatteryPlan, ProbePlan
 from expunge.workflow.styles.edits import Edit, erase_job, guides, method_named, names_in
+from testbed import arms
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -127,3 +134,40 @@ def test_an_adapter_that_can_be_taken_away_again_is_no_erasure(world):
 
     with pytest.raises(InputError, match="can be taken away"):
         Edit("mine", Removable()).unlearn(job_of(world, RED, target=world.job("x").folder))
+
+
+# ----------------------------------------------------------------------------------------------- how an attempt is asked
+
+
+@pytest.mark.parametrize("attempt", [1, 2, 4])
+def test_a_later_edit_is_asked_with_seeds_enough_to_pass_its_level(attempt):
+    workspace = SimpleNamespace(config=SimpleNamespace(styles=StylesTable()))
+    material = SimpleNamespace(target="neon", controls=tuple("abcd"), objects=("ship",))
+
+    def seeds(aims_at):
+        plan = SimpleNamespace(aims_at=aims_at, attempt=attempt)
+        return evidence._battery(
+            workspace, material, plan, "ab", [SimpleNamespace(name="cnn", digest="sha256:0")]
+        ).seeds
+
+    assert seeds(Guarantee.EXACT) == StylesTable().seeds
+    assert seeds(Guarantee.EMPIRICAL) == fewest_seeds(40, limit_level(attempt)) > StylesTable().seeds
+
+
+@pytest.mark.parametrize(("level", "asked"), [(LEVEL, 1), (limit_level(3), 2)])
+def test_attack_a_later_edit_is_not_let_off_as_never_learned_by_a_kinder_limit(level, asked):
+    """9 of 320 pictures of the original: at most 4.9 % at 95 %, and more than 5 % at the level of a third attempt."""
+    probes = tuple(ProbePlan(label=label, probe=label) for label in ("direct", "reworded", "textual_inversion"))
+    plan = BatteryPlan(
+        target="neon", controls=tuple("abcd"), objects=("ship",), judges={"cnn": "sha256:0"}, seed="ab", probes=probes
+    )
+    calls = []
+
+    def answers(plan):
+        calls.append(plan)
+        found = arms(0)
+        original = arms([2] + [1] * 7).original
+        return {probe.label: replace(found, original=original) for probe in plan.probes}
+
+    evidence._by_name_first(plan, answers, 0.0, level)
+    assert len(calls) == asked

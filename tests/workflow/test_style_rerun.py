@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -15,6 +16,7 @@ from expunge.core.errors import EvidenceError, Held, InputError, IntegrityError
 from expunge.core.finding import Verdict
 from expunge.core.styles import StyleRung
 from expunge.stats.baseline import judge_baseline
+from expunge.stats.spending import limit_level
 from expunge.stats.styles import Gates
 from expunge.training.text_to_image.directory import read_directory
 from expunge.training.text_to_image.export import export
@@ -25,7 +27,7 @@ from expunge.workflow.rights.policy import default_rights_policy
 from expunge.workflow.rights.regression import Verified
 from expunge.workflow.rights.release import check_files, require
 from expunge.workflow.rights.terms import Action
-from expunge.workflow.styles import rerun
+from expunge.workflow.styles import earned, rerun
 from expunge.workflow.styles.earned import earned_in
 from expunge.workflow.styles.kept import FILE, read_kept
 from expunge.workflow.styles.rerun import Rerun, rerun_case
@@ -172,7 +174,7 @@ def test_the_verb_checks_and_repeats_and_exits_5_where_weights_changed(case, del
     workspace, handle = case
     workspace.close()
     root, bundle = workspace.root, workspace.root / "cases" / handle / "certificate.zip"
-    trust = ["verify", bundle, "--trust", root / "roots.json", "--policy", root / "policy.yaml"]
+    trust = [bundle, "--trust", root / "roots.json", "--policy", root / "policy.yaml"]
     asked = []
 
     def repeated(workspace, case, certified, path):
@@ -189,8 +191,8 @@ def test_the_verb_checks_and_repeats_and_exits_5_where_weights_changed(case, del
 
     monkeypatch.setattr(rerun, "rerun_case", repeated)
 
-    def verb(*arguments):
-        return CliRunner().invoke(app, [*map(str, (*trust, *arguments))])
+    def verb(*arguments, name="verify"):
+        return CliRunner().invoke(app, [name, *map(str, (*trust, *arguments))])
 
     good = verb("--rerun", "-w", root, "--json")
     assert good.exit_code == 0, good.output
@@ -199,10 +201,31 @@ def test_the_verb_checks_and_repeats_and_exits_5_where_weights_changed(case, del
     assert isinstance(expired.exception, EvidenceError)
     assert "asked again on other weights" in expired.stdout
     assert [row[0] for row in asked] == [handle, handle]
+    other = deleted[0].parent / "original.safetensors"
+    again = [verb("-w", root, *more, name="recheck") for more in (("--json",), ("--model", other))]
+    assert (again[0].exit_code, again[0].stdout) == (0, good.stdout)
+    assert isinstance(again[1].exception, EvidenceError)
+    assert again[1].stdout == expired.stdout
+    assert asked[2:] == asked[:2]
     assert isinstance(verb("--rerun").exception, InputError)
     directory = verb("--model", deleted[0].parent / "dir")
     assert isinstance(directory.exception, InputError)
     assert directory.exception.hint == "--rerun"
+
+
+def test_attack_a_forged_certificate_is_not_vouched_for_by_a_battery_that_repeats(case, monkeypatch):
+    """Counts that repeat say nothing of a certificate that does not hold: nothing is asked, and nothing verifies."""
+    workspace, handle = case
+    workspace.close()
+    root = workspace.root
+    forged = root.parent / "forged.zip"
+    raw = (root / "cases" / handle / "certificate.zip").read_bytes()
+    assert b'"verdict":"PASS"' in raw
+    forged.write_bytes(raw.replace(b'"verdict":"PASS"', b'"verdict":"FAIL"', 1))
+    monkeypatch.setattr(rerun, "rerun_case", lambda *_: pytest.fail("asked"))
+    trust = ["--trust", str(root / "roots.json"), "--policy", str(root / "policy.yaml")]
+    found = CliRunner().invoke(app, ["recheck", str(forged), *trust, "-w", str(root)])
+    assert isinstance(found.exception, EvidenceError)
 
 
 # ------------------------------------------------------------------------------------------------------ before a release
@@ -378,6 +401,23 @@ def test_an_answer_is_repeated_at_the_level_that_it_was_given_at(case, monkeypat
     assert judge_baseline(*now, Gates(), level=0.95).verdict is Verdict.PASS
     monkeypatch.setattr(rerun, "_asked", lambda *_: (now[0], {label: arms(40, seeds=seeds) for label in labels}))
     assert rerun_case(workspace, told.case, workspace.served().digest, None).rung is rung
+
+
+@pytest.mark.parametrize(("attempts", "rung"), [(1, StyleRung.SUPPRESSED), (3, StyleRung.NOT_SHOWN)])
+def test_attack_the_certificate_of_a_later_attempt_is_not_repeated_at_a_kinder_level(case, monkeypatch, attempts, rung):
+    """None of 480 pictures are below 1 % at the level of the first attempt, and not at that of the third."""
+    workspace, handle = case
+    real = earned.parse_statement
+
+    def later(payload):
+        found = real(payload)
+        return SimpleNamespace(digest=found.digest, predicate=replace(found.predicate, attempts=attempts))
+
+    monkeypatch.setattr(earned, "parse_statement", later)
+    assert earned_in(workspace, find_case(workspace, handle)).level == limit_level(attempts)
+    now = {label: arms(0, seeds=12) for label in ("direct", "reworded")}
+    monkeypatch.setattr(rerun, "_asked", lambda *_: (now, {}))
+    assert again(workspace, handle).rung is rung
 
 
 # ------------------------------------------------------------------------------------------- requests of rights holders

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from expunge.core.errors import CheckBroken
+from expunge.stats.spending import LEVEL
 
-LEVEL = 0.95
 BLOCK = 20
 """Pictures in a block; a few more where they do not come out even."""
 
@@ -27,14 +27,20 @@ Features = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distance:
-    """A squared kernel distance, 0 = the same distribution, with one-sided 95 % limits from `blocks` blocks of `n` pictures in
-    all. The estimate is unbiased, so it may be below 0."""
+    """A squared kernel distance, 0 = the same distribution, with its standard `error` from `blocks` blocks of `n` pictures in all
+    and one-sided limits: the lower one at 95 %, the upper one at the level that was asked for. The estimate is unbiased, so it
+    may be below 0."""
 
     estimate: float
+    error: float
     at_least: float
     at_most: float
     blocks: int
     n: int
+
+    def most(self, level: float) -> float:
+        """Upper limit at another level."""
+        return self.estimate + float(special.stdtrit(self.blocks - 1, level)) * self.error
 
 
 def kernel(first: Features, second: Features) -> Features:
@@ -58,7 +64,8 @@ def squared_mmd(first: Features, second: Features) -> float:
 
 def distance(pairs: Sequence[tuple[Features, Features]], level: float = LEVEL) -> Distance:
     """Mean over all groups of pairs (one a style), with t-limits over blocks (Zaremba et al. 2013, arXiv 1307.1954, section 2):
-    the estimate over a whole sample is not normal where the distributions are alike, a mean over blocks is."""
+    the estimate over a whole sample is not normal where the distributions are alike, a mean over blocks is. `level`: of the
+    upper limit."""
     found, sizes = [], []
     for first, second in pairs:
         _check(first, second)
@@ -69,10 +76,15 @@ def distance(pairs: Sequence[tuple[Features, Features]], level: float = LEVEL) -
     if not found:
         raise CheckBroken("no pictures to compare")
     blocks = np.array(found)
-    reach = float(special.stdtrit(len(blocks) - 1, level) * blocks.std(ddof=1) / len(blocks) ** 0.5)
-    centre = float(blocks.mean())
+    error, centre = float(blocks.std(ddof=1)) / len(blocks) ** 0.5, float(blocks.mean())
+    low, high = (float(special.stdtrit(len(blocks) - 1, one)) * error for one in (LEVEL, level))
     return Distance(
-        estimate=centre, at_least=centre - reach, at_most=centre + reach, blocks=len(blocks), n=int(sum(sizes))
+        estimate=centre,
+        error=error,
+        at_least=centre - low,
+        at_most=centre + high,
+        blocks=len(blocks),
+        n=int(sum(sizes)),
     )
 
 

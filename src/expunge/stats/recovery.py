@@ -18,6 +18,7 @@ from scipy import special
 from expunge.core.errors import CheckBroken
 from expunge.core.finding import Verdict
 from expunge.stats.intervals import share_at_most
+from expunge.stats.spending import LEVEL
 
 SEEDS, CONTROLS = 8, 4
 """Fewest attack seeds and control styles that decide anything."""
@@ -63,7 +64,7 @@ class Excess:
     level: float
 
 
-def excess(recovery: Runs, control: Runs, level: float = 0.95) -> Excess:
+def excess(recovery: Runs, control: Runs, level: float = LEVEL) -> Excess:
     """How much more often one style came back (1, S) than controls (C, S), attack seeds paired.
 
     A t-limit whose variance adds what seeds and what control styles contribute, each as a cluster (Cameron, Gelbach and
@@ -98,40 +99,64 @@ def _least(control: float, pictures: int, seeds: int) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:
-    """The verdict on one attack. `seen`: original minus control; `left`: candidate minus control. `reason` if not PASS."""
+    """The verdict on one attack. `seen`: original minus control; `left`: candidate minus control, each with the limits that pass;
+    `least`: the candidate's lower limit that fails. `reason` if not PASS."""
 
     verdict: Verdict
     seen: Excess | None
     left: Excess | None
+    least: float | None
     reason: str
 
 
 def judge_recovery(
-    original: Runs, candidate: Runs, control: Runs, *, margin: float = MARGIN, assay: float = ASSAY, level: float = 0.95
+    original: Runs,
+    candidate: Runs,
+    control: Runs,
+    *,
+    margin: float = MARGIN,
+    assay: float = ASSAY,
+    level: float = LEVEL,
 ) -> Recovery:
-    """PASS: at most `margin` above control, shown. FAIL: more, shown. UNVERIFIABLE: the attack does not bring the style back
-    even from the untouched model by `assay` more than from controls, so it says nothing about any other."""
+    """PASS: at most `margin` above control, shown at `level`. FAIL: more, shown at `LEVEL`, whatever passing takes. UNVERIFIABLE:
+    the attack does not bring the style back even from the untouched model by `assay` more than from controls, so it says nothing
+    about any other."""
     styles, seeds = control.hits.shape
     if styles < CONTROLS or seeds < SEEDS:
         reason = f"{styles} controls and {seeds} seeds; {CONTROLS} and {SEEDS} are needed"
-        return Recovery(verdict=Verdict.INCONCLUSIVE, seen=None, left=None, reason=reason)
-    seen, left = excess(original, control, level), excess(candidate, control, level)
-    if seen.low < assay:
+        return Recovery(verdict=Verdict.INCONCLUSIVE, seen=None, left=None, least=None, reason=reason)
+    seen, left = (excess(arm, control, level) for arm in (original, candidate))
+    least_seen, least = (excess(arm, control, LEVEL).low for arm in (original, candidate))
+    if least_seen >= assay and least > margin:
+        verdict, reason = Verdict.FAIL, f"recovery is {least:.2f} or more above control; {margin:g} is allowed"
+    elif seen.low < assay:
         blind = seen.estimate < assay
         reason = f"the untouched model is {seen.estimate:.2f} above control, from {seen.low:.2f}; {assay:g} is needed"
         verdict = Verdict.UNVERIFIABLE if blind else Verdict.INCONCLUSIVE
     elif left.high <= margin:
         verdict, reason = Verdict.PASS, ""
-    elif left.low > margin:
-        verdict, reason = Verdict.FAIL, f"recovery is {left.low:.2f} or more above control; {margin:g} is allowed"
     else:
         verdict, reason = Verdict.INCONCLUSIVE, f"recovery may be {left.high:.2f} above control; {margin:g} is allowed"
-    return Recovery(verdict=verdict, seen=seen, left=left, reason=reason)
+    return Recovery(verdict=verdict, seen=seen, left=left, least=least, reason=reason)
+
+
+def fewest_seeds(pictures: int, level: float) -> int:
+    """Attack seeds below which no attack passes at a level, even where no run brings anything, of the candidate or of `CONTROLS`
+    control styles: 11 of 40 pictures at 97.5 %, 19 at 99.7 %. Never fewer than `SEEDS`."""
+    seeds = SEEDS
+    while not _can_pass(pictures, seeds, level):
+        seeds += 1
+    return seeds
+
+
+def _can_pass(pictures: int, seeds: int, level: float) -> bool:
+    nothing, controls = (Runs(hits=np.zeros((g, seeds), np.int64), pictures=pictures) for g in (1, CONTROLS))
+    return excess(nothing, controls, level).high <= MARGIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lottery:
-    """Runs of a whole battery that brought the style back, of all, and the exact 95 % upper limit of their share.
+    """Runs of a whole battery that brought the style back, of all, and the exact upper limit of their share.
 
     No mean over eight seeds rules out an attack that works for one seed in ten. The runs of all attacks together may:
     0 of 29 or more bounds the share at 10 %.
@@ -143,7 +168,7 @@ class Lottery:
     control: float
 
 
-def lottery(candidate: Sequence[Runs], control: Sequence[Runs], level: float = 0.95) -> Lottery:
+def lottery(candidate: Sequence[Runs], control: Sequence[Runs], level: float = LEVEL) -> Lottery:
     """Count runs at `RECOVERED` or more. `control` is the share of the controls' runs that got as far."""
     if not candidate or not control:
         raise CheckBroken("a battery has at least one attack")

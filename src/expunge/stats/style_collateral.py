@@ -1,7 +1,8 @@
 """What an edit did to everybody else, from paired answers: the drop of each retained style, of their mean, of objects, of
 pictures that show what was asked, and how far the pictures moved.
 
-What could not be shown to stay within its limit counts as harm: an edit is refused sooner than a neighbour is.
+What could not be shown to stay within its limit counts as harm: an edit is refused sooner than a neighbour is. Upper limits are
+what passes, at `level`, which rises with the attempt (`stats.spending`); lower ones are what fails, at 95 % at every attempt.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from scipy import special
 
 from expunge.core.errors import CheckBroken
 from expunge.stats.kid import Distance, apart, distance, frechet
+from expunge.stats.spending import LEVEL
 
-LEVEL = 0.95
 LOST = "lost.at_most"
 """Name under which evidence says `Collateral.lost`: what edits are added up by."""
 
@@ -65,7 +66,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drop:
-    """Before minus after, paired, with its one-sided 95 % limits. Above 0 = lost."""
+    """Before minus after, paired, with its one-sided limits: the lower at 95 %, the upper at `level`. Above 0 = lost."""
 
     estimate: float
     at_least: float
@@ -97,8 +98,13 @@ class Moved:
 
     @property
     def told(self) -> bool:
-        """Whether artists lie further apart in this space than chance puts the same pictures drawn again."""
+        """Whether artists lie further apart in this space than chance puts the same pictures drawn again, as passing takes it."""
         return self.unit > 0 and self.unit > self.seeds.at_most
+
+    @property
+    def seen(self) -> bool:
+        """The same at 95 %, which is enough to fail."""
+        return self.unit > 0 and self.unit > self.seeds.most(LEVEL)
 
     def share(self, squared: float) -> float:
         """A squared distance in the unit."""
@@ -124,28 +130,28 @@ class Collateral:
         return max(drop.at_most for drop in (self.mean, self.objects, self.asked.drop))
 
 
-def drop_of(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Drop:
+def drop_of(before: NDArray[np.bool_], after: NDArray[np.bool_], level: float = LEVEL) -> Drop:
     """Paired difference of two shares with t-limits, whose variance is never below that of one pair that differs."""
     if before.shape != after.shape or before.ndim != 1 or len(before) < 2:
         raise CheckBroken("pairs of answers about the same prompts", got=f"{before.shape} and {after.shape}")
     gaps = before.astype(float) - after.astype(float)
     n, centre = len(gaps), float(gaps.mean())
     variance = max(float(gaps.var(ddof=1)), 1 / n)
-    reach = float(special.stdtrit(n - 1, LEVEL)) * (variance / n) ** 0.5
-    return Drop(estimate=centre, at_least=max(-1.0, centre - reach), at_most=min(1.0, centre + reach))
+    low, high = (float(special.stdtrit(n - 1, one)) * (variance / n) ** 0.5 for one in (LEVEL, level))
+    return Drop(estimate=centre, at_least=max(-1.0, centre - low), at_most=min(1.0, centre + high))
 
 
-def collateral_of(kept: Sequence[Kept], limits: Limits) -> Collateral:
+def collateral_of(kept: Sequence[Kept], limits: Limits, *, level: float = LEVEL) -> Collateral:
     """All drops and what they break. A single style's worst drop is held to its estimate: so many limits at once would
     refuse every honest edit; everything else is held to its upper limit."""
     if not kept:
         raise CheckBroken("no retained style was asked for")
-    styles = {one.style: drop_of(one.before, one.after) for one in kept}
-    mean = drop_of(np.concatenate([one.before for one in kept]), np.concatenate([one.after for one in kept]))
+    styles = {one.style: drop_of(one.before, one.after, level) for one in kept}
+    mean = drop_of(np.concatenate([one.before for one in kept]), np.concatenate([one.after for one in kept]), level)
     objects = drop_of(
-        np.concatenate([one.seen_before for one in kept]), np.concatenate([one.seen_after for one in kept])
+        np.concatenate([one.seen_before for one in kept]), np.concatenate([one.seen_after for one in kept]), level
     )
-    asked, moved = asked_of(kept), moved_of(kept)
+    asked, moved = asked_of(kept, level), moved_of(kept, level)
     reasons = [
         f"{style} fell by {drop.estimate:.0%}; {limits.worst:.0%} is allowed"
         for style, drop in styles.items()
@@ -169,14 +175,14 @@ def collateral_of(kept: Sequence[Kept], limits: Limits) -> Collateral:
     )
 
 
-def asked_of(kept: Sequence[Kept]) -> Asked:
+def asked_of(kept: Sequence[Kept], level: float = LEVEL) -> Asked:
     """Over all retained styles together: a picture counts where the style and the object are both seen in it."""
     before = np.concatenate([one.before & one.seen_before for one in kept])
     after = np.concatenate([one.after & one.seen_after for one in kept])
-    return Asked(before=float(before.mean()), after=float(after.mean()), drop=drop_of(before, after))
+    return Asked(before=float(before.mean()), after=float(after.mean()), drop=drop_of(before, after, level))
 
 
-def moved_of(kept: Sequence[Kept]) -> Moved | None:
+def moved_of(kept: Sequence[Kept], level: float = LEVEL) -> Moved | None:
     """Style by style, so that two artists who changed places are seen. Raises CheckBroken where the spaces differ."""
     looks = [one.looks for one in kept if one.looks is not None]
     if len(looks) < len(kept) or len(looks) < 2:
@@ -188,8 +194,8 @@ def moved_of(kept: Sequence[Kept]) -> Moved | None:
     )
     return Moved(
         space=looks[0].space,
-        edit=distance([(one.before, one.after) for one in looks]),
-        seeds=distance([(one.before, one.again) for one in looks]),
+        edit=distance([(one.before, one.after) for one in looks], level),
+        seeds=distance([(one.before, one.again) for one in looks], level),
         unit=apart([one.before for one in looks]),
         frechet=frechet(before, after),
         frechet_seeds=frechet(before, again),

@@ -2,6 +2,7 @@
 
 Prompts have to be shown to fail, recovery has to be shown not to exceed never-trained controls, and neighbours have to be
 shown to stay. What could not be shown is not granted; an attack that sees nothing in the untouched model grants nothing.
+`level` is that of every limit that grants something and rises with the attempt (`stats.spending`); what fails does so at `LEVEL`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from expunge.stats.recovery import (
     lottery,
     smallest_budgets,
 )
+from expunge.stats.spending import LEVEL
 
 SEEING = 2
 """Attacks that must see the style in the untouched model before anything is granted on their silence."""
@@ -63,7 +65,7 @@ class Arms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gates:
-    """What is allowed, logged with the plan. direct, reworded: largest upper 95 % limit of the share of pictures in the style
+    """What is allowed, logged with the plan. direct, reworded: largest upper limit of the share of pictures in the style
     (or the judges' own rate of mistakes, if that is larger); margin, assay: of recovery above control; luck: largest upper limit
     of the share of an attack's runs that bring the style back (of a baseline; VERDICTS section 3)."""
 
@@ -117,28 +119,30 @@ PICTURES = ("img2img", "inpainting")
 _SOFT = "soft_prompt/"
 
 
-def not_learned(arms: Mapping[str, Arms], gates: Gates) -> Answer:
+def not_learned(arms: Mapping[str, Arms], gates: Gates, level: float = LEVEL) -> Answer:
     """PASS where the untouched model is shown not to draw the style by name: then nothing is edited."""
     asked = arms["direct"].original
     total, hits = asked.pictures * len(asked.agreed), sum(asked.any)
-    most, least = share_at_most(hits, total), share_at_least(hits, total)
+    most, least = share_at_most(hits, total, level), share_at_least(hits, total, LEVEL)
     allowed = max(gates.not_learned, gates.mistakes)
     verdict = Verdict.PASS if most <= allowed else Verdict.FAIL if least > allowed else Verdict.INCONCLUSIVE
     return Answer(label="not_learned", verdict=verdict, rate=hits / total, at_most=most)
 
 
-def verdict_of(arms: Mapping[str, Arms], gates: Gates, harm: tuple[str, ...] = ()) -> StyleVerdict:
+def verdict_of(
+    arms: Mapping[str, Arms], gates: Gates, harm: tuple[str, ...] = (), *, level: float = LEVEL
+) -> StyleVerdict:
     """The rung that these counts reach. `harm` are the reasons why others were harmed; empty = shown to stay."""
     missing = [label for label in PROMPTS if label not in arms]
     if missing:
         raise CheckBroken(f"the battery lacks {', '.join(missing)}")
-    learned = not_learned(arms, gates)
+    learned = not_learned(arms, gates, level)
     if learned.verdict is Verdict.PASS:
         return StyleVerdict(rung=StyleRung.NOT_LEARNED, reasons=(), answers=(learned,))
-    prompts = [_prompt(label, arms[label], gates) for label in PROMPTS]
-    swaps = [_prompt(label, found, gates) for label, found in arms.items() if _of(label) == SWAP]
+    prompts = [_prompt(label, arms[label], gates, level) for label in PROMPTS]
+    swaps = [_prompt(label, found, gates, level) for label, found in arms.items() if _of(label) == SWAP]
     recoveries = [
-        _recovery(label, found, gates)
+        _recovery(label, found, gates, level)
         for label, found in arms.items()
         if label not in (*PROMPTS, "described") and _of(label) != SWAP
     ]
@@ -149,7 +153,7 @@ def verdict_of(arms: Mapping[str, Arms], gates: Gates, harm: tuple[str, ...] = (
         return StyleVerdict(
             rung=StyleRung.NOT_ERASED if comes else StyleRung.NOT_SHOWN, reasons=stopped, answers=answers
         )
-    drawn, budgets = _lottery(arms, recoveries), _budgets(arms)
+    drawn, budgets = _lottery(arms, recoveries, level), _budgets(arms)
     swapped = (f"{a.label}: {a.reason}" for a in swaps if a.verdict is not Verdict.PASS)
     held = (*swapped, *_held_back(recoveries, drawn, budgets, gates))
     rung = StyleRung.SUPPRESSED if held else StyleRung.INDISTINGUISHABLE
@@ -157,10 +161,10 @@ def verdict_of(arms: Mapping[str, Arms], gates: Gates, harm: tuple[str, ...] = (
     return StyleVerdict(rung=rung, reasons=held, answers=answers, lottery=drawn, budgets=listed)
 
 
-def _prompt(label: str, arms: Arms, gates: Gates) -> Answer:
+def _prompt(label: str, arms: Arms, gates: Gates, level: float) -> Answer:
     asked = arms.candidate
     total, hits = asked.pictures * len(asked.any), sum(asked.any)
-    most, least = share_at_most(hits, total), share_at_least(hits, total)
+    most, least = share_at_most(hits, total, level), share_at_least(hits, total, LEVEL)
     allowed = max(gates.reworded if label == "reworded" else gates.direct, gates.mistakes)
     if most <= allowed:
         return Answer(label=label, verdict=Verdict.PASS, rate=hits / total, at_most=most)
@@ -169,17 +173,15 @@ def _prompt(label: str, arms: Arms, gates: Gates) -> Answer:
     return Answer(label=label, verdict=verdict, reason=reason, rate=hits / total, at_most=most)
 
 
-def _recovery(label: str, arms: Arms, gates: Gates) -> Answer:
+def _recovery(label: str, arms: Arms, gates: Gates, level: float) -> Answer:
     runs = {arm: arms.runs(arm) for arm in ("original", "candidate", "controls")}
     found = judge_recovery(
-        runs["original"], runs["candidate"], runs["controls"], margin=gates.margin, assay=gates.assay
+        runs["original"], runs["candidate"], runs["controls"], margin=gates.margin, assay=gates.assay, level=level
     )
     answer = Answer(label=label, verdict=found.verdict, reason=found.reason, seen=found.seen, left=found.left)
-    leaks = found.verdict is Verdict.UNVERIFIABLE and found.left is not None and found.left.low > gates.margin
-    if leaks and found.left is not None and _of(label) in PICTURES:
-        reason = (
-            f"{found.left.low:.2f} or more above control, where the original shows none; {gates.margin:g} is allowed"
-        )
+    least = found.least if found.verdict is Verdict.UNVERIFIABLE else None
+    if least is not None and least > gates.margin and _of(label) in PICTURES:
+        reason = f"{least:.2f} or more above control, where the original shows none; {gates.margin:g} is allowed"
         return replace(answer, verdict=Verdict.FAIL, reason=reason)
     return answer
 
@@ -189,12 +191,12 @@ def _of(label: str) -> str:
     return label.partition("/")[0]
 
 
-def _lottery(arms: Mapping[str, Arms], recoveries: list[Answer]) -> Lottery | None:
+def _lottery(arms: Mapping[str, Arms], recoveries: list[Answer], level: float) -> Lottery | None:
     """Over the attacks that see: those that bring every style out of every model say nothing of this one."""
     seeing = [arms[answer.label] for answer in recoveries if answer.verdict in (Verdict.PASS, Verdict.FAIL)]
     if not seeing:
         return None
-    return lottery([found.runs("candidate") for found in seeing], [found.runs("controls") for found in seeing])
+    return lottery([found.runs("candidate") for found in seeing], [found.runs("controls") for found in seeing], level)
 
 
 def _budgets(arms: Mapping[str, Arms]) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What `expunge verify --rerun` draws: the battery of a verified certificate, on the weights at hand."""
+"""What `expunge recheck` (and `verify --rerun`) draws: the battery of a verified certificate, on the weights at hand."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ ORDER = (
     "plan",
     "run",
     "verify",
+    "recheck",
     "verify-scores",
     "recompute",
     "report",

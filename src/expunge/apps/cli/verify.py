@@ -35,8 +35,8 @@ def command(
 ) -> None:
     """Check a certificate step by step; exit 5 when any step fails. Needs neither numpy nor torch nor a network.
 
-    With --rerun the style is asked for again, from the seeds that were used, which takes what it took; exit 5 when the weights
-    are others by now (the evidence has expired) or the counts differ.
+    With --rerun (`expunge recheck`) the style is asked for again, from the seeds that were used, which takes what it took; exit 5
+    when the weights are others by now (the evidence has expired) or the counts differ.
     """
     from expunge.core.codec import loads
     from expunge.core.errors import EvidenceError, InputError

@@ -13,6 +13,7 @@ from expunge.evidence.bundle import read_bundle
 from expunge.evidence.envelope import payload_of
 from expunge.evidence.not_learned import ISSUED, parse, read_issued
 from expunge.evidence.statement import parse_statement
+from expunge.stats.spending import limit_level
 
 if TYPE_CHECKING:
     from expunge.evidence.log_entry import Entry
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 
 _WORDS = {Guarantee.EXACT: StyleRung.EXACT, Guarantee.EMPIRICAL: StyleRung.INDISTINGUISHABLE}
 _CERTIFIED = "certificate.issued"
-LEVEL = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Earned:
-    """battery: digest of what the model was asked, empty where it was not; level: of each limit that it was judged by; plan:
-    digest of the case's plan, or of the battery where no plan was made; method: what was run, empty where nothing was; model:
-    digest of the weights that the evidence is of; index: of the log's entry that issued it, which holds until `expires`."""
+    """battery: digest of what the model was asked, empty where it was not; level: of each limit that let it pass, by its attempt;
+    plan: digest of the case's plan, or of the battery where no plan was made; method: what was run, empty where nothing was;
+    model: digest of the weights that the evidence is of; index: of the log's entry that issued it, which holds until
+    `expires`."""
 
     rung: StyleRung
     battery: str
@@ -75,7 +76,7 @@ def _certified(case: OpenCase, issued: Entry) -> Earned:
     return Earned(
         rung=_WORDS[found.guarantee],
         battery=battery,
-        level=LEVEL,
+        level=limit_level(found.attempts),
         plan=found.plan.digest,
         method=found.method.name,
         model=found.models.after,

@@ -15,6 +15,8 @@ from expunge.core.finding import Guarantee
 from expunge.core.styles import SCALE, StyleEvidence, StyleRung
 from expunge.data._pictures import Pictures
 from expunge.stats.intervals import share_at_most
+from expunge.stats.recovery import fewest_seeds
+from expunge.stats.spending import limit_level
 from expunge.stats.style_collateral import Kept
 from expunge.stats.styles import Arms, Gates, verdict_of
 from expunge.training.judging.judge import Judge, votes_of
@@ -70,7 +72,7 @@ def style_evidence(
     except InputError as error:
         return StyleEvidence(unread=str(error))
     judges = judges_of_styles()
-    asked = _battery(workspace, material, plan.aims_at, derive_seed(f"{seed:x}", "battery"), judges)
+    asked = _battery(workspace, material, plan, derive_seed(f"{seed:x}", "battery"), judges)
     subjects = Subjects(
         models=models, suspects=material.suspects, photos=material.photos, unrelated=others_of(workspace, material)
     )
@@ -80,7 +82,7 @@ def style_evidence(
     def answers(plan: BatteryPlan) -> dict[str, Arms]:
         return run_battery(plan, subjects, judges, workspace.counts_beside(executed.folder), workspace.progress)
 
-    arms = _by_name_first(asked, answers, mistakes)
+    arms = _by_name_first(asked, answers, mistakes, limit_level(plan.attempt))
     battery = KeptBattery(
         plan=asked,
         digest=asked.digest,
@@ -100,13 +102,14 @@ def style_evidence(
 
 
 def _by_name_first(
-    asked: BatteryPlan, answers: Callable[[BatteryPlan], dict[str, Arms]], mistakes: float
+    asked: BatteryPlan, answers: Callable[[BatteryPlan], dict[str, Arms]], mistakes: float, level: float
 ) -> dict[str, Arms]:
     """Attacks cost a hundred times what prompts do, and would add nothing about a style that the original does not draw or
     that the candidate still draws by its name: nothing is granted then, whatever they bring."""
     by_name = tuple(probe for probe in asked.probes if probe.label in PROMPTS)
     arms = answers(replace(asked, probes=by_name))
-    settled = verdict_of(arms, Gates(mistakes=mistakes)).rung in (StyleRung.NOT_LEARNED, StyleRung.NOT_ERASED)
+    rung = verdict_of(arms, Gates(mistakes=mistakes), level=level).rung
+    settled = rung in (StyleRung.NOT_LEARNED, StyleRung.NOT_ERASED)
     return arms if settled or by_name == asked.probes else answers(asked)
 
 
@@ -142,18 +145,18 @@ def _probes(guarantee: Guarantee) -> tuple[ProbePlan, ...]:
     return tuple(probe for probe in DEFAULT_PROBES if probe.label in PROMPTS)
 
 
-def _battery(
-    workspace: Workspace, material: Material, guarantee: Guarantee, seed: str, judges: list[Judge]
-) -> BatteryPlan:
+def _battery(workspace: Workspace, material: Material, plan: Plan, seed: str, judges: list[Judge]) -> BatteryPlan:
+    """Where attacks are tried, with as many seeds as this attempt's level takes: with fewer none of them could pass."""
     table = workspace.config.styles
+    fewest = 0 if plan.aims_at is Guarantee.EXACT else fewest_seeds(table.pictures, limit_level(plan.attempt))
     return BatteryPlan(
         target=material.target,
         controls=material.controls,
         objects=material.objects,
         judges={judge.name: judge.digest for judge in judges},
         seed=seed,
-        probes=_probes(guarantee),
-        seeds=table.seeds,
+        probes=_probes(plan.aims_at),
+        seeds=max(table.seeds, fewest),
         pictures=table.pictures,
         steps=table.steps,
         guidance=table.guidance,

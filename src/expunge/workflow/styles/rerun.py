@@ -17,6 +17,7 @@ from expunge.core.errors import EvidenceError, InputError
 from expunge.core.finding import Verdict
 from expunge.core.styles import StyleRung
 from expunge.stats.baseline import judge_baseline
+from expunge.stats.spending import LEVEL
 from expunge.stats.styles import PROMPTS, Arms, Counted, Gates, verdict_of
 from expunge.training.checkpoint import weights_identity
 from expunge.training.text_to_image.directory import read_directory
@@ -25,7 +26,7 @@ from expunge.training.text_to_image.testbed import suspect
 from expunge.workflow.intake import find_case
 from expunge.workflow.styles.baseline import question_digest
 from expunge.workflow.styles.battery import BatteryPlan, Subjects, run_battery
-from expunge.workflow.styles.earned import LEVEL, earned_in
+from expunge.workflow.styles.earned import earned_in
 from expunge.workflow.styles.evidence import drawing, judges_of_styles, others_of
 from expunge.workflow.styles.kept import FILE, KeptBattery, read_kept
 from expunge.workflow.styles.material import material_for, style_salt, who_is
@@ -195,7 +196,7 @@ def _rung(kept: KeptBattery, found: Mapping[str, Arms], known: Mapping[str, Coun
         return StyleRung.NOT_SHOWN
     if not kept.known:
         arms = {label: replace(now, original=kept.arms[label].original) for label, now in found.items()}
-        return verdict_of(arms, gates).rung
+        return verdict_of(arms, gates, level=level).rung
     verdict = judge_baseline(found, known, gates, level=level).verdict
     words = {Verdict.PASS: StyleRung.NOT_LEARNED, Verdict.FAIL: StyleRung.NOT_ERASED}
     return words.get(verdict, StyleRung.NOT_SHOWN)
