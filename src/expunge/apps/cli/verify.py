@@ -59,25 +59,30 @@ def command(
         signed = loads(cosignature.read_bytes(), what="co-signature") if cosignature else None
         result = verify_bundle(bundle, roots=roots, policy=mine, against=kept, expect=expect, cosignature=signed)
 
-    def human(console: Console) -> None:
-        from rich.markup import escape
-
-        colours = {"ok": "green", "failed": "red", "skipped": "yellow"}
-        console.print(f"[bold]{escape(result.custody or 'who issued it is not known')}[/]")
-        for step in result.steps:
-            mark = f"[{colours[step.status]}]{step.status:<7}[/]"
-            console.print(f"{step.number:>2} {mark} {step.name}: {escape(step.reason)}")
-        if repeated is not None:
-            console.print(escape(repeated.words))
-        console.print(f"\n[bold green]VERIFIED[/] {result.sentence}" if result.ok else "\n[bold red]NOT VERIFIED[/]")
-
     repeated = _repeated(result, workspace, model) if again and result.ok else None
     more = {"rerun": repeated} if again else {}
-    emit({"verified": result.ok, "verification": result, **more}, as_json, human)
+    emit(
+        {"verified": result.ok, "verification": result, **more},
+        as_json,
+        lambda console: _show(console, result, repeated),
+    )
     if not result.ok:
         raise EvidenceError("the certificate does not verify", hint="see the failed steps")
     if repeated is not None:
         repeated.require()
+
+
+def _show(console: Console, result: Any, repeated: Any) -> None:
+    from rich.markup import escape
+
+    colours = {"ok": "green", "failed": "red", "skipped": "yellow"}
+    console.print(f"[bold]{escape(result.custody or 'who issued it is not known')}[/]")
+    for step in result.steps:
+        mark = f"[{colours[step.status]}]{step.status:<7}[/]"
+        console.print(f"{step.number:>2} {mark} {step.name}: {escape(step.reason)}")
+    if repeated is not None:
+        console.print(escape(repeated.words))
+    console.print(f"\n[bold green]VERIFIED[/] {result.sentence}" if result.ok else "\n[bold red]NOT VERIFIED[/]")
 
 
 def _repeated(result: Any, workspace: Path | None, model: Path | None) -> Any:
