@@ -168,6 +168,18 @@ def test_the_figures_are_in_the_finding_with_whose_features_they_are():
     assert float(found.details["asked.before"]) == pytest.approx(0.75)
 
 
+@pytest.mark.parametrize("changes", [{}, {"kept": ()}, {"arms": {}, "kept": (), "unread": "nobody said how"}])
+def test_what_an_eraser_predicted_is_in_the_finding_as_decimals_and_decides_nothing(changes):
+    figures = {"condition": 12.5, "mean_shift": 0.03125, "largest_shift_of_the_preserved": float("inf")}
+    found = asked(Collateral, evidence(**changes, figures=figures))
+    assert {name: text for name, text in found.details.items() if name.startswith("before_sampling.")} == {
+        "before_sampling.condition": "12.5",
+        "before_sampling.mean_shift": "0.03125",
+        "before_sampling.largest_shift_of_the_preserved": "not finite",
+    }
+    assert found.verdict is asked(Collateral, evidence(**changes)).verdict
+
+
 def test_an_edit_that_moves_everybodys_pictures_fails_though_every_judge_still_sees_the_styles():
     found = asked(Collateral, evidence(kept=(kept(1800, 1800, moved=2), kept(1900, 1900, centre=2, moved=2))))
     assert found.verdict is Verdict.FAIL

@@ -48,7 +48,8 @@ class StyleEvidence:
     `arms`: probe -> hits of the style on original and candidate and of the control styles on the candidate
     (stats.styles.Arms). `kept`: other artists' styles before and after (stats.style_collateral.Kept). `mistakes`: share of
     pictures that the judges take for the style and that are not. `plan`: digest of the battery as it was fixed. `scale`: on
-    what all this was measured. `unread`: why nothing could be asked; then all else is empty.
+    what all this was measured. `unread`: why nothing could be asked. `figures`: what the eraser said of its edit before
+    anything was drawn; they decide nothing.
     """
 
     arms: Mapping[str, Any] = field(default_factory=dict)
@@ -57,3 +58,4 @@ class StyleEvidence:
     plan: str = ""
     scale: str = ""
     unread: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)

@@ -58,9 +58,9 @@ def style_evidence(
     workspace: Workspace, resolution: Resolution, plan: Plan, executed: Executed, seed: int
 ) -> StyleEvidence:
     """Draw, judge and count. Raises what the judges and the battery raise; says in `unread` where nothing can be asked."""
-    material = material_of(workspace, resolution)
+    material, figures = material_of(workspace, resolution), executed.result.figures
     if isinstance(material, str):
-        return StyleEvidence(unread=material)
+        return StyleEvidence(unread=material, figures=figures)
     original = workspace.root / workspace.served().run / "model.safetensors"
     try:
         models = {
@@ -68,7 +68,7 @@ def style_evidence(
             "candidate": (executed.result.digest, drawing(workspace, executed.result.model)),
         }
     except InputError as error:
-        return StyleEvidence(unread=str(error))
+        return StyleEvidence(unread=str(error), figures=figures)
     judges = judges_of_styles()
     asked = _battery(workspace, material, plan.aims_at, derive_seed(f"{seed:x}", "battery"), judges)
     subjects = Subjects(
@@ -96,6 +96,7 @@ def style_evidence(
         mistakes=mistakes,
         plan=asked.digest,
         scale=f"{SCALE}; {asked.seeds} seeds of {asked.pictures} pictures a probe",
+        figures=figures,
     )
 
 
