@@ -7,10 +7,11 @@ import pytest
 
 from expunge.checks.collateral import Collateral
 from expunge.checks.style import Style
+from expunge.core.codec import decimal
 from expunge.core.finding import Guarantee, Verdict
 from expunge.core.policy import Limits
 from expunge.core.protocols import CheckJob
-from expunge.core.styles import StyleEvidence
+from expunge.core.styles import JudgeSight, StyleEvidence
 from expunge.stats.style_collateral import Kept, Looks
 from expunge.stats.styles import Arms, Counted
 
@@ -77,6 +78,28 @@ def test_a_removal_that_no_attack_undoes_passes_and_says_where_it_was_measured()
     assert found.n == 5 * N * S
     assert found.details["scale"] == "made by hand"
     assert {condition.name for condition in found.conditions} >= {"direct", "textual_inversion"}
+
+
+def test_how_well_each_judge_sees_is_in_the_finding_with_its_n():
+    sights = (
+        JudgeSight(judge="cnn", held_out=(5360, 5400), own=(19, 20), others=(3, 400)),
+        JudgeSight(judge="mine", held_out=None, own=(60, 60), others=(0, 0)),
+    )
+    found = asked(Style, evidence(judges=sights)).details
+    assert {name: text for name, text in found.items() if name.startswith("judge.")} == {
+        "judge.cnn.accuracy": decimal(5360 / 5400),
+        "judge.cnn.accuracy.n": "5400",
+        "judge.cnn.recognises": "0.95",
+        "judge.cnn.recognises.n": "20",
+        "judge.cnn.taken_for_it": "0.0075",
+        "judge.cnn.taken_for_it.n": "400",
+        "judge.mine.accuracy": "not measured",
+        "judge.mine.accuracy.n": "0",
+        "judge.mine.recognises": "1",
+        "judge.mine.recognises.n": "60",
+        "judge.mine.taken_for_it": "not measured",
+        "judge.mine.taken_for_it.n": "0",
+    }
 
 
 def test_an_untouched_model_fails_under_every_guarantee():

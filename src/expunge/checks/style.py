@@ -5,7 +5,7 @@ from __future__ import annotations
 from expunge.core.codec import decimal
 from expunge.core.finding import Condition, Finding, Guarantee, Verdict
 from expunge.core.protocols import CheckJob
-from expunge.core.styles import SENTENCES, StyleEvidence, StyleRung
+from expunge.core.styles import SENTENCES, JudgeSight, StyleEvidence, StyleRung
 from expunge.stats.styles import Answer, Gates, StyleVerdict, verdict_of
 
 _STATISTIC = "pictures in the style when asked by the artist's name (share)"
@@ -20,7 +20,8 @@ class Style:
     no evidence). Under EXACT, which rests on provenance, it fails where the style still comes by the artist's name, as it
     does when somebody else's works in the same style remain. A style that the original never drew has nothing to lose:
     NOT-LEARNED, which passes under EXACT and says so, and grants an edit nothing. Without judges, or without anybody who
-    says how the artist is asked for, INCONCLUSIVE.
+    says how the artist is asked for, INCONCLUSIVE; so it is where a judge is blind to the style, in its record or on the works
+    at hand, and then nothing is drawn.
 
     Controls: the original, which must show the style, and control styles on the candidate. Cost: none; drawing was before.
     """
@@ -32,12 +33,18 @@ class Style:
         found = job.styles
         if found is None or found.unread:
             why = "nothing was drawn" if found is None else found.unread
-            return self._finding(Verdict.INCONCLUSIVE, why)
+            return self._finding(Verdict.INCONCLUSIVE, why, sights=() if found is None else found.judges)
         verdict = verdict_of(found.arms, Gates(mistakes=found.mistakes))
-        return self._finding(_verdict(verdict, job.guarantee), _reason(verdict, found, job.guarantee), found, verdict)
+        reason = _reason(verdict, found, job.guarantee)
+        return self._finding(_verdict(verdict, job.guarantee), reason, found, verdict, found.judges)
 
     def _finding(
-        self, verdict: Verdict, reason: str, found: StyleEvidence | None = None, ladder: StyleVerdict | None = None
+        self,
+        verdict: Verdict,
+        reason: str,
+        found: StyleEvidence | None = None,
+        ladder: StyleVerdict | None = None,
+        sights: tuple[JudgeSight, ...] = (),
     ) -> Finding:
         rate = None if found is None else _rates(found)
         details = {} if found is None or ladder is None else _details(found, ladder)
@@ -52,7 +59,7 @@ class Style:
             reference=rate and rate[2],
             n=0 if found is None else _pictures(found),
             conditions=() if ladder is None else tuple(map(_condition, ladder.answers)),
-            details=details,
+            details={**details, **_sights(sights)},
         )
 
 
@@ -98,6 +105,19 @@ def _condition(answer: Answer) -> Condition:
     return Condition(
         name=answer.label, verdict=answer.verdict, estimate=estimate, limit=limit, note=answer.reason or note
     )
+
+
+def _sights(sights: tuple[JudgeSight, ...]) -> dict[str, str]:
+    """Each judge's accuracy with its n, and how often others' works are taken for this style. From the record over all styles
+    only: that of one style would name it to whoever has the judge."""
+    found = {}
+    for sight in sights:
+        asked = {"accuracy": sight.held_out, "recognises": sight.own, "taken_for_it": sight.others}
+        for name, share in asked.items():
+            hits, n = share or (0, 0)
+            found[f"judge.{sight.judge}.{name}"] = decimal(hits / n) if n else "not measured"
+            found[f"judge.{sight.judge}.{name}.n"] = str(n)
+    return found
 
 
 def _details(found: StyleEvidence, ladder: StyleVerdict) -> dict[str, str]:

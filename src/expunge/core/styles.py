@@ -42,6 +42,19 @@ SENTENCES = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeSight:
+    """How well one judge sees, each as (hits, n). held_out: styles told right in its record, over all styles, None = it has none;
+    own: works of the artist that it recognises; others: works of others that it takes for this style. `blind`: why its silence
+    about this style says nothing, empty = it sees."""
+
+    judge: str
+    held_out: tuple[int, int] | None
+    own: tuple[int, int]
+    others: tuple[int, int]
+    blind: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StyleEvidence:
     """What was drawn and seen, before anybody concludes. Workflow measures, checks judge.
 
@@ -49,7 +62,7 @@ class StyleEvidence:
     (stats.styles.Arms). `kept`: other artists' styles before and after (stats.style_collateral.Kept). `mistakes`: share of
     pictures that the judges take for the style and that are not. `plan`: digest of the battery as it was fixed. `scale`: on
     what all this was measured. `unread`: why nothing could be asked. `figures`: what the eraser said of its edit before
-    anything was drawn; they decide nothing.
+    anything was drawn; they decide nothing. `judges`: how well each of them sees this style.
     """
 
     arms: Mapping[str, Any] = field(default_factory=dict)
@@ -59,3 +72,4 @@ class StyleEvidence:
     scale: str = ""
     unread: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)
+    judges: tuple[JudgeSight, ...] = ()

@@ -23,9 +23,10 @@ from expunge.evidence.not_learned import ASKED, CHECK, FOUND, LEVEL, UNANSWERED
 from expunge.stats.baseline import Baseline, judge_baseline
 from expunge.stats.spending import spent_alpha
 from expunge.stats.styles import PROMPTS, Answer, Arms, Counted, Gates
+from expunge.training.judging.sight import require_seeing
 from expunge.training.text_to_image.testbed import suspect
 from expunge.workflow.styles.battery import BatteryPlan, ProbePlan, Subjects, run_battery
-from expunge.workflow.styles.evidence import drawing, judges_of_styles, mistakes_of, others_of
+from expunge.workflow.styles.evidence import drawing, judges_of_styles, mistakes_of, others_of, sights_of
 from expunge.workflow.styles.kept import FILE, KeptBattery, keep
 from expunge.workflow.styles.material import SCALE, Material, material_for, style_handle
 
@@ -91,11 +92,13 @@ def question_digest(plan: BatteryPlan, known: str, model: str) -> str:
 def ask_first(workspace: Workspace, style: str) -> Answered:
     """Ask the served model for a style, or give the answer that is there: one that shows that the style was learned, whichever
     question it was given to, or else the one to this very question. Raises InputError where nobody can be asked for under this
-    name, Held where there is no trained artist to show that anything is seen."""
+    name, Held where there is no trained artist to show that anything is seen, JudgeBlind where a judge does not see this style;
+    nothing is logged then."""
     question = _question(workspace, style)
     told = _answers(workspace, question.style, question.model)
     for one in (*_learned(told), *(one for one in told if one.battery == question.digest)):
         return one.read(workspace)
+    require_seeing(sights_of(workspace, question.material, judges_of_styles()))
     entry, folder = _commit(workspace, question)
     attempt = int(entry.payload["attempt"])
     finding = _measured(workspace, question, attempt, folder)

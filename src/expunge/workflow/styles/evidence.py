@@ -12,12 +12,13 @@ from expunge.core import registry
 from expunge.core.codec import digest_of, encode
 from expunge.core.errors import InputError
 from expunge.core.finding import Guarantee
-from expunge.core.styles import StyleEvidence, StyleRung
+from expunge.core.styles import JudgeSight, StyleEvidence, StyleRung
 from expunge.data._pictures import Pictures
 from expunge.stats.intervals import share_at_most
 from expunge.stats.style_collateral import Kept
 from expunge.stats.styles import Arms, Gates, verdict_of
-from expunge.training.judging.judge import Judge, votes_of
+from expunge.training.judging.judge import Judge, JudgeBlind, votes_of
+from expunge.training.judging.sight import require_seeing, sight_of
 from expunge.training.rng import derive_seed
 from expunge.training.text_to_image.answering import answering
 from expunge.training.text_to_image.probing import Wording
@@ -70,6 +71,11 @@ def style_evidence(
     except InputError as error:
         return StyleEvidence(unread=str(error), figures=figures)
     judges = judges_of_styles()
+    sights = sights_of(workspace, material, judges)
+    try:
+        require_seeing(sights)
+    except JudgeBlind as blind:
+        return StyleEvidence(unread=blind.message, figures=figures, judges=sights)
     asked = _battery(workspace, material, plan.aims_at, derive_seed(f"{seed:x}", "battery"), judges)
     subjects = Subjects(
         models=models, suspects=material.suspects, photos=material.photos, unrelated=others_of(workspace, material)
@@ -97,6 +103,7 @@ def style_evidence(
         plan=asked.digest,
         scale=f"{SCALE}; {asked.seeds} seeds of {asked.pictures} pictures a probe",
         figures=figures,
+        judges=sights,
     )
 
 
@@ -188,6 +195,16 @@ def mistakes_of(workspace: Workspace, style: str, judges: list[Judge]) -> float:
         return 0.0
     votes = votes_of(style, [judge.judge(np.asarray(test.images[others])) for judge in judges])
     return share_at_most(votes.agreed + votes.disputed, votes.n)
+
+
+def sights_of(workspace: Workspace, material: Material, judges: list[Judge]) -> tuple[JudgeSight, ...]:
+    """Every judge on works that nobody drew: the attacker's and the test works of this artist, and the others' test works."""
+    test = workspace.data.test
+    mine = np.array([style == material.target for style in test.styles], bool)
+    images = np.asarray(test.images)
+    works = np.asarray(material.suspects[material.target].works.images)
+    own = np.concatenate([works, images[mine]]) if mine.any() else works
+    return tuple(sight_of(judge, material.target, own, images[~mine]) for judge in judges)
 
 
 def judges_of_styles() -> list[Judge]:
