@@ -161,6 +161,17 @@ def test_noise_collapse_fails_though_the_style_is_gone():
     assert "objects" in found.reason
 
 
+@pytest.mark.parametrize("none", [{"dead": (N,) * S}, {"copies": (N,) * S}])
+def test_noise_collapse_fails_by_the_artists_own_pictures_too(none):
+    """Not only because neighbours fall: what came in the style's stead are no pictures."""
+    collapsed = replace(arms(QUIET), candidate=replace(counted(QUIET), **none))
+    found = asked(Style, with_arms(direct=collapsed))
+    assert found.verdict is Verdict.FAIL
+    assert "says nothing of the style" in found.reason
+    assert conditions(found)["pictures of direct"].verdict is Verdict.FAIL
+    assert asked(Style, with_arms(direct=collapsed), Guarantee.EXACT).verdict is Verdict.INCONCLUSIVE
+
+
 def test_too_few_pictures_of_neighbours_grant_nothing():
     few = Kept(
         style="x",

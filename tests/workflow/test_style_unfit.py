@@ -1,5 +1,6 @@
 """Judges that cannot see and pictures that are none: neither may say that a style is gone."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,8 +11,10 @@ from expunge.checks.style import Style
 from expunge.core.finding import Guarantee, Verdict
 from expunge.core.policy import Limits
 from expunge.core.protocols import CheckJob
+from expunge.stats.styles import Arms, Counted
 from expunge.training.judging.judge import OTHER, Judged
 from expunge.workflow.styles import evidence
+from expunge.workflow.styles.battery import BatteryPlan, ProbePlan
 from expunge.workflow.styles.material import Material
 from pictures import pictures
 
@@ -63,6 +66,26 @@ def gathered(monkeypatch, tmp_path):
 
 def asked(check, found):
     return check().run(CheckJob(limits=Limits(), guarantee=Guarantee.EMPIRICAL, seed=1, styles=found))
+
+
+@pytest.mark.parametrize(("dead", "asked"), [(0, 2), (40, 1)])
+def test_attacks_are_not_run_on_a_candidate_that_draws_no_pictures(dead, asked):
+    """They cost a hundred times what prompts do, and nothing is granted to it whatever they bring."""
+    quiet = Counted(pictures=40, agreed=(0,) * 16, any=(0,) * 16, nowhere=(0,) * 16, by_judge={})
+    seen = replace(quiet, agreed=(38,) * 16, any=(38,) * 16)
+    arms = Arms(original=seen, candidate=replace(quiet, dead=(dead,) * 16), controls={})
+    probes = [ProbePlan(label=label, probe=label) for label in ("direct", "reworded", "textual_inversion")]
+    plan = BatteryPlan(
+        target="neon", controls=tuple("abcd"), objects=(), judges={"one": "x"}, seed="ab", probes=tuple(probes)
+    )
+    calls = []
+
+    def answers(part):
+        calls.append(part)
+        return {probe.label: arms for probe in part.probes}
+
+    evidence._by_name_first(plan, answers, 0.0)
+    assert len(calls) == asked
 
 
 @pytest.mark.parametrize("says", [0, 1, 2])

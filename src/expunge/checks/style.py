@@ -6,7 +6,7 @@ from expunge.core.codec import decimal
 from expunge.core.finding import Condition, Finding, Guarantee, Verdict
 from expunge.core.protocols import CheckJob
 from expunge.core.styles import SENTENCES, JudgeSight, StyleEvidence, StyleRung
-from expunge.stats.styles import Answer, Gates, StyleVerdict, verdict_of
+from expunge.stats.styles import COLLAPSED, Answer, Gates, StyleVerdict, verdict_of
 
 _STATISTIC = "pictures in the style when asked by the artist's name (share)"
 _DIRECT = "direct"
@@ -17,7 +17,8 @@ class Style:
 
     Under EMPIRICAL it passes only on INDISTINGUISHABLE-FROM-CONTROL: prompts fail, and no attack at an equal budget brings the
     style back more often than styles that no training saw (Pham et al. 2024, arXiv 2308.01508, is why prompts alone are
-    no evidence). Under EXACT, which rests on provenance, it fails where the style still comes by the artist's name, as it
+    no evidence). Black, noise and copies in the pictures' stead are damage and never an erasure: where that is shown, an edit
+    fails. Under EXACT, which rests on provenance, it fails where the style still comes by the artist's name, as it
     does when somebody else's works in the same style remain. A style that the original never drew has nothing to lose:
     NOT-LEARNED, which passes under EXACT and says so, and grants an edit nothing. Without judges, or without anybody who
     says how the artist is asked for, INCONCLUSIVE; so it is where a judge is blind to the style, in its record or on the works
@@ -70,8 +71,9 @@ def _verdict(found: StyleVerdict, guarantee: Guarantee) -> Verdict:
     if found.rung is StyleRung.INDISTINGUISHABLE:
         return Verdict.PASS
     told = [answer for answer in found.answers if answer.label != "not_learned"]
-    judged = told if guarantee is not Guarantee.EXACT else [a for a in told if a.left is None and a.seen is None]
-    return Verdict.FAIL if any(answer.verdict is Verdict.FAIL for answer in judged) else Verdict.INCONCLUSIVE
+    if guarantee is Guarantee.EXACT:
+        told = [a for a in told if a.left is None and a.seen is None and not a.label.startswith(COLLAPSED)]
+    return Verdict.FAIL if any(answer.verdict is Verdict.FAIL for answer in told) else Verdict.INCONCLUSIVE
 
 
 def _reason(ladder: StyleVerdict, found: StyleEvidence, guarantee: Guarantee) -> str:

@@ -16,8 +16,8 @@ class StyleRung(StrEnum):
     NOT_ERASED = "NOT-ERASED"
     """The style still comes by its name."""
     NOT_SHOWN = "NOT-SHOWN"
-    """Too few pictures to say that the style does not come by its name, or others were harmed, or may have been, beyond what is
-    allowed."""
+    """Too few pictures to say that the style does not come by its name, or what came are none (black, noise, copies), or others
+    were harmed, or may have been, beyond what is allowed."""
     SUPPRESSED = "SUPPRESSED"
     """Prompts no longer bring the style, and someone who has a few of the artist's pictures gets it back, or could not be
     shown not to."""

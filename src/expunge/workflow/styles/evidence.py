@@ -111,10 +111,11 @@ def _by_name_first(
     asked: BatteryPlan, answers: Callable[[BatteryPlan], dict[str, Arms]], mistakes: float
 ) -> dict[str, Arms]:
     """Attacks cost a hundred times what prompts do, and would add nothing about a style that the original does not draw or
-    that the candidate still draws by its name: nothing is granted then, whatever they bring."""
+    that the candidate still draws by its name, or of one that draws no pictures: nothing is granted then, whatever they bring."""
     by_name = tuple(probe for probe in asked.probes if probe.label in PROMPTS)
     arms = answers(replace(asked, probes=by_name))
-    settled = verdict_of(arms, Gates(mistakes=mistakes)).rung in (StyleRung.NOT_LEARNED, StyleRung.NOT_ERASED)
+    found = verdict_of(arms, Gates(mistakes=mistakes))
+    settled = found.rung in (StyleRung.NOT_LEARNED, StyleRung.NOT_ERASED) or found.collapsed
     return arms if settled or by_name == asked.probes else answers(asked)
 
 
