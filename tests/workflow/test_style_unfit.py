@@ -11,10 +11,13 @@ from expunge.checks.style import Style
 from expunge.core.finding import Guarantee, Verdict
 from expunge.core.policy import Limits
 from expunge.core.protocols import CheckJob
+from expunge.core.styles import StyleEvidence
+from expunge.data._pictures import Pictures
 from expunge.stats.styles import Arms, Counted
 from expunge.training.judging.judge import OTHER, Judged
+from expunge.training.text_to_image.testbed import Suspect, wording_of
 from expunge.workflow.styles import evidence
-from expunge.workflow.styles.battery import BatteryPlan, ProbePlan
+from expunge.workflow.styles.battery import BatteryPlan, ProbePlan, Subjects, run_battery
 from expunge.workflow.styles.material import Material
 from pictures import pictures
 
@@ -36,6 +39,17 @@ class Bright:
         if self.constant is not None:
             said[:] = self.constant
         return Judged(judge=self.name, family=self.family, styles=self.styles, style=said)
+
+
+class Knowing(Bright):
+    """Knows the controls, too, and calls nothing by their names; black is no style to it."""
+
+    styles = ("neon", "mosaic", OTHER, "halftone", "engraving", "woodcut")
+
+    def judge(self, images):
+        found = super().judge(images)
+        found.style[images.reshape(len(images), -1).max(axis=1) == 0] = self.styles.index(OTHER)
+        return found
 
 
 @pytest.fixture
@@ -68,8 +82,61 @@ def asked(check, found):
     return check().run(CheckJob(limits=Limits(), guarantee=Guarantee.EMPIRICAL, seed=1, styles=found))
 
 
-@pytest.mark.parametrize(("dead", "asked"), [(0, 2), (40, 1)])
-def test_attacks_are_not_run_on_a_candidate_that_draws_no_pictures(dead, asked):
+class Drawing:
+    """Draws what it is told to, the same for every prompt but for its pixels."""
+
+    def __init__(self, draw):
+        self.draw = draw
+
+    def sample(self, prompts, how, start=None):
+        return self.draw(len(prompts))
+
+
+def noise(n):
+    return np.random.default_rng(n).integers(60, 256, (n, 32, 32, 3)).astype(np.uint8)
+
+
+DRAWN = {
+    "noise": (noise, "flat or noise"),
+    "black": (lambda n: np.zeros((n, 32, 32, 3), np.uint8), "flat or noise"),
+    "one picture": (lambda n: np.repeat(MOSAIC[:1], n, axis=0), "copies of another one"),
+    "other pictures": (lambda n: MOSAIC[:n], None),
+}
+
+
+@pytest.mark.parametrize("what", DRAWN)
+def test_attack_a_candidate_that_collapsed_is_asked_and_not_believed(tmp_path, what):
+    """From drawing to the verdict. Control: a candidate that draws other pictures raises no such objection."""
+    draw, why = DRAWN[what]
+    names = ("mosaic", "halftone", "engraving", "woodcut")
+    works = Pictures(ids=("1",), images=NEON[:1], captions=("x",), styles=("x",), objects=("x",), blocks=("x",))
+    subjects = Subjects(
+        models={"original": ("sha256:1", Drawing(lambda n: NEON[:n])), "candidate": ("sha256:2", Drawing(draw))},
+        suspects={name: Suspect(style=name, wording=wording_of(name), works=works) for name in ("neon", *names)},
+        photos={},
+    )
+    judges = [Knowing("one"), Knowing("two")]
+    plan = BatteryPlan(
+        target="neon",
+        controls=names,
+        objects=("automobile",),
+        judges={judge.name: judge.digest for judge in judges},
+        seed="ab",
+        probes=tuple(ProbePlan(label=label, probe=label) for label in ("direct", "reworded")),
+        seeds=8,
+        pictures=50,
+    )
+    arms = run_battery(plan, subjects, judges, tmp_path)
+    assert sum(arms["direct"].candidate.any) == 0  # the judges alone would say that it is gone
+    found = asked(Style, StyleEvidence(arms=arms))
+    told = [condition.note for condition in found.conditions if condition.name == "pictures of direct"]
+    assert found.verdict is (Verdict.INCONCLUSIVE if why is None else Verdict.FAIL)
+    assert len(told) == (why is not None)
+    assert why is None or why in told[0]
+
+
+@pytest.mark.parametrize(("dead", "times"), [(0, 2), (40, 1)])
+def test_attacks_are_not_run_on_a_candidate_that_draws_no_pictures(dead, times):
     """They cost a hundred times what prompts do, and nothing is granted to it whatever they bring."""
     quiet = Counted(pictures=40, agreed=(0,) * 16, any=(0,) * 16, nowhere=(0,) * 16, by_judge={})
     seen = replace(quiet, agreed=(38,) * 16, any=(38,) * 16)
@@ -85,7 +152,7 @@ def test_attacks_are_not_run_on_a_candidate_that_draws_no_pictures(dead, asked):
         return {probe.label: arms for probe in part.probes}
 
     evidence._by_name_first(plan, answers, 0.0)
-    assert len(calls) == asked
+    assert len(calls) == times
 
 
 @pytest.mark.parametrize("says", [0, 1, 2])
