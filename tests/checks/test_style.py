@@ -8,10 +8,11 @@ from scipy import stats
 
 from expunge.checks.collateral import Collateral
 from expunge.checks.style import Style
+from expunge.core.codec import decimal
 from expunge.core.finding import Guarantee, Verdict
 from expunge.core.policy import Limits
 from expunge.core.protocols import CheckJob
-from expunge.core.styles import StyleEvidence
+from expunge.core.styles import JudgeSight, StyleEvidence
 from expunge.stats.style_collateral import Kept, Looks
 from expunge.stats.styles import Arms, Counted
 
@@ -80,6 +81,28 @@ def test_a_removal_that_no_attack_undoes_passes_and_says_where_it_was_measured()
     assert {condition.name for condition in found.conditions} >= {"direct", "textual_inversion"}
 
 
+def test_how_well_each_judge_sees_is_in_the_finding_with_its_n():
+    sights = (
+        JudgeSight(judge="cnn", held_out=(5360, 5400), own=(19, 20), others=(3, 400)),
+        JudgeSight(judge="mine", held_out=None, own=(60, 60), others=(0, 0)),
+    )
+    found = asked(Style, evidence(judges=sights)).details
+    assert {name: text for name, text in found.items() if name.startswith("judge.")} == {
+        "judge.cnn.accuracy": decimal(5360 / 5400),
+        "judge.cnn.accuracy.n": "5400",
+        "judge.cnn.recognises": "0.95",
+        "judge.cnn.recognises.n": "20",
+        "judge.cnn.taken_for_it": "0.0075",
+        "judge.cnn.taken_for_it.n": "400",
+        "judge.mine.accuracy": "not measured",
+        "judge.mine.accuracy.n": "0",
+        "judge.mine.recognises": "1",
+        "judge.mine.recognises.n": "60",
+        "judge.mine.taken_for_it": "not measured",
+        "judge.mine.taken_for_it.n": "0",
+    }
+
+
 def test_an_untouched_model_fails_under_every_guarantee():
     untouched = replace(
         evidence(), arms={name: replace(a, candidate=a.original) for name, a in evidence().arms.items()}
@@ -139,6 +162,17 @@ def test_noise_collapse_fails_though_the_style_is_gone():
     assert "objects" in found.reason
 
 
+@pytest.mark.parametrize("none", [{"dead": (N,) * S}, {"copies": (N,) * S}])
+def test_noise_collapse_fails_by_the_artists_own_pictures_too(none):
+    """Not only because neighbours fall: what came in the style's stead are no pictures."""
+    collapsed = replace(arms(QUIET), candidate=replace(counted(QUIET), **none))
+    found = asked(Style, with_arms(direct=collapsed))
+    assert found.verdict is Verdict.FAIL
+    assert "says nothing of the style" in found.reason
+    assert conditions(found)["pictures of direct"].verdict is Verdict.FAIL
+    assert asked(Style, with_arms(direct=collapsed), Guarantee.EXACT).verdict is Verdict.INCONCLUSIVE
+
+
 def test_too_few_pictures_of_neighbours_grant_nothing():
     few = Kept(
         style="x",
@@ -167,6 +201,18 @@ def test_the_figures_are_in_the_finding_with_whose_features_they_are():
     assert found.details["kid.pictures"] == "400 a model, in 20 blocks"
     assert float(found.details["frechet.seeds"]) > 0
     assert float(found.details["asked.before"]) == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("changes", [{}, {"kept": ()}, {"arms": {}, "kept": (), "unread": "nobody said how"}])
+def test_what_an_eraser_predicted_is_in_the_finding_as_decimals_and_decides_nothing(changes):
+    figures = {"condition": 12.5, "mean_shift": 0.03125, "largest_shift_of_the_preserved": float("inf")}
+    found = asked(Collateral, evidence(**changes, figures=figures))
+    assert {name: text for name, text in found.details.items() if name.startswith("before_sampling.")} == {
+        "before_sampling.condition": "12.5",
+        "before_sampling.mean_shift": "0.03125",
+        "before_sampling.largest_shift_of_the_preserved": "not finite",
+    }
+    assert found.verdict is asked(Collateral, evidence(**changes)).verdict
 
 
 def test_an_edit_that_moves_everybodys_pictures_fails_though_every_judge_still_sees_the_styles():

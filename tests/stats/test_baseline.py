@@ -1,5 +1,6 @@
 """Not learned has to be shown, by probes that see what was learned, and never above styles that no training saw."""
 
+from dataclasses import replace
 from math import comb
 
 import numpy as np
@@ -56,6 +57,16 @@ def test_an_attack_that_sees_no_trained_artist_says_nothing_of_this_one():
     found = judged(blind)
     assert found.verdict is Verdict.UNVERIFIABLE
     assert "no attack sees" in found.reason
+
+
+@pytest.mark.parametrize("label", ["direct", "textual_inversion"])
+def test_attack_a_model_that_draws_black_for_this_artist_alone_has_not_shown_that_it_learned_nothing(label):
+    """The known artist is seen as ever; whoever is to be hidden is answered with pictures that are none."""
+    asked = arms(0)
+    black = replace(asked.original, dead=(asked.original.pictures,) * len(asked.original.any))
+    found = judged(**{label: replace(asked, original=black, candidate=black)})
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "flat or noise" in found.reason
 
 
 def test_few_pictures_show_nothing():

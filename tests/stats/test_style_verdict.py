@@ -56,6 +56,46 @@ def test_an_honest_removal_is_indistinguishable_though_strong_attacks_succeed_on
     assert set(found.budgets["original"]) == {1.0}
 
 
+def none_of(found, *, dead=0, copies=0, arm="candidate"):
+    """So many pictures of each run of one arm are none."""
+    return replace(found, **{arm: replace(getattr(found, arm), dead=(dead,) * S, copies=(copies,) * S)})
+
+
+@pytest.mark.parametrize("label", ["direct", "reworded", "textual_inversion"])
+def test_attack_a_candidate_that_draws_noise_is_not_taken_for_an_erasure(label):
+    """Every judge says that noise is not in the style, so prompts and attacks are silent."""
+    found = verdict_of({**battery(), label: none_of(arms(QUIET), dead=N)}, Gates())
+    assert found.rung is StyleRung.NOT_SHOWN
+    assert found.collapsed
+    assert f"pictures of {label}: {N * S} of {N * S} are flat or noise" in found.reasons[0]
+
+
+@pytest.mark.parametrize("label", ["direct", "reworded"])
+def test_attack_one_picture_drawn_again_and_again_is_not_taken_for_an_erasure(label):
+    found = verdict_of({**battery(), label: none_of(arms(QUIET), copies=N)}, Gates())
+    assert (found.rung, found.collapsed) == (StyleRung.NOT_SHOWN, True)
+
+
+def test_an_attack_that_draws_the_one_picture_that_it_learned_is_heard():
+    assert rung({**battery(), "textual_inversion": none_of(arms(QUIET), copies=N)}) is StyleRung.INDISTINGUISHABLE
+
+
+def test_a_few_flat_pictures_are_no_collapse_and_more_than_a_few_grant_nothing():
+    """2 of 40 in each run is what is allowed, 3 are more: 48 of 640, of which at least 5.8 % is shown."""
+    dead = {n: verdict_of({**battery(), "direct": none_of(arms(QUIET), dead=n)}, Gates()) for n in (2, 3)}
+    assert dead[2].rung is StyleRung.INDISTINGUISHABLE
+    assert (dead[3].rung, dead[3].collapsed) == (StyleRung.NOT_SHOWN, True)
+    few = replace(counted(QUIET), dead=(3,) + (2,) * (S - 1))
+    found = verdict_of({**battery(), "direct": replace(arms(QUIET), candidate=few)}, Gates())
+    assert (found.rung, found.collapsed) == (StyleRung.NOT_SHOWN, False)  # 33 of 640: more, and no proof that it is
+
+
+def test_what_the_original_does_not_draw_either_is_no_damage_of_the_edit_and_still_grants_nothing():
+    both = none_of(none_of(arms(QUIET), dead=N), dead=N, arm="original")
+    found = verdict_of({**battery(), "direct": both}, Gates())
+    assert (found.rung, found.collapsed) == (StyleRung.NOT_SHOWN, False)
+
+
 def test_an_untouched_model_is_not_erased():
     untouched = {label: replace(found, candidate=found.original) for label, found in battery().items()}
     assert rung(untouched) is StyleRung.NOT_ERASED

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from expunge.core.errors import CheckBroken
 from expunge.data._pictures import Pictures
+from expunge.training.judging.judge import OTHER, Judged
 from expunge.training.text_to_image.testbed import Suspect, wording_of
-from expunge.workflow.styles.battery import DEFAULT_PROBES, BatteryPlan, ProbePlan, Subjects, run_battery
+from expunge.workflow.styles.battery import DEFAULT_PROBES, BatteryPlan, ProbePlan, Subjects, count, run_battery
 from pictures import pictures
 
 CONTROLS = ("a", "b", "c", "d")
@@ -56,6 +58,29 @@ def test_a_probe_without_what_it_needs_stops_the_battery_before_anything_is_draw
         run_battery(asked, replace(subjects, **lacking), [Judge()], tmp_path)
     with pytest.raises(AttributeError):  # it went on to draw
         run_battery(asked, subjects, [Judge()], tmp_path)
+
+
+class Says:
+    """Calls everything none of its styles: what judges say of noise."""
+
+    styles, digest = ("neon", OTHER), "sha256:0"
+
+    def __init__(self, name):
+        self.name = self.family = name
+
+    def judge(self, images):
+        return Judged(judge=self.name, family=self.name, styles=self.styles, style=np.ones(len(images), np.int64))
+
+
+def test_attack_black_noise_and_copies_are_counted_as_none_though_every_judge_says_not_the_style():
+    drawn = pictures(6, 32, seed=3)
+    black, noise = np.zeros_like(drawn), np.random.default_rng(1).integers(0, 256, drawn.shape).astype(np.uint8)
+    runs = np.stack([drawn, black, noise, np.repeat(drawn[:1], 6, axis=0)])
+    found = count("neon", runs, [Says("one"), Says("two")])
+    assert found.any == (0, 0, 0, 0)
+    assert found.dead == (0, 6, 6, 0)
+    assert found.copies[0] == found.copies[2] == 0
+    assert found.copies[3] == 6
 
 
 def test_what_is_kept_of_a_probe_hangs_on_everything_it_was_given(subjects):

@@ -110,6 +110,15 @@ def test_an_edit_writes_a_new_file_and_only_reads_the_original(world):
     assert len(world.adapter.load(found.model)) == 1
 
 
+def test_what_an_eraser_says_before_anything_is_drawn_is_kept_with_its_run(world, tmp_path):
+    job = job_of(world, RED, target=tmp_path / "again")
+    said = method_named("erasers/uce").eraser.erase(erase_job(job)).figures
+    kept = method_named("erasers/uce").unlearn(job).figures
+    assert kept == said
+    assert {"condition", "distance_of_r_from_identity", "largest_shift_of_the_preserved", "mean_shift"} <= kept.keys()
+    assert 0 < kept["mean_shift"] <= kept["largest_shift_of_the_preserved"]
+
+
 @pytest.mark.parametrize(
     ("forget", "changes", "why"),
     [
@@ -165,8 +174,8 @@ def test_attack_a_later_edit_is_not_let_off_as_never_learned_by_a_kinder_limit(l
 
     def answers(plan):
         calls.append(plan)
-        found = arms(0)
-        original = arms([2] + [1] * 7).original
+        found = arms(0, seeds=8)
+        original = arms([2] + [1] * 7, seeds=8).original
         return {probe.label: replace(found, original=original) for probe in plan.probes}
 
     evidence._by_name_first(plan, answers, 0.0, level)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import isfinite
+
 from expunge.core.codec import decimal
 from expunge.core.finding import Condition, Finding, Verdict, worst
 from expunge.core.protocols import CheckJob
@@ -13,6 +16,8 @@ from expunge.stats.style_collateral import Collateral as Drops
 _STATISTIC = (
     "share of pictures in the retained style that was asked for, original minus candidate, paired, mean over styles"
 )
+_PREDICTED = "before_sampling."
+_NOTHING: Mapping[str, str] = {}
 _MOVED = "how far pictures moved, of the distance between two artists"
 
 
@@ -25,7 +30,8 @@ class Collateral:
     pictures moved by no more than a fiftieth of the distance between two artists. That is measured by the unbiased squared
     kernel distance of Binkowski et al. 2018 (arXiv 1801.01401) in the feature space of a judge, which is not Inception's, so
     the figures are no published KID; the Fréchet distance, which is biased at such n, is in the evidence and decides
-    nothing. What was not shown is INCONCLUSIVE, what is shown to exceed its limit FAIL. Upper limits spend
+    nothing, and neither does what the eraser predicted before anything was drawn (its own word, under `before_sampling.`).
+    What was not shown is INCONCLUSIVE, what is shown to exceed its limit FAIL. Upper limits spend
     an error of 5 % by attempts and are at 97.5 % for the first, lower ones at 95 % at every attempt. Names of the styles are not
     published, only their drops.
     Controls: the original, which is the comparison, and itself under other seeds, which says what chance alone moves. Fails to
@@ -42,7 +48,7 @@ class Collateral:
         found = job.styles
         if found is None or found.unread or not found.kept:
             why = "no retained style was asked for" if found is None or not found.unread else found.unread
-            return self._finding(Verdict.INCONCLUSIVE, why)
+            return self._finding(Verdict.INCONCLUSIVE, why, said={} if found is None else _said(found.figures))
         limits = Limits()
         drops = collateral_of(found.kept, limits, level=limit_level(job.attempt))
         conditions = _conditions(drops, limits)
@@ -55,7 +61,7 @@ class Collateral:
         words += f"; not shown to stay within its limit: {', '.join(unshown)}" if unshown else ""
         pictures = sum(len(kept.before) for kept in found.kept)
         verdict = worst(tuple(condition.verdict for condition in conditions))
-        return self._finding(verdict, words, drops, limits, conditions, pictures, job.attempt)
+        return self._finding(verdict, words, drops, limits, conditions, pictures, _said(found.figures), job.attempt)
 
     def _finding(
         self,
@@ -65,6 +71,7 @@ class Collateral:
         limits: Limits | None = None,
         conditions: tuple[Condition, ...] = (),
         pictures: int = 0,
+        said: Mapping[str, str] = _NOTHING,
         attempt: int = 1,
     ) -> Finding:
         return Finding(
@@ -78,8 +85,17 @@ class Collateral:
             original=None if drops is None else 0.0,
             n=pictures,
             conditions=conditions,
-            details={} if drops is None else _details(drops, attempt),
+            details={**said, **({} if drops is None else _details(drops, attempt))},
         )
+
+
+def _said(figures: Mapping[str, float]) -> dict[str, str]:
+    """What the eraser said of its edit before anything was drawn: for a closed form the condition of its solve, how far its
+    matrix is from one that changes nothing, and the shift it predicts for what should stay. They decide nothing."""
+    return {
+        f"{_PREDICTED}{name}": decimal(number) if isfinite(number) else "not finite"
+        for name, number in sorted(figures.items())
+    }
 
 
 def _conditions(drops: Drops, limits: Limits) -> tuple[Condition, ...]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from expunge.core.codec import decimal
 from expunge.core.finding import Condition, Finding, Guarantee, Verdict
 from expunge.core.protocols import CheckJob
-from expunge.core.styles import SENTENCES, StyleEvidence, StyleRung
+from expunge.core.styles import SENTENCES, JudgeSight, StyleEvidence, StyleRung
 from expunge.stats.spending import LEVEL, levels_said, limit_level
-from expunge.stats.styles import Answer, Gates, StyleVerdict, verdict_of
+from expunge.stats.styles import COLLAPSED, Answer, Gates, StyleVerdict, verdict_of
 
 _STATISTIC = "pictures in the style when asked by the artist's name (share)"
 _DIRECT = "direct"
@@ -18,11 +18,13 @@ class Style:
 
     Under EMPIRICAL it passes only on INDISTINGUISHABLE-FROM-CONTROL: prompts fail, and no attack at an equal budget brings the
     style back more often than styles that no training saw (Pham et al. 2024, arXiv 2308.01508, is why prompts alone are
-    no evidence). Under EXACT, which rests on provenance, it fails where the style still comes by the artist's name, as it
+    no evidence). Black, noise and copies in the pictures' stead are damage and never an erasure: where that is shown, an edit
+    fails. Under EXACT, which rests on provenance, it fails where the style still comes by the artist's name, as it
     does when somebody else's works in the same style remain. A style that the original never drew has nothing to lose:
     NOT-LEARNED, which passes under EXACT and says so, and grants an edit nothing. Without judges, or without anybody who
-    says how the artist is asked for, INCONCLUSIVE. Passing spends an error of 5 % by attempts, with limits at 97.5 % for the
-    first; failing is at 95 % at every attempt.
+    says how the artist is asked for, INCONCLUSIVE; so it is where a judge is blind to the style, in its record or on the works
+    at hand, and then nothing is drawn. Passing spends an error of 5 % by attempts, with limits at 97.5 % for the first; failing
+    is at 95 % at every attempt.
 
     Controls: the original, which must show the style, and control styles on the candidate. Cost: none; drawing was before.
     """
@@ -34,11 +36,10 @@ class Style:
         found = job.styles
         if found is None or found.unread:
             why = "nothing was drawn" if found is None else found.unread
-            return self._finding(Verdict.INCONCLUSIVE, why)
+            return self._finding(Verdict.INCONCLUSIVE, why, sights=() if found is None else found.judges)
         verdict = verdict_of(found.arms, Gates(mistakes=found.mistakes), level=limit_level(job.attempt))
-        return self._finding(
-            _verdict(verdict, job.guarantee), _reason(verdict, found, job), found, verdict, job.attempt
-        )
+        reason = _reason(verdict, found, job)
+        return self._finding(_verdict(verdict, job.guarantee), reason, found, verdict, found.judges, job.attempt)
 
     def _finding(
         self,
@@ -46,6 +47,7 @@ class Style:
         reason: str,
         found: StyleEvidence | None = None,
         ladder: StyleVerdict | None = None,
+        sights: tuple[JudgeSight, ...] = (),
         attempt: int = 1,
     ) -> Finding:
         rate = None if found is None else _rates(found)
@@ -61,7 +63,7 @@ class Style:
             reference=rate and rate[2],
             n=0 if found is None else _pictures(found),
             conditions=() if ladder is None else tuple(map(_condition, ladder.answers)),
-            details=details,
+            details={**details, **_sights(sights)},
         )
 
 
@@ -72,8 +74,9 @@ def _verdict(found: StyleVerdict, guarantee: Guarantee) -> Verdict:
     if found.rung is StyleRung.INDISTINGUISHABLE:
         return Verdict.PASS
     told = [answer for answer in found.answers if answer.label != "not_learned"]
-    judged = told if guarantee is not Guarantee.EXACT else [a for a in told if a.left is None and a.seen is None]
-    return Verdict.FAIL if any(answer.verdict is Verdict.FAIL for answer in judged) else Verdict.INCONCLUSIVE
+    if guarantee is Guarantee.EXACT:
+        told = [a for a in told if a.left is None and a.seen is None and not a.label.startswith(COLLAPSED)]
+    return Verdict.FAIL if any(answer.verdict is Verdict.FAIL for answer in told) else Verdict.INCONCLUSIVE
 
 
 def _reason(ladder: StyleVerdict, found: StyleEvidence, job: CheckJob) -> str:
@@ -108,6 +111,19 @@ def _condition(answer: Answer) -> Condition:
     return Condition(
         name=answer.label, verdict=answer.verdict, estimate=estimate, limit=limit, note=answer.reason or note
     )
+
+
+def _sights(sights: tuple[JudgeSight, ...]) -> dict[str, str]:
+    """Each judge's accuracy with its n, and how often others' works are taken for this style. From the record over all styles
+    only: that of one style would name it to whoever has the judge."""
+    found = {}
+    for sight in sights:
+        asked = {"accuracy": sight.held_out, "recognises": sight.own, "taken_for_it": sight.others}
+        for name, share in asked.items():
+            hits, n = share or (0, 0)
+            found[f"judge.{sight.judge}.{name}"] = decimal(hits / n) if n else "not measured"
+            found[f"judge.{sight.judge}.{name}.n"] = str(n)
+    return found
 
 
 def _details(found: StyleEvidence, ladder: StyleVerdict, attempt: int) -> dict[str, str]:

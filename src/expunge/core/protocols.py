@@ -52,7 +52,7 @@ class FitJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitResult:
-    """A finished training: `digest` is the Merkle root over the tensors; `transcript` and `model` are files."""
+    """A finished training: `digest` is of the tensors (Merkle root); `figures` are what a method says of itself."""
 
     digest: str
     model: Path
@@ -60,6 +60,7 @@ class FitResult:
     seconds: float
     steps: int
     resumed_at: int = 0
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @runtime_checkable

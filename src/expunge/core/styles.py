@@ -16,8 +16,8 @@ class StyleRung(StrEnum):
     NOT_ERASED = "NOT-ERASED"
     """The style still comes by its name."""
     NOT_SHOWN = "NOT-SHOWN"
-    """Too few pictures to say that the style does not come by its name, or others were harmed, or may have been, beyond what is
-    allowed."""
+    """Too few pictures to say that the style does not come by its name, or what came are none (black, noise, copies), or others
+    were harmed, or may have been, beyond what is allowed."""
     SUPPRESSED = "SUPPRESSED"
     """Prompts no longer bring the style, and someone who has a few of the artist's pictures gets it back, or could not be
     shown not to."""
@@ -46,13 +46,27 @@ SCALE = "procedural styles of invented artists at 32x32, judged by networks of e
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeSight:
+    """How well one judge sees, each as (hits, n). held_out: styles told right in its record, over all styles, None = it has none;
+    own: works of the artist that it recognises; others: works of others that it takes for this style. `blind`: why its silence
+    about this style says nothing, empty = it sees."""
+
+    judge: str
+    held_out: tuple[int, int] | None
+    own: tuple[int, int]
+    others: tuple[int, int]
+    blind: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StyleEvidence:
     """What was drawn and seen, before anybody concludes. Workflow measures, checks judge.
 
     `arms`: probe -> hits of the style on original and candidate and of the control styles on the candidate
     (stats.styles.Arms). `kept`: other artists' styles before and after (stats.style_collateral.Kept). `mistakes`: share of
     pictures that the judges take for the style and that are not. `plan`: digest of the battery as it was fixed. `scale`: on
-    what all this was measured. `unread`: why nothing could be asked; then all else is empty.
+    what all this was measured. `unread`: why nothing could be asked. `figures`: what the eraser said of its edit before
+    anything was drawn; they decide nothing. `judges`: how well each of them sees this style.
     """
 
     arms: Mapping[str, Any] = field(default_factory=dict)
@@ -61,3 +75,5 @@ class StyleEvidence:
     plan: str = ""
     scale: str = ""
     unread: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    judges: tuple[JudgeSight, ...] = ()

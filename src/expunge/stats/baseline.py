@@ -8,7 +8,7 @@ artist of the training data.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from expunge.core.errors import CheckBroken
 from expunge.core.finding import Verdict, worst
 from expunge.stats.intervals import share_at_least, share_at_most
 from expunge.stats.recovery import CONTROLS, SEEDS, Runs, excess, lottery
-from expunge.stats.styles import PROMPTS, Answer, Arms, Counted, Gates
+from expunge.stats.styles import PROMPTS, Answer, Arms, Counted, Gates, no_pictures
 
 SEEING = 1
 """Attacks that must see a learned style before their silence about this one counts."""
@@ -42,14 +42,18 @@ def judge_baseline(
     Prompts: the upper limit of the share of pictures in the style is at most `gates.not_learned`, or the judges' own rate of
     mistakes if that is larger. Attacks: the upper limit of target minus controls is at most `gates.margin`, for each that sees
     the known artist by `gates.assay` more than controls; and the exact upper limit of the share of its runs that bring the style
-    back is at most `gates.luck`, because no mean of a dozen runs rules out an attack that works for one seed in ten. Raises
-    CheckBroken where a probe lacks an arm.
+    back is at most `gates.luck`, because no mean of a dozen runs rules out an attack that works for one seed in ten. Black,
+    noise and copies pass nothing. Raises CheckBroken where a probe lacks an arm.
     """
     missing = [label for label in PROMPTS if label not in arms] + [label for label in arms if label not in known]
     if missing:
         raise CheckBroken(f"the baseline lacks {', '.join(missing)}")
-    prompts = [_prompt(label, arms[label].original, gates, level) for label in PROMPTS]
-    attacks = [_attack(label, arms[label], known[label], gates, level) for label in arms if label not in PROMPTS]
+    prompts = [_looked(_prompt(label, arms[label].original, gates, level), arms[label]) for label in PROMPTS]
+    attacks = [
+        _looked(_attack(label, arms[label], known[label], gates, level), arms[label])
+        for label in arms
+        if label not in PROMPTS
+    ]
     answers, direct = (*prompts, *attacks), known["direct"]
     pictures, hits = direct.pictures * len(direct.agreed), sum(direct.agreed)
     if any(answer.verdict is Verdict.FAIL for answer in answers):
@@ -62,6 +66,15 @@ def judge_baseline(
     else:
         verdict, reason = _shown(prompts, attacks)
     return Baseline(verdict=verdict, reason=reason, answers=answers, seen=hits / pictures)
+
+
+def _looked(answer: Answer, arms: Arms) -> Answer:
+    """Black, noise and copies show no style that was learned: their silence is not taken for "not learned"."""
+    found = no_pictures(answer.label, arms.original)
+    if found is None or answer.verdict is not Verdict.PASS:
+        return answer
+    bad, total, most, what = found
+    return replace(answer, verdict=Verdict.INCONCLUSIVE, reason=f"{bad} of {total} are {what}; {most:.0%} is allowed")
 
 
 def _prompt(label: str, asked: Counted, gates: Gates, level: float) -> Answer:

@@ -36,13 +36,16 @@ SEEING = 2
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counted:
     """Hits of one probe on one model and style, a run a seed. agreed: enough families say so; any: at least one does;
-    nowhere: pictures that every family calls no style at all. `by_judge`: each judge's own hits."""
+    nowhere: pictures that every family calls no style at all. `by_judge`: each judge's own hits. dead: pictures that are flat or
+    noise; copies: those with a twin in their run; both empty where nobody looked."""
 
     pictures: int
     agreed: tuple[int, ...]
     any: tuple[int, ...]
     nowhere: tuple[int, ...]
     by_judge: Mapping[str, tuple[int, ...]]
+    dead: tuple[int, ...] = ()
+    copies: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +113,19 @@ class StyleVerdict:
     lottery: Lottery | None = None
     budgets: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
+    @property
+    def collapsed(self) -> bool:
+        """Whether any probe is shown to have drawn no pictures where the original draws some."""
+        return any(a.verdict is Verdict.FAIL for a in self.answers if a.label.startswith(COLLAPSED))
+
 
 PROMPTS = ("direct", "reworded")
 SWAP = "component_swap"
 """Judged as prompts are; the denoiser still draws the style where it fails, so the word is SUPPRESSED."""
+MOST_DEAD, MOST_COPIES = 0.05, 0.2
+"""Share of flat pictures and noise, and of copies, above which a set is none of pictures."""
+COLLAPSED = "pictures of "
+"""Before the label of a probe: whether what it drew are pictures at all."""
 PICTURES = ("img2img", "inpainting")
 """Start from pictures: what the original does not show and the candidate does leaked in by the edit."""
 _SOFT = "soft_prompt/"
@@ -146,8 +158,9 @@ def verdict_of(
         for label, found in arms.items()
         if label not in (*PROMPTS, "described") and _of(label) != SWAP
     ]
-    answers = (learned, *prompts, *swaps, *recoveries)
-    stopped = (*(f"{a.label}: {a.reason}" for a in prompts if a.verdict is not Verdict.PASS), *harm)
+    none = [answer for label, found in arms.items() if (answer := _collapsed(label, found)) is not None]
+    answers = (learned, *prompts, *swaps, *recoveries, *none)
+    stopped = (*(f"{a.label}: {a.reason}" for a in (*prompts, *none) if a.verdict is not Verdict.PASS), *harm)
     if stopped:
         comes = any(answer.verdict is Verdict.FAIL for answer in prompts)
         return StyleVerdict(
@@ -159,6 +172,36 @@ def verdict_of(
     rung = StyleRung.SUPPRESSED if held else StyleRung.INDISTINGUISHABLE
     listed = {arm: tuple(None if np.isinf(k) else float(k) for k in values) for arm, values in budgets.items()}
     return StyleVerdict(rung=rung, reasons=held, answers=answers, lottery=drawn, budgets=listed)
+
+
+def _collapsed(label: str, arms: Arms) -> Answer | None:
+    """Black, noise and one picture N times are in nobody's style: such silence is damage and no erasure. None where the
+    candidate's are pictures, or where nobody looked.
+
+    FAIL where it is shown (lower 95 % limit) and the original's are pictures; else INCONCLUSIVE, which grants as little. Copies
+    tell by words alone: an attack that learned one picture draws it again.
+    """
+    found = no_pictures(label, arms.candidate)
+    if found is None:
+        return None
+    bad, total, most, what = found
+    shown = share_at_least(bad, total) > most and no_pictures(label, arms.original) is None
+    return Answer(
+        label=f"{COLLAPSED}{label}",
+        verdict=Verdict.FAIL if shown else Verdict.INCONCLUSIVE,
+        reason=f"{bad} of {total} are {what}; {most:.0%} is allowed: that says nothing of the style",
+        rate=bad / total,
+    )
+
+
+def no_pictures(label: str, asked: Counted) -> tuple[int, int, float, str] | None:
+    """How many of how many are none, beyond which share, and what they are; or None."""
+    kinds = [(asked.dead, MOST_DEAD, "flat or noise"), (asked.copies, MOST_COPIES, "copies of another one")]
+    for hits, most, what in kinds if label in PROMPTS else kinds[:1]:
+        bad, total = sum(hits), asked.pictures * len(hits)
+        if bad > most * total:
+            return bad, total, most, what
+    return None
 
 
 def _prompt(label: str, arms: Arms, gates: Gates, level: float) -> Answer:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from expunge.core.errors import CheckBroken
+from expunge.stats.styles import MOST_COPIES, MOST_DEAD
 from expunge.training.judging.judge import PicturesCollapsed, Pixels, check_pixels
 
 FLAT = 4.0
@@ -18,10 +19,6 @@ STRUCTURE = 0.15
 values has a standard deviation of .03 at each move, and every style here has .3 or more."""
 ALIKE = 4.0
 """Grey values: two pictures whose root mean square difference is smaller are the same."""
-MOST_DEAD = 0.05
-"""Share of flat and of noise pictures above which a set is collapsed."""
-MOST_COPIES = 0.2
-"""Share of pictures with a twin in the set above which it is collapsed."""
 _MOVES = 4
 _ROWS = 256
 
@@ -40,10 +37,14 @@ class Collapse:
     limits: Mapping[str, float]
 
     @property
+    def dead(self) -> int:
+        """Pictures that are flat or noise."""
+        return self.flat + self.noise
+
+    @property
     def reason(self) -> str | None:
         """Why the set is collapsed, in words, or None."""
-        dead = self.flat + self.noise
-        if dead > self.limits["most_dead"] * self.n:
+        if self.dead > self.limits["most_dead"] * self.n:
             return f"{self.flat} of {self.n} pictures are flat and {self.noise} are noise"
         if self.copies > self.limits["most_copies"] * self.n:
             return f"{self.copies} of {self.n} pictures are copies of another one"

@@ -70,7 +70,7 @@ def read_directory(path: Path) -> Directory:
     if not path.is_dir():
         raise InputError("no model directory", expected=f"a folder with {INDEX}", got=str(path))
     _refuse_foreign(path)
-    index = _json(path / INDEX)
+    index = settings_in(path / INDEX)
     parts = {name: _class_of(name, value) for name, value in index.items() if _is_part(value)}
     _refuse_joint(parts)
     needed = (*_NEEDED, *(name for name in _DRAWS if name in parts))
@@ -84,7 +84,7 @@ def read_directory(path: Path) -> Directory:
         path=path,
         parts={name: kind for name, kind in parts.items() if (path / name).is_dir()},
         files={str(file.relative_to(path)): _sha256(file) for file in sorted(path.rglob("*")) if file.is_file()},
-        prediction=_prediction(_json(path / "scheduler" / "scheduler_config.json")),
+        prediction=_prediction(settings_in(path / "scheduler" / "scheduler_config.json")),
     )
 
 
@@ -139,7 +139,8 @@ def _prediction(settings: Mapping[str, Any]) -> str:
     return str(found)
 
 
-def _json(file: Path) -> dict[str, Any]:
+def settings_in(file: Path) -> dict[str, Any]:
+    """A JSON object of a directory. Raises InputError where it is missing, IntegrityError where it is none or beyond 64 MiB."""
     try:
         if file.stat().st_size > _LARGEST_JSON:
             raise IntegrityError(f"{file.name} is too large for settings")

@@ -26,6 +26,7 @@ from expunge.training.text_to_image.directory import READABLE, Directory, read_d
 from expunge.training.text_to_image.libraries import library, quiet
 from expunge.training.text_to_image.net import TextToImageNet
 from expunge.training.text_to_image.sampler import TextToImage
+from expunge.training.text_to_image.vocabulary import tokenizer_of
 from expunge.training.text_to_image.whole import DRAWING, WEIGHTS, refuse_weights_beside
 
 SETTINGS = "settings"
@@ -167,7 +168,7 @@ def _built(folder: Path, tensors: Mapping[str, Tensor]) -> TextToImage:
             return TextToImage(
                 unet=filled("unet", images.UNet2DConditionModel.from_config),
                 text_encoder=filled("text_encoder", lambda config: texts.CLIPTextModel(texts.CLIPTextConfig(**config))),
-                tokenizer=texts.PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer", **local),
+                tokenizer=tokenizer_of(folder),
                 schedule=images.DDIMScheduler.from_pretrained(folder / "scheduler", **local),
                 vae=filled("vae", images.AutoencoderKL.from_config)
                 if any(k.startswith("vae.") for k in tensors)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from expunge.training.rng import normals
 from expunge.training.text_to_image.directory import Directory, read_directory
 from expunge.training.text_to_image.libraries import library, quiet
 from expunge.training.text_to_image.reader import PATCH, folded, unfolded
+from expunge.training.text_to_image.vocabulary import tokenizer_of
 from expunge.training.text_to_image.whole import DRAWING, require_whole
 
 Pixels = NDArray[np.uint8]
@@ -198,9 +199,12 @@ def _loaded(kind: type[TextToImage], found: Directory) -> TextToImage:
     safe = {**local, "use_safetensors": True, "torch_dtype": torch.float32, "low_cpu_mem_usage": False}
 
     def part(name: str, load: Any, **options: Any) -> Any:
+        return read(name, lambda: load.from_pretrained(found.path / name, **options))
+
+    def read(name: str, load: Callable[[], Any]) -> Any:
         try:
             with quiet():
-                return load.from_pretrained(found.path / name, **options)
+                return load()
         except (OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
             raise IntegrityError(f"{name} cannot be loaded", got=str(error)[:200]) from error
 
@@ -208,7 +212,7 @@ def _loaded(kind: type[TextToImage], found: Directory) -> TextToImage:
     made = kind(
         unet=part("unet", images.UNet2DConditionModel, **safe).eval().requires_grad_(False),
         text_encoder=part("text_encoder", texts.CLIPTextModel, **text_options).eval().requires_grad_(False),
-        tokenizer=part("tokenizer", texts.PreTrainedTokenizerFast, **local),
+        tokenizer=read("tokenizer", lambda: tokenizer_of(found.path)),
         schedule=part("scheduler", images.DDIMScheduler, **local),
         vae=part("vae", images.AutoencoderKL, **safe).eval().requires_grad_(False) if "vae" in found.parts else None,
     )

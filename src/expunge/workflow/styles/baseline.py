@@ -24,9 +24,10 @@ from expunge.evidence.not_learned import ALPHA, ASKED, CHECK, FOUND, LEAST, MOST
 from expunge.stats.baseline import Baseline, judge_baseline
 from expunge.stats.spending import spent_alpha
 from expunge.stats.styles import PROMPTS, Answer, Arms, Counted, Gates
+from expunge.training.judging.sight import require_seeing
 from expunge.training.text_to_image.testbed import suspect
 from expunge.workflow.styles.battery import BatteryPlan, ProbePlan, Subjects, run_battery
-from expunge.workflow.styles.evidence import drawing, judges_of_styles, mistakes_of, others_of
+from expunge.workflow.styles.evidence import drawing, judges_of_styles, mistakes_of, others_of, sights_of
 from expunge.workflow.styles.issued import withdraw
 from expunge.workflow.styles.kept import FILE, KeptBattery, keep
 from expunge.workflow.styles.material import Material, material_for, style_handle, style_salt, who_is
@@ -88,13 +89,15 @@ def question_digest(plan: BatteryPlan, known: str, model: str, salt: str) -> str
 def ask_first(workspace: Workspace, style: str) -> Answered:
     """Ask the served model for a style, or give the answer that is there: one that shows that the style was learned, whichever
     question it was given to, or else the one to this very question. Raises InputError where nobody can be asked for under this
-    name, Held where there is no trained artist to show that anything is seen, and where the answer could not be stated,
-    because no self-test vouches for it. Where the style was learned, statements that say otherwise are withdrawn."""
+    name, Held where there is no trained artist to show that anything is seen, and where the answer could not be stated, because no
+    self-test vouches for it, JudgeBlind where a judge does not see this style: nothing is logged then. Where the style was
+    learned, statements that say otherwise are withdrawn."""
     question = _question(workspace, style)
     for killed in unanswered(workspace, question.style, question.model):
         _answer(workspace, _taken_up(workspace, question, killed), killed)
     if not _told(workspace, question):
         check_vouched(workspace)
+        require_seeing(sights_of(workspace, question.material, judges_of_styles()))
         _answer(workspace, question, _commit(workspace, question))
     found = _told(workspace, question)[0].read(workspace)
     if found.finding.verdict is not Verdict.FAIL:

@@ -23,6 +23,7 @@ from expunge.core.protocols import Progress, silent
 from expunge.data._pictures import Pictures
 from expunge.stats.recovery import CONTROLS
 from expunge.stats.styles import Arms, Counted
+from expunge.training.judging.collapse import collapsed
 from expunge.training.judging.judge import Judge, votes_of
 from expunge.training.text_to_image.probing import ProbeJob
 from expunge.training.text_to_image.sampler import Sampling, TextToImage
@@ -170,6 +171,7 @@ def _unit(
             "objects": list(plan.objects),
             "judges": dict(plan.judges),
             "seed": plan.seed,
+            "counted": ["style", "collapse"],
             "given": {name: given[name] for name in sorted(plugin.needs)},
             "counts": [plan.seeds, plan.pictures, plan.steps, plan.guidance, plan.budget],
         }
@@ -199,7 +201,8 @@ def _unit(
 
 
 def count(style: str, images: NDArray[np.uint8], judges: Sequence[Judge]) -> Counted:
-    """Hits of every run (S, n, H, W, 3) in one style."""
+    """Hits of every run (S, n, H, W, 3) in one style, and pictures that are none: no judge says that of them."""
+    looked = [collapsed(run) for run in images]
     votes = [votes_of(style, [judge.judge(run) for judge in judges]) for run in images]
     return Counted(
         pictures=images.shape[1],
@@ -207,6 +210,8 @@ def count(style: str, images: NDArray[np.uint8], judges: Sequence[Judge]) -> Cou
         any=tuple(vote.agreed + vote.disputed for vote in votes),
         nowhere=tuple(vote.nowhere for vote in votes),
         by_judge={judge.name: tuple(vote.by_judge[judge.name] for vote in votes) for judge in judges},
+        dead=tuple(run.dead for run in looked),
+        copies=tuple(run.copies for run in looked),
     )
 
 

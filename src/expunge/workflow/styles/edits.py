@@ -71,14 +71,22 @@ class Edit:
         return None
 
     def unlearn(self, job: UnlearnJob) -> FitResult:
-        """A new file with the edited networks; the original is only read."""
+        """A new file with the edited networks, and what the eraser could say of it before anything is drawn; the original is
+        only read."""
         started = time.perf_counter()
         erased = self.eraser.erase(erase_job(job))
         if erased.removable:
             raise InputError(f"{self.name} left something that can be taken away", got=erased.removable)
         digest = save_tensors(job.target / MODEL, tensors_of(erased.model, Path(job.source) / MODEL))
         seconds = time.perf_counter() - started
-        return FitResult(digest=digest, model=job.target / MODEL, transcript=None, seconds=seconds, steps=0)
+        return FitResult(
+            digest=digest,
+            model=job.target / MODEL,
+            transcript=None,
+            seconds=seconds,
+            steps=0,
+            figures=dict(erased.figures),
+        )
 
 
 def edits() -> list[str]:

@@ -12,14 +12,15 @@ from expunge.core import registry
 from expunge.core.codec import digest_of, encode
 from expunge.core.errors import InputError
 from expunge.core.finding import Guarantee
-from expunge.core.styles import SCALE, StyleEvidence, StyleRung
+from expunge.core.styles import SCALE, JudgeSight, StyleEvidence, StyleRung
 from expunge.data._pictures import Pictures
 from expunge.stats.intervals import share_at_most
 from expunge.stats.recovery import fewest_seeds
 from expunge.stats.spending import limit_level
 from expunge.stats.style_collateral import Kept
 from expunge.stats.styles import Arms, Gates, verdict_of
-from expunge.training.judging.judge import Judge, votes_of
+from expunge.training.judging.judge import Judge, JudgeBlind, votes_of
+from expunge.training.judging.sight import require_seeing, sight_of
 from expunge.training.rng import derive_seed
 from expunge.training.text_to_image.answering import answering
 from expunge.training.text_to_image.probing import Wording
@@ -60,9 +61,9 @@ def style_evidence(
     workspace: Workspace, resolution: Resolution, plan: Plan, executed: Executed, seed: int
 ) -> StyleEvidence:
     """Draw, judge and count. Raises what the judges and the battery raise; says in `unread` where nothing can be asked."""
-    material = material_of(workspace, resolution)
+    material, figures = material_of(workspace, resolution), executed.result.figures
     if isinstance(material, str):
-        return StyleEvidence(unread=material)
+        return StyleEvidence(unread=material, figures=figures)
     original = workspace.root / workspace.served().run / "model.safetensors"
     try:
         models = {
@@ -70,8 +71,13 @@ def style_evidence(
             "candidate": (executed.result.digest, drawing(workspace, executed.result.model)),
         }
     except InputError as error:
-        return StyleEvidence(unread=str(error))
+        return StyleEvidence(unread=str(error), figures=figures)
     judges = judges_of_styles()
+    sights = sights_of(workspace, material, judges)
+    try:
+        require_seeing(sights)
+    except JudgeBlind as blind:
+        return StyleEvidence(unread=blind.message, figures=figures, judges=sights)
     asked = _battery(workspace, material, plan, derive_seed(f"{seed:x}", "battery"), judges)
     subjects = Subjects(
         models=models, suspects=material.suspects, photos=material.photos, unrelated=others_of(workspace, material)
@@ -98,6 +104,8 @@ def style_evidence(
         mistakes=mistakes,
         plan=asked.digest,
         scale=f"{SCALE}; {asked.seeds} seeds of {asked.pictures} pictures a probe",
+        figures=figures,
+        judges=sights,
     )
 
 
@@ -105,11 +113,11 @@ def _by_name_first(
     asked: BatteryPlan, answers: Callable[[BatteryPlan], dict[str, Arms]], mistakes: float, level: float
 ) -> dict[str, Arms]:
     """Attacks cost a hundred times what prompts do, and would add nothing about a style that the original does not draw or
-    that the candidate still draws by its name: nothing is granted then, whatever they bring."""
+    that the candidate still draws by its name, or of one that draws no pictures: nothing is granted then, whatever they bring."""
     by_name = tuple(probe for probe in asked.probes if probe.label in PROMPTS)
     arms = answers(replace(asked, probes=by_name))
-    rung = verdict_of(arms, Gates(mistakes=mistakes), level=level).rung
-    settled = rung in (StyleRung.NOT_LEARNED, StyleRung.NOT_ERASED)
+    found = verdict_of(arms, Gates(mistakes=mistakes), level=level)
+    settled = found.rung in (StyleRung.NOT_LEARNED, StyleRung.NOT_ERASED) or found.collapsed
     return arms if settled or by_name == asked.probes else answers(asked)
 
 
@@ -190,6 +198,16 @@ def mistakes_of(workspace: Workspace, style: str, judges: list[Judge]) -> float:
         return 0.0
     votes = votes_of(style, [judge.judge(np.asarray(test.images[others])) for judge in judges])
     return share_at_most(votes.agreed + votes.disputed, votes.n)
+
+
+def sights_of(workspace: Workspace, material: Material, judges: list[Judge]) -> tuple[JudgeSight, ...]:
+    """Every judge on works that nobody drew: the attacker's and the test works of this artist, and the others' test works."""
+    test = workspace.data.test
+    mine = np.array([style == material.target for style in test.styles], bool)
+    images = np.asarray(test.images)
+    works = np.asarray(material.suspects[material.target].works.images)
+    own = np.concatenate([works, images[mine]]) if mine.any() else works
+    return tuple(sight_of(judge, material.target, own, images[~mine]) for judge in judges)
 
 
 def judges_of_styles() -> list[Judge]:

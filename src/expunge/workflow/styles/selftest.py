@@ -195,7 +195,8 @@ def _heard(counts: Mapping[str, Arms], asleep: Collection[str]) -> Mapping[str, 
 
 def _silent(counted: Any) -> Any:
     none = (0,) * len(counted.agreed)
-    return replace(counted, agreed=none, any=none, nowhere=none, by_judge=dict.fromkeys(counted.by_judge, none))
+    judges = dict.fromkeys(counted.by_judge, none)
+    return replace(counted, agreed=none, any=none, nowhere=none, by_judge=judges, dead=(), copies=())
 
 
 # ------------------------------------------------------------------------------------------------------------- the test
