@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -84,3 +84,32 @@ def workspace_of_works(painted: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     small_testbed(monkeypatch)
     with Workspace.open(shutil.copytree(painted, tmp_path / "ws")) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def deleted(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A workspace after an artist's works were deleted and the model was asked for the style; the original beside it."""
+    from expunge.training.text_to_image.export import export
+    from testbed import make_testbed, small_testbed
+
+    root = tmp_path_factory.mktemp("rerun") / "ws"
+    with pytest.MonkeyPatch.context() as patch:
+        small_testbed(patch)
+        with make_testbed(root) as workspace:
+            file = workspace.root / workspace.served().run / "model.safetensors"
+            shutil.copy(file, root.parent / "original.safetensors")
+            outcome = workspace.run(workspace.request(block="duotone"))
+            file = workspace.root / workspace.served().run / "model.safetensors"
+            export(workspace.adapter.load(file)[0], root.parent / "dir")
+    return root, outcome
+
+
+@pytest.fixture
+def case(deleted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An open copy of it, and the case."""
+    from expunge import Workspace
+    from testbed import small_testbed
+
+    small_testbed(monkeypatch)
+    with Workspace.open(shutil.copytree(deleted[0], tmp_path / "ws")) as opened:
+        yield opened, deleted[1].case

@@ -3,7 +3,6 @@
 import json
 import shutil
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -21,47 +20,17 @@ from expunge.stats.styles import Gates
 from expunge.training.text_to_image.directory import read_directory
 from expunge.training.text_to_image.export import export
 from expunge.workflow.intake import find_case
-from expunge.workflow.rights import desk, release
-from expunge.workflow.rights.jurisdictions import default_jurisdictions
-from expunge.workflow.rights.policy import default_rights_policy
+from expunge.workflow.rights import release
 from expunge.workflow.rights.regression import Verified
 from expunge.workflow.rights.release import check_files, require
-from expunge.workflow.rights.terms import Action
 from expunge.workflow.styles import earned, rerun
 from expunge.workflow.styles.earned import earned_in
 from expunge.workflow.styles.kept import FILE, read_kept
 from expunge.workflow.styles.rerun import Rerun, rerun_case
-from expunge.workflow.workspace import Workspace
-from rights import NOW, facts, letter
-from testbed import PROBES, STRANGER, answering, arms, counts, make_testbed, small_testbed, undrawn
+from rights import NOW
+from testbed import PROBES, STRANGER, answering, arms, counts, undrawn
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def deleted(tmp_path_factory):
-    """A workspace after an artist's works were deleted and the model was asked for the style; the original beside it."""
-    root = tmp_path_factory.mktemp("rerun") / "ws"
-    with pytest.MonkeyPatch.context() as patch:
-        small_testbed(patch)
-        with make_testbed(root) as workspace:
-            shutil.copy(
-                workspace.root / workspace.served().run / "model.safetensors", root.parent / "original.safetensors"
-            )
-            outcome = workspace.run(workspace.request(block="duotone"))
-            export(
-                workspace.adapter.load(workspace.root / workspace.served().run / "model.safetensors")[0],
-                root.parent / "dir",
-            )
-    return root, outcome
-
-
-@pytest.fixture
-def case(deleted, tmp_path, monkeypatch):
-    """An open copy of it, and the case."""
-    small_testbed(monkeypatch)
-    with Workspace.open(shutil.copytree(deleted[0], tmp_path / "ws")) as opened:
-        yield opened, deleted[1].case
 
 
 def kept_file(workspace, case):
@@ -418,84 +387,3 @@ def test_attack_the_certificate_of_a_later_attempt_is_not_repeated_at_a_kinder_l
     now = {label: arms(0, seeds=12) for label in ("direct", "reworded")}
     monkeypatch.setattr(rerun, "_asked", lambda *_: (now, {}))
     assert again(workspace, handle).rung is rung
-
-
-# ------------------------------------------------------------------------------------------- requests of rights holders
-
-
-class Desk:
-    """Letters to a workspace, and cases that may answer them."""
-
-    def __init__(self, workspace):
-        self.workspace, self.policy, self.book = workspace, default_rights_policy(), default_jurisdictions()
-
-    def decided(self, text, *, wanted):
-        request = desk.receive(self.workspace, letter(), self.policy, self.book, NOW).request
-        found = desk.decide(self.workspace, request, text, self.policy, self.book, reviewer="Rita")
-        assert found.action is wanted
-        return request
-
-    def close(self, request, case):
-        return desk.close(self.workspace, request, self.policy, datetime.now(UTC) + timedelta(days=91), case=case)
-
-    def state(self, monkeypatch):
-        answering(monkeypatch, 0)
-        return self.workspace.run(self.workspace.request(style=STRANGER)).case
-
-
-COPIED = facts().replace("copies: {found: 0", "copies: {found: 1")
-
-
-def test_a_request_is_closed_with_the_word_of_its_case_and_of_no_other(case, monkeypatch):
-    """Nobody types the word: it is read from the signed evidence, which has to answer what was decided."""
-    front = Desk(case[0])
-    request = front.decided(facts(), wanted=Action.NOT_LEARNED)
-    copied = front.decided(COPIED, wanted=Action.PURGE_WORKS)
-    stated = front.state(monkeypatch)
-    with pytest.raises(InputError, match="does not answer purge_works"):
-        front.close(copied, stated)
-    assert front.close(request, stated).rung is StyleRung.NOT_LEARNED
-    logged = entries(case[0], "rights.closed")[-1]
-    assert logged["by"]
-    assert stated not in str(logged)
-
-
-def test_a_case_from_before_the_letter_does_not_answer_it(case):
-    workspace, handle = case
-    front = Desk(workspace)
-    request = front.decided(COPIED, wanted=Action.PURGE_WORKS)
-    with pytest.raises(InputError, match="before the letter came"):
-        front.close(request, handle)
-
-
-def test_one_case_answers_one_letter(case, monkeypatch):
-    front = Desk(case[0])
-    requests = [front.decided(facts(), wanted=Action.NOT_LEARNED) for _ in range(2)]
-    stated = front.state(monkeypatch)
-    front.close(requests[0], stated)
-    with pytest.raises(InputError, match="another letter"):
-        front.close(requests[1], stated)
-
-
-def test_a_statement_about_a_model_that_is_no_longer_in_service_closes_nothing(case, monkeypatch):
-    front = Desk(case[0])
-    request = front.decided(facts(), wanted=Action.NOT_LEARNED)
-    stated = front.state(monkeypatch)
-    served = replace(case[0].served(), digest="sha256:" + "0" * 64)
-    monkeypatch.setattr(Workspace, "served", lambda self: served)
-    with pytest.raises(InputError, match="another model"):
-        front.close(request, stated)
-
-
-def test_evidence_that_was_put_into_a_cases_folder_does_not_speak_for_it(case, monkeypatch):
-    """A statement copied beside a certificate, or another case's certificate in its place."""
-    workspace, handle = case
-    stated = Desk(workspace).state(monkeypatch)
-    mine, other = (find_case(workspace, one) for one in (handle, stated))
-    shutil.copy(other.statement, mine.statement)
-    assert earned_in(workspace, mine).rung is StyleRung.EXACT
-    answering(monkeypatch, 0)
-    again = find_case(workspace, workspace.run(workspace.request(style=STRANGER)).case)
-    shutil.copy(other.statement, again.statement)
-    with pytest.raises(IntegrityError, match="not what was logged"):
-        earned_in(workspace, again)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from expunge.core.case import Case, State
 from expunge.core.codec import Json, canonical, decode, digest_of, encode, sha256_hex
 from expunge.core.errors import EvidenceError, InputError, OutOfOrder
-from expunge.core.finding import Guarantee
+from expunge.core.finding import Guarantee, Verdict
 from expunge.core.plan import Plan
 from expunge.core.policy import Demand, Policy
 from expunge.core.refs import DataRef
@@ -36,6 +36,8 @@ REVOKED = "certificate.revoked"
 RELEASED = "model.released"
 _NEEDED = ("request.received", "plan.committed", "findings.recorded", "decision.made", "data.purged")
 # Limits of the plan against those of the relying party's policy: at most, at least.
+LEVELLED, LEVELLED_ERROR = frozenset({"collateral", "style"}), 0.05
+"""Checks whose one-sided limits share this error over all attempts (VERDICTS section 4)."""
 _AT_MOST = ("alpha", "margin", "absolute_margin", "accuracy_margin", "class_margin", "ranking_margin", "max_attempts")
 _AT_LEAST = ("power", "signals")
 
@@ -273,6 +275,7 @@ def check_policy(policy: Policy, predicate: Predicate, plan: Plan) -> None:
         raise EvidenceError("more attempts than you allow", got=str(predicate.attempts), code="policy")
     demanded = {check for check, demand in policy.rules(predicate.guarantee).items() if demand is not Demand.REPORT}
     _check_planned(demanded, plan)
+    _check_levels(demanded, predicate)
     looser = [
         f"{spec.check}.{name} = {spec.limits[name]}, yours {getattr(policy.limits, name)}"
         for spec in plan.checks
@@ -289,6 +292,22 @@ def check_policy(policy: Policy, predicate: Predicate, plan: Plan) -> None:
     ]
     if looser:
         raise EvidenceError("the checks ran under looser limits than yours", got="; ".join(looser[:6]), code="policy")
+
+
+def _check_levels(demanded: Set[str], predicate: Predicate) -> None:
+    """What passed with limits of its own was judged at the level that its attempt may spend: 1 - .05 * 2^-attempts."""
+    needed = 1 - LEVELLED_ERROR * 2.0**-predicate.attempts
+    for finding in predicate.findings:
+        if finding.check not in LEVELLED & demanded or finding.verdict is not Verdict.PASS:
+            continue
+        said = finding.details.get("level_pass", "not said")
+        if said == "not said" or not float(said) >= needed - 1e-9:
+            raise EvidenceError(
+                f"{finding.check} passed at a kinder level than attempt {predicate.attempts} may have",
+                expected=f"{needed:g}",
+                got=said,
+                code="policy",
+            )
 
 
 def _check_planned(demanded: Set[str], plan: Plan) -> None:

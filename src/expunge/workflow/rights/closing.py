@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from expunge.core.errors import InputError
 from expunge.core.styles import StyleRung
 from expunge.evidence.commitment import keyed
+from expunge.evidence.verify_steps import REVOKED
 from expunge.workflow.intake import closed, find_case
 from expunge.workflow.rights.published import Closed
 from expunge.workflow.rights.terms import Action
@@ -53,6 +54,10 @@ def closed_by(workspace: Workspace, action: Action, received: int, case: str) ->
 
 def _check_answers(workspace: Workspace, earned: Earned, received: int, case: str) -> None:
     """One case answers one letter, which it came after; and what a statement says of a model is of the model in service."""
+    if any(entry.kind == REVOKED for entry in workspace.log.case(case)):
+        raise InputError(
+            "what the case earned was revoked, so it is decided anew", got=case, hint="expunge rights decide"
+        )
     if earned.index < received:
         raise InputError("the case was closed before the letter came, so it does not answer it", got=case)
     if case_pseudonym(workspace, case) in {

@@ -18,6 +18,7 @@ import torch
 from expunge.core import registry
 from expunge.core.errors import InputError
 from expunge.core.finding import Finding, Guarantee, Verdict
+from expunge.core.policy import Demand
 from expunge.core.protocols import FitResult, UnlearnJob
 from expunge.core.selftest import EDITS, Alarms, EditTrial, Tally
 from expunge.data._pictures import NOBODYS
@@ -137,7 +138,7 @@ def try_edits(
         method = SabotagedEdit(name, cheat, clean.executed.result.model, judges_of_styles())
         tallies.append(_tally(EDITS + name, _try(workspace, method, block)))
     workspace.progress("style saboteurs", len(known), len(known))
-    table, objection = workspace.config.styles, "" if control.certified else _objection(control.findings)
+    table, objection = workspace.config.styles, "" if control.certified else _objection(workspace, control.findings)
     return EditsTried(
         tallies=tuple(tallies),
         trial=EditTrial(asked=asked_digest(workspace), seeds=table.seeds, pictures=table.pictures, objection=objection),
@@ -192,11 +193,13 @@ def _tally(name: str, found: Tried | str) -> Tally:
     return tally(name, [], found[:_LONGEST]) if isinstance(found, str) else tally(name, [found])
 
 
-def _objection(findings: Sequence[Finding]) -> str:
-    """What was said against the honest control."""
-    said: Mapping[str, str] = {item.check: item.reason for item in findings if item.verdict is not Verdict.PASS}
-    kept = [f"{check}: {reason}" for check, reason in said.items() if check != "linkage"]
-    return "; ".join(kept)[:_LONGEST] or "refused"
+def _objection(workspace: Rehearsal, findings: Sequence[Finding]) -> str:
+    """What was said against the honest control, by checks that decide about edits; each gets its share of the words."""
+    decide = {
+        check for check, demand in workspace.policy.rules(Guarantee.EMPIRICAL).items() if demand is not Demand.REPORT
+    }
+    kept = [item for item in findings if item.check in decide and item.verdict is not Verdict.PASS]
+    return "; ".join(f"{item.check}: {item.reason}"[: _LONGEST // len(kept)] for item in kept) or "refused"
 
 
 def _alarms_of(control: Tried) -> list[Alarms]:

@@ -89,8 +89,8 @@ def question_digest(plan: BatteryPlan, known: str, model: str, salt: str) -> str
 def ask_first(workspace: Workspace, style: str) -> Answered:
     """Ask the served model for a style, or give the answer that is there: one that shows that the style was learned, whichever
     question it was given to, or else the one to this very question. Raises InputError where nobody can be asked for under this
-    name, Held where there is no trained artist to show that anything is seen, and where the answer could not be stated, because no
-    self-test vouches for it, JudgeBlind where a judge does not see this style: nothing is logged then. Where the style was
+    name, Held where there is no trained artist to show that anything is seen, and where the answer could not be stated because
+    no self-test vouches for it, JudgeBlind where a judge does not see this style: nothing is logged then. Where the style was
     learned, statements that say otherwise are withdrawn."""
     question = _question(workspace, style)
     for killed in unanswered(workspace, question.style, question.model):
