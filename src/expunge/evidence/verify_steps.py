@@ -298,16 +298,23 @@ def _check_levels(demanded: Set[str], predicate: Predicate) -> None:
     """What passed with limits of its own was judged at the level that its attempt may spend: 1 - .05 * 2^-attempts."""
     needed = 1 - LEVELLED_ERROR * 2.0**-predicate.attempts
     for finding in predicate.findings:
+        said = finding.details.get("level_pass", "not said")
         if finding.check not in LEVELLED & demanded or finding.verdict is not Verdict.PASS:
             continue
-        said = finding.details.get("level_pass", "not said")
-        if said == "not said" or not float(said) >= needed - 1e-9:
+        if not needed - 1e-9 <= _share(said) <= 1:
             raise EvidenceError(
                 f"{finding.check} passed at a kinder level than attempt {predicate.attempts} may have",
                 expected=f"{needed:g}",
-                got=said,
+                got=said[:80],
                 code="policy",
             )
+
+
+def _share(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return -1.0
 
 
 def _check_planned(demanded: Set[str], plan: Plan) -> None:
