@@ -11,7 +11,7 @@ from expunge.stats.spending import limit_level
 
 
 def predicate(attempts, verdict=Verdict.PASS, check="style", **details):
-    found = Finding(check=check, question="q", statistic="s", verdict=verdict, reason="r", details=details)
+    found = Finding(check=check, question="q", statistic="s", verdict=verdict, reason="r", n=1, details=details)
     return SimpleNamespace(attempts=attempts, findings=(found,))
 
 
