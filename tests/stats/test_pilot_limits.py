@@ -24,9 +24,9 @@ def limits():
 
 def battery():
     """A learned style: two prompts and an attack that brings some of it back."""
-    found = {label: arms(36) for label in ("direct", "reworded", "textual_inversion")}
+    found = {label: arms(36, seeds=8) for label in ("direct", "reworded", "textual_inversion")}
     hits = {"direct": 0, "reworded": [1, *[0] * 7], "textual_inversion": [3, 0, 9, 0, 1, 0, 0, 2]}
-    return {label: type(one)(original=one.original, candidate=counts(hits[label]), controls=one.controls)
+    return {label: type(one)(original=one.original, candidate=counts(hits[label], seeds=8), controls=one.controls)
             for label, one in found.items()}  # fmt: skip
 
 
