@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from expunge.workflow.coins import coins_of
 from expunge.workflow.execute import Executed
 from expunge.workflow.ladder import climb
 from expunge.workflow.linkage import linkage_of
-from expunge.workflow.measure import measure
+from expunge.workflow.measure import ArmAnswers, measure
 from expunge.workflow.styles.evidence import style_evidence
 from expunge.workflow.train import open_bank
 
@@ -52,25 +53,10 @@ def _users(
     """A recommender: the ladder from structure to what lies downstream; of a trained family the bank, where there is one."""
     bank = open_bank(workspace)
     refusal = user_bank.refusal(workspace, resolution, bank)
-    usable = bank if refusal is None else None
-    looks, found = _earlier(workspace, resolution)
-    asked = measure(workspace, resolution, plan, executed, usable, number)
-    return CheckJob(
-        limits=workspace.policy.limits,
-        guarantee=plan.aims_at,
-        seed=number,
-        signals=workspace.policy.attacks,
-        bank_refusal=refusal,
-        arms=usable.arms(resolution.slots, asked.unlearned) if usable else None,
+    job, asked = _asked_of(workspace, resolution, plan, executed, number, bank, refusal)
+    return replace(
+        job,
         deployed=user_bank.deployed(workspace, resolution, executed, asked.peers),
-        attempt=plan.attempt,
-        looks=looks,
-        found=found,
-        measured=asked.measured,
-        unable=asked.unable,
-        spikes=asked.spikes,
-        canary_power=workspace.canary_power(),
-        linkage=linkage_of(workspace, resolution),
         ladder=climb(workspace, resolution, executed, number),
     )
 
@@ -83,32 +69,18 @@ def _records(
     served = _Served(workspace, executed)
     refusal = bank.refuses(resolution.slots) if bank is not None else None
     usable = bank if refusal is None else None
-    looks, found = _earlier(workspace, resolution)
-    asked = measure(workspace, resolution, plan, executed, usable, number)
-    return CheckJob(
-        limits=workspace.policy.limits,
-        guarantee=plan.aims_at,
-        seed=number,
-        signals=workspace.policy.attacks,
-        bank_refusal=refusal,
-        arms=usable.arms(resolution.slots, asked.unlearned) if usable else None,
+    job, _ = _asked_of(workspace, resolution, plan, executed, number, bank, refusal)
+    return replace(
+        job,
         deployed=_deployed(resolution, usable, served) if usable and usable.spec.anchors else None,
         correctness=_correctness(workspace, bank, served, resolution),
         provenance=_provenance(workspace, resolution, executed, plan_index),
-        attempt=plan.attempt,
-        looks=looks,
-        found=found,
-        measured=asked.measured,
-        unable=asked.unable,
-        spikes=asked.spikes,
-        linkage=linkage_of(workspace, resolution),
         coins=coins_of(
             workspace,
             resolution,
             candidate=partial(served.answers, "candidate"),
             original=partial(served.answers, "original"),
         ),
-        canary_power=workspace.canary_power(),
     )
 
 
@@ -119,10 +91,28 @@ def _pictures(
     arms of a bank, where there is one."""
     bank = open_bank(workspace)
     refusal = bank.refuses(resolution.slots) if bank is not None else None
+    job, _ = _asked_of(workspace, resolution, plan, executed, number, bank, refusal)
+    return replace(
+        job,
+        provenance=_provenance(workspace, resolution, executed, plan_index),
+        styles=style_evidence(workspace, resolution, plan, executed, number),
+    )
+
+
+def _asked_of(
+    workspace: Workspace,
+    resolution: Resolution,
+    plan: Plan,
+    executed: Executed,
+    number: int,
+    bank: Bank | None,
+    refusal: str | None,
+) -> tuple[CheckJob, ArmAnswers]:
+    """What checks of every kind of model get: limits, attempts, and what a bank was asked, unless it refuses."""
     usable = bank if refusal is None else None
     looks, found = _earlier(workspace, resolution)
     asked = measure(workspace, resolution, plan, executed, usable, number)
-    return CheckJob(
+    job = CheckJob(
         limits=workspace.policy.limits,
         guarantee=plan.aims_at,
         seed=number,
@@ -135,11 +125,10 @@ def _pictures(
         measured=asked.measured,
         unable=asked.unable,
         spikes=asked.spikes,
-        canary_power=workspace.canary_power(),
-        provenance=_provenance(workspace, resolution, executed, plan_index),
         linkage=linkage_of(workspace, resolution),
-        styles=style_evidence(workspace, resolution, plan, executed, number),
+        canary_power=workspace.canary_power(),
     )
+    return job, asked
 
 
 _LOOKED_AT = {"classifier": _records, "recommender": _users, "generator": _pictures}
