@@ -14,6 +14,7 @@ from expunge.core.plan import Plan
 from expunge.core.protocols import FitResult, HasShards, HasSufficientStatistics, HasTranscript
 from expunge.evidence.commitment import keyed
 from expunge.training.checkpoint import weights_identity
+from expunge.training.closed_form.queued import clear_but_queues
 from expunge.training.transcript import transcript_digest
 from expunge.workflow.planner import LAST, unlearn_job
 from expunge.workflow.state import ModelRecord
@@ -96,9 +97,10 @@ def _require_edit(original: Path, edited: Path, folder: Path, before: set[str]) 
 
 
 def _clear(workspace: Workspace, target: Path) -> None:
-    """What a killed process left: of a family with sums everything, because making it anew is quick; else half files."""
+    """What a killed process left: of a family with sums everything but a queue that was begun, because making it anew is
+    quick; else half files."""
     if isinstance(workspace.adapter, HasSufficientStatistics):
-        shutil.rmtree(target, ignore_errors=True)
+        clear_but_queues(target)
     for file in target.rglob(".*.tmp") if target.exists() else ():
         file.unlink()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -206,7 +207,7 @@ def select(workspace: Workspace, request: DeletionRequest) -> list[int]:
             slots += works_of(workspace, selector.values[0])
         else:
             slots += [slot for block in selector.values for slot in workspace.book.in_block(block)]
-    repeated = sorted({slot for slot in slots if slots.count(slot) > 1})
+    repeated = sorted(slot for slot, times in Counter(slots).items() if times > 1)
     if repeated:
         raise InputProblems("the request names records twice", [workspace.book.ids[slot] or "?" for slot in repeated])
     return sorted(slots)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,6 +20,7 @@ ITEM = (
     "An item, named as in the source. With --user: that user's interaction with it. Alone: the item, out of every history. "
     "May be repeated."
 )
+FROM = "A text file with one record id a line, for a batch of many."
 SINCE = "Start of a time window of --user, included: seconds since 1970, or an ISO date (UTC where it does not say)."
 UNTIL = "End of the time window, not included."
 STYLE = (
@@ -29,6 +31,7 @@ STYLE = (
 
 def command(
     ids: Annotated[list[str] | None, typer.Option("--id", help="Record id; may be repeated.")] = None,
+    ids_from: Annotated[Path | None, typer.Option("--ids-from", help=FROM)] = None,
     user: Annotated[list[str] | None, typer.Option("--user", help=USER)] = None,
     item: Annotated[list[str] | None, typer.Option("--item", help=ITEM)] = None,
     since: Annotated[str | None, typer.Option("--since", help=SINCE)] = None,
@@ -42,15 +45,17 @@ def command(
 ) -> None:
     """Check a request completely, log its commitment, and write the requester's receipt. A bad request logs nothing.
 
-    Whole records: --id, --block, or --user alone. Of a recommender also events: --user U --item I (an interaction),
+    Whole records: --id, --ids-from, --block, or --user alone. Of a recommender also events: --user U --item I (an interaction),
     --user U --since T --until T (a time window), --item I (an item, whoever had it). Of a text-to-image model: --style A.
     """
+    from expunge.workflow.lists import read_ids
     from expunge.workflow.workspace import opened
 
     users = [f"user/{name}" for name in user or ()]
     with opened(workspace) as ws:
         events = _events(ws, users, list(item or ()), since, until)
-        named = [*(ids or ()), *(() if events else users)]
+        listed = () if ids_from is None else read_ids(ids_from)
+        named = [*(ids or ()), *listed, *(() if events else users)]
         case = ws.request(ids=named, block=block, style=style, events=events, subject=subject, basis=basis)
         request = case.request()
         result = {

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from expunge.core.errors import InputError, IntegrityError
+from expunge.core.protocols import Progress, silent
 from expunge.data._interactions import Histories
 from expunge.training.checkpoint import Tensors
 from expunge.training.closed_form.compared import Compared, differing
@@ -86,7 +87,9 @@ class CountRecommender(Recommender):
             self.add(model.sums, before, 1)
             raise InputError("rows are removed that the model does not hold", expected="counts of 0 and more")
 
-    def subtracted(self, source: Path, before: Rows, after: Rows, folder: Path) -> tuple[Sums, Any]:
+    def subtracted(
+        self, source: Path, before: Rows, after: Rows, folder: Path, progress: Progress = silent
+    ) -> tuple[Sums, Any]:
         """The counts of a stored model with other rows, and what is kept beside them."""
         model = self.load(source / MODEL)
         self.erase(model, before, after)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from expunge.core.errors import IntegrityError
+from expunge.core.protocols import Progress, silent
 from expunge.data._interactions import Histories
 from expunge.training.checkpoint import Tensors, weights_identity
 from expunge.training.closed_form.compared import Compared, differing, left_out, own_residuals, shortened
@@ -17,6 +18,7 @@ from expunge.training.closed_form.erase import emptied_items, empty_items, erase
 from expunge.training.closed_form.gram import Gram, Rows, add_rows, from_triangle, gram_of, triangle
 from expunge.training.closed_form.inverse import REFRESH_RESIDUAL, Inverse, dual_inverse, inverse_of, residual
 from expunge.training.closed_form.model import CACHE, LABEL, LinearModel, is_label, read_inverse, save_cache
+from expunge.training.closed_form.queued import is_long, worked_off
 from expunge.training.closed_form.recommender import MODEL, Recommender
 from expunge.training.closed_form.settings import number, one_of
 from expunge.training.recipe import ClosedFormRecipe
@@ -54,8 +56,16 @@ class LinearRecommender(Recommender):
         users = int((np.diff(rows.indptr) > 0).sum())
         return dual_inverse(rows, self.lam) if users * DUAL_SHARE <= len(sums) else inverse_of(sums, self.lam)
 
-    def subtracted(self, source: Path, before: Rows, after: Rows, folder: Path) -> tuple[Gram, Inverse]:
-        """G and P with other rows; P is built anew where they carry too much of it, or the residual says so."""
+    def subtracted(
+        self, source: Path, before: Rows, after: Rows, folder: Path, progress: Progress = silent
+    ) -> tuple[Gram, Inverse]:
+        """G and P with other rows; P is built anew where they carry too much of it, or the residual says so.
+
+        Very many users go batch by batch (see `queued`), and a process that is killed is gone on with.
+        """
+        if is_long(before, after):
+            origin = weights_identity(source / MODEL)
+            return worked_off(folder, origin, before, self.lam, lambda: self._stored_pair(source), progress)
         gram = self.unpacked(self.stored(source / MODEL), MODEL)
         inverse = read_inverse(source, weights_identity(source / MODEL), gram, self.lam, copy_to=folder)
         if (emptied := emptied_items(gram, before, after)) is not None:
@@ -63,6 +73,10 @@ class LinearRecommender(Recommender):
         else:
             erase_rows(gram, inverse, before, after, self.lam)
         return gram, inverse
+
+    def _stored_pair(self, source: Path) -> tuple[Gram, Inverse]:
+        gram = self.unpacked(self.stored(source / MODEL), MODEL)
+        return gram, read_inverse(source, weights_identity(source / MODEL), gram, self.lam)
 
     def save(self, folder: Path, sums: Gram, derived: Inverse) -> str:
         """G, and then the cache of P, each atomically."""

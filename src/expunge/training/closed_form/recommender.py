@@ -21,13 +21,14 @@ from scipy import sparse
 
 from expunge.core.codec import canonical
 from expunge.core.errors import InputError, IntegrityError
-from expunge.core.protocols import FitJob, FitResult
+from expunge.core.protocols import FitJob, FitResult, Progress, silent
 from expunge.data._interactions import Histories
 from expunge.evidence.tensors import layout_of
 from expunge.training.checkpoint import Tensors, load_tensors, save_tensors, weights_identity
 from expunge.training.closed_form.compared import Compared
 from expunge.training.closed_form.gram import Rows
 from expunge.training.closed_form.inverse import REFRESH_EVERY
+from expunge.training.closed_form.queued import retire
 from expunge.training.closed_form.settings import chosen
 from expunge.training.recipe import ClosedFormRecipe
 from expunge.training.users import present_users
@@ -73,9 +74,11 @@ class Recommender(ABC):
         """What is worked out from the sums and kept beside them, or None."""
 
     @abstractmethod
-    def subtracted(self, source: Path, before: Rows, after: Rows, folder: Path) -> tuple[Any, Any]:
+    def subtracted(
+        self, source: Path, before: Rows, after: Rows, folder: Path, progress: Progress = silent
+    ) -> tuple[Any, Any]:
         """The sums in `source` with the rows `before` replaced by `after` (empty where users go), and what is derived from
-        them; `folder` is where they are to be saved."""
+        them; `folder` is where they are to be saved, and where a long deletion may keep what it has done."""
 
     @abstractmethod
     def save(self, folder: Path, sums: Any, derived: Any) -> str:
@@ -149,17 +152,19 @@ class Recommender(ABC):
         the data as `source` saw it: with their rows as `job.data` has them now."""
         done = self._finished(job.folder)
         if done is not None:
+            retire(job.folder)
             return done
         started = time.perf_counter()
         rows = self.matrix((job.data if before is None else before).train)[sorted(forget)]
         after = no_rows(rows) if before is None else self.matrix(job.data.train)[sorted(forget)]
         job.progress("downdate", 0, 2)
         job.folder.mkdir(parents=True, exist_ok=True)
-        sums, derived = self.subtracted(source, rows, after, job.folder)
+        sums, derived = self.subtracted(source, rows, after, job.folder, job.progress)
         job.progress("downdate", 1, 2)
         if before is None and self.due(len(job.absent - forget), len(job.absent | forget)):
             derived = self.derived(self.rows(job), sums)
         digest = self.save(job.folder, sums, derived)
+        retire(job.folder)
         job.progress("downdate", 2, 2)
         return self._result(job.folder, digest, started, len(forget))
 

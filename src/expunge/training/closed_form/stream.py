@@ -22,7 +22,7 @@ from scipy import sparse
 from expunge.core.codec import canonical, decode, digest_of, encode, loads
 from expunge.core.errors import InputError, IntegrityError
 from expunge.core.protocols import Progress, silent
-from expunge.evidence.durable import storage_errors, write_file
+from expunge.evidence.durable import destroy_file, storage_errors, write_file
 from expunge.training.closed_form.erase import erase_rows, probed
 from expunge.training.closed_form.gram import Gram, Rows
 from expunge.training.closed_form.inverse import REFRESH_EVERY, REFRESH_RESIDUAL, Inverse, inverse_of
@@ -92,6 +92,10 @@ class DeletionStream:
     def published(self) -> tuple[Gram, Inverse]:
         """The durable state, read only."""
         return self._maps(self.mark.buffer, "r")
+
+    def working(self) -> tuple[Gram, Inverse]:
+        """The durable state to go on from: changes stay in this process and reach no file."""
+        return self._maps(self.mark.buffer, "c")
 
     def run(
         self,
@@ -170,10 +174,11 @@ class DeletionStream:
             )
 
     def _retire(self) -> None:
-        """Remove the copy from before the last checkpoint: it still holds the last users. Not overwritten first."""
+        """Overwrite and remove the copy from before the last checkpoint: it still holds the last users."""
         other = _BUFFERS[1 - _BUFFERS.index(self.mark.buffer)]
         for kind in ("gram", "inverse"):
-            (self.folder / f"{other}.{kind}").unlink(missing_ok=True)
+            if (file := self.folder / f"{other}.{kind}").exists():
+                destroy_file(file)
 
     def _maps(self, buffer: str, mode: Any) -> tuple[Any, Any]:
         shape, found = (self.mark.items,) * 2, []
