@@ -1,9 +1,11 @@
 """Exact deletion at the shape of ML-20M (136,677 users, 20,108 items, 10 M events), on synthetic heavy-tailed data.
 
-    python benchmarks/recommender/ml20m.py --work FOLDER [--only growth|single|stream] [--queue 10000]
+    python benchmarks/recommender/ml20m.py --work FOLDER [--only growth|single|mapped|stream] [--queue 10000]
 
 `growth`: inverse and rank-1 downdate at 5,000, 10,000 and, from `single`, 20,108 items. `single`: Gram matrix, inverse,
-deletion of a median, a 1,000-event and the most active user, and of 32 at once, on arrays in memory. `stream`: a queue
+deletion of a median, a 1,000-event and the most active user, and of 32 at once, on arrays in memory. `mapped`: the same
+with G and P in the files that `single` left, mapped privately, in a process of its own, which neither loads nor builds
+them: `first` is the deletion that has to copy every page, and its peak memory is that of the process. `stream`: a queue
 of deletions in batches of 32 with P and G in memory maps, killed with -9 midway and resumed; at the end G must equal
 that of the retained users. Peak memory is that of the process (anonymous, and mapped files apart).
 FOLDER needs 12 GB; it is where the two buffers lie.
@@ -119,6 +121,32 @@ def single(work: Path) -> dict[str, Any]:
     return found
 
 
+def mapped(work: Path) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--work", str(work), "--child", "mapped"]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])  # type: ignore[no-any-return]
+
+
+def on_maps(work: Path) -> None:
+    """The child: opened, and one deletion after another."""
+    rows = Powerlaw(**SHAPE).open().train.matrix()
+    found: dict[str, Any] = {"memory_gb_before": memory()}
+    gram, inverse = DeletionStream(work / "stream").working()
+    groups = {
+        "median user": median_user(rows),
+        "32 users": np.argsort(np.diff(rows.indptr), kind="stable")[:: rows.shape[0] // 32][:32].tolist(),
+    }
+    slots = groups["median user"]
+    empty = sparse.csr_matrix((1, rows.shape[1]), dtype=rows.dtype)
+    start = clock()
+    erase_rows(gram, inverse, rows[slots], empty, LAM, probe=None)
+    found["first"] = since(start)
+    erase_rows(gram, inverse, empty, rows[slots], LAM, probe=None)
+    for name, some in groups.items():
+        found[name] = repeated(gram, inverse, rows, some)
+    found["memory_gb"] = memory()
+    print(json.dumps(found), flush=True)
+
+
 def queue_of(rows: Any, count: int) -> list[int]:
     """Keyed order over everybody with an event."""
     order = np.random.Generator(np.random.Philox(7)).permutation(rows.shape[0])
@@ -148,7 +176,7 @@ def shown(what: str, done: int, total: int) -> None:
 
 
 def stream(work: Path, count: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--work", str(work), "--queue", str(count), "--child"]
+    command = [sys.executable, __file__, "--work", str(work), "--queue", str(count), "--child", "stream"]
     started = time.perf_counter()
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while child.poll() is None and DeletionStream(work / "stream").mark.done < count // 2:
@@ -185,16 +213,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--queue", type=int, default=10_000)
-    parser.add_argument("--only", choices=("growth", "single", "stream"))
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--only", choices=("growth", "single", "mapped", "stream"))
+    parser.add_argument("--child", choices=("mapped", "stream"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        work_off(options.work, options.queue)
+        on_maps(options.work) if options.child == "mapped" else work_off(options.work, options.queue)
         return
     options.work.mkdir(parents=True, exist_ok=True)
     parts = {
         "growth": growth,
         "single": lambda: single(options.work),
+        "mapped": lambda: mapped(options.work),
         "stream": lambda: stream(options.work, options.queue),
     }
     record_parts(HERE / "ml20m.json", "python benchmarks/recommender/ml20m.py --work FOLDER", parts, options.only)
