@@ -31,6 +31,7 @@ ORDER = (
     "report",
     "log",
     "rights",
+    "compartment",
     "refresh",
     "demo",
     "bench",
