@@ -67,7 +67,7 @@ def drop(
         f"EXACT, as logged by the owner (entry {ended.index}): the adapter is gone, base {found.base[:19]}… and "
         f"{len(found.kept)} other adapters are byte for byte those that were recorded, and their trainings saw no work of "
         f"the artist. {ended.destroyed} files of the old directory were overwritten and removed.\n"
-        "Not covered: copies of the old directory elsewhere, and works under another name in other pixels (cropped, encoded anew)."
+        "Not covered: copies of the old directory elsewhere; works under another name in other pixels (cropped, encoded anew)."
     )
     result = {
         "guarantee": "EXACT",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -137,7 +138,7 @@ def _superseded(workspace: Workspace, digest: str) -> bool | None:
 
 
 def _log(
-    workspace: Workspace, kind: str, before: Compartments | None, after: Compartments, payload: dict[str, str | int]
+    workspace: Workspace, kind: str, before: Compartments | None, after: Compartments, payload: Mapping[str, object]
 ) -> int:
     states = {"before": before and before.digest, "manifest": after.digest, "base": after.base.digest}
     return workspace.log.append(kind, {**payload, **states}).index
