@@ -103,6 +103,31 @@ def test_a_stream_of_another_model_or_of_other_users_is_destroyed(tmp_path, few_
         assert not list(run.iterdir())
 
 
+def test_a_stream_killed_while_it_is_destroyed_is_begun_anew(tmp_path, monkeypatch, few_are_many):
+    """Attack: kill -9 between the files of a stream that is done. What is left must not stop the case for ever."""
+    with make(tmp_path / "w") as workspace:
+        source = workspace.root / workspace.served().run
+        rows = workspace.adapter.matrix(workspace.data.train)[:10]
+        start = lambda: workspace.adapter._stored_pair(source)  # noqa: E731
+        run = tmp_path / "run"
+        run.mkdir()
+        wanted, _ = queued.worked_off(run, "a model", rows, 200.0, start, lambda *_: None)
+        wanted = wanted.copy()
+
+        def killed(file, done=[]):  # noqa: B006
+            if done:
+                raise KeyboardInterrupt
+            done.append(file)
+            file.unlink()
+
+        with monkeypatch.context() as during:
+            during.setattr(queued, "destroy_file", killed)
+            with pytest.raises(KeyboardInterrupt):
+                queued.retire(run)
+        again, _ = queued.worked_off(run, "a model", rows, 200.0, start, lambda *_: None)
+        assert np.array_equal(again, wanted)
+
+
 def test_a_long_queue_and_a_short_one_come_to_the_same_model(tmp_path, monkeypatch, few_are_many):
     found = {}
     for name, long in (("stream", 8), ("at once", 10**6)):

@@ -78,6 +78,7 @@ def _content(rows: Rows) -> tuple[str, ...]:
 
 
 def _destroy(home: Path) -> None:
-    for file in home.iterdir():
+    """The manifest goes first: half of a stream must not look like one that can be gone on with."""
+    for file in sorted(home.iterdir(), key=lambda file: file.name != MANIFEST):
         destroy_file(file)
     home.rmdir()
