@@ -15,6 +15,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,19 +58,22 @@ def prepared(work: Path, shape: dict[str, int]) -> dict[str, Any]:
 
 
 def listed(work: Path, count: int) -> Path:
-    """A keyed draw of users with events."""
+    """A keyed draw of users with events, whose history nobody else has: of two who have the same, one alone is held."""
     with Workspace.open(work / "w") as workspace:
-        lengths = np.diff(workspace.data.train.indptr)
-        order = np.random.Generator(np.random.Philox(7)).permutation(np.flatnonzero(lengths))[:count]
+        train = workspace.data.train
+        histories = [train.indices[start:end].tobytes() for start, end in pairwise(train.indptr)]
+        times = Counter(histories)
+        alone = [slot for slot, history in enumerate(histories) if history and times[history] == 1]
+        order = np.random.Generator(np.random.Philox(7)).permutation(alone)[:count]
         path = work / "queue.txt"
         path.write_text("".join(f"{workspace.book.ids[slot]}\n" for slot in order.tolist()))
     return path
 
 
-def killed(work: Path, count: int) -> dict[str, Any]:
+def killed(work: Path, count: int, root: tuple[str, ...]) -> dict[str, Any]:
     """Run, and kill with -9 when half is durable."""
     start = time.perf_counter()
-    command = [str(EXPUNGE), "run", "-w", str(work / "w")]
+    command = [str(EXPUNGE), "run", *root]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while child.poll() is None and done(work) < count // 2:
         time.sleep(0.5)
@@ -89,8 +94,9 @@ def case(work: Path, shape: dict[str, int], count: int) -> dict[str, Any]:
     queue = listed(work, count)
     root = ("-w", str(work / "w"))
     found["queue"] = count
-    found["request"] = step("request", *root, "--ids-from", str(queue))[1]
-    found["killed"] = killed(work, count)
+    said, found["request"] = step("request", *root, "--ids-from", str(queue))
+    root = (*root, "--case", said["case"])
+    found["killed"] = killed(work, count, root)
     said, took = step("run", *root)
     outcome = said.get("outcome", said)
     trials = outcome.get("trials") or [{}]
