@@ -5,7 +5,7 @@ from __future__ import annotations
 from expunge.training.concepts.files import KEYS_AND_VALUES
 from expunge.training.concepts.rece import Search, erased_in_rounds, spectrum
 from expunge.training.concepts.uce import Scales
-from expunge.training.text_to_image.cross_attention import keys_and_values, multiplied, rows_of
+from expunge.training.text_to_image.cross_attention import keys_and_values, multiplied
 from expunge.training.text_to_image.erasing import Erased, EraseJob
 
 
@@ -41,8 +41,8 @@ class Rece:
         """Edit all keys and values of a copy; says how much of the concept each round still found."""
         model = job.model
         gram = spectrum(weight.numpy() for weight in keys_and_values(model.unet, model.width).values())
-        away, towards = (rows_of(model.encode(prompts)) for prompts in (job.erase, job.guide))
-        kept = rows_of(model.encode(job.preserve)) if job.preserve else None
+        away, towards = (model.text.rows(prompts) for prompts in (job.erase, job.guide))
+        kept = model.text.rows(job.preserve) if job.preserve else None
         done = erased_in_rounds(gram, away, towards, kept, self.scales, self.search)
         edit = done.edit
         figures = {

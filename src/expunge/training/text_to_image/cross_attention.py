@@ -1,11 +1,11 @@
-"""Where the text enters: keys and values of the cross-attention of a loaded model, and embeddings as rows to solve with."""
+"""Where the text enters: keys and values of the cross-attention of a loaded model."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from expunge.core.errors import InputError
 from expunge.training.concepts.files import KEYS_AND_VALUES
@@ -31,9 +31,3 @@ def multiplied(model: TextToImage, factor: NDArray[np.float64]) -> TextToImage:
     for weight in keys_and_values(unet, len(factor)).values():
         weight.copy_((weight.double() @ right).to(weight.dtype))
     return finished(model, unet)
-
-
-def rows_of(words: Tensor) -> NDArray[np.float64]:
-    """(N, L, d) embeddings as (N L, d) rows."""
-    rows: NDArray[np.float64] = words.reshape(-1, words.shape[-1]).double().numpy()
-    return rows
