@@ -1,5 +1,6 @@
 """A Stable Diffusion XL of random weights in the smallest size: two text encoders, both tokenizers, denoiser and autoencoder."""
 
+import copy
 import json
 import shutil
 
@@ -8,11 +9,11 @@ from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPi
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
-LETTERS = [*"!abcdefghijklmnopqrstuvwxyz*"]
+LETTERS = [*"!abcdefghijklmnopqrstuvwxyz"]
 WORDS = [*LETTERS, *(f"{letter}</w>" for letter in LETTERS), "re", "red</w>", "ca", "car</w>", BEGIN, END]
 VOCAB = {word: number for number, word in enumerate(WORDS)}
 MERGES = "#version: 0.2\nr e\nre d</w>\nc a\nca r</w>\n"
-LENGTH, SIZE = 12, 16
+LENGTH, SIZE = 20, 16
 """Tokens of a prompt; pixels a side."""
 
 
@@ -96,10 +97,14 @@ def pipeline(folder, *, zeros=True, prediction="epsilon"):
         ),
         force_zeros_for_empty_prompt=zeros,
     )
-    for encoder in (found.text_encoder, found.text_encoder_2):
-        for weight in encoder.parameters():
-            if weight.ndim == 2:
-                torch.nn.init.normal_(weight, std=0.5)
+    with torch.no_grad():
+        for encoder in (found.text_encoder, found.text_encoder_2):
+            for weight in encoder.parameters():
+                if weight.ndim == 2:
+                    weight.normal_(std=0.5)
+        for name, weight in found.unet.named_parameters():
+            if name.endswith(("attn2.to_v.weight", "attn2.to_out.0.weight")):
+                weight.mul_(5)
     return found
 
 
@@ -111,6 +116,13 @@ def write(folder, **settings):
         shutil.rmtree(folder / name)
         shutil.move(folder.with_name("tokenizers") / name, folder / name)
     return folder
+
+
+def spoiled(encoder):
+    """A copy whose word vectors lie the other way round."""
+    made = copy.deepcopy(encoder)
+    made.get_input_embeddings().weight.data = made.get_input_embeddings().weight.data.flip(0)
+    return made
 
 
 def change_index(folder, **changes):
