@@ -5,7 +5,13 @@ import json
 import shutil
 
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
@@ -116,6 +122,39 @@ def write(folder, **settings):
         shutil.rmtree(folder / name)
         shutil.move(folder.with_name("tokenizers") / name, folder / name)
     return folder
+
+
+def full_size():
+    """The networks in the size of stable-diffusion-xl-base-1.0, by the settings that are published with it."""
+    words = {
+        "vocab_size": 49408,
+        "max_position_embeddings": 77,
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "pad_token_id": 1,
+    }
+    first = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+    second = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20}
+    unet = {
+        **unet_config(2048, 1280),
+        "sample_size": 128,
+        "block_out_channels": (320, 640, 1280),
+        "layers_per_block": 2,
+        "norm_num_groups": 32,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "attention_head_dim": (5, 10, 20),
+        "transformer_layers_per_block": (1, 2, 10),
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2816,
+    }
+    return {
+        "unet": UNet2DConditionModel(**unet),
+        "text_encoder": CLIPTextModel(CLIPTextConfig(**words, **first, projection_dim=768)),
+        "text_encoder_2": CLIPTextModelWithProjection(CLIPTextConfig(**words, **second, projection_dim=1280)),
+        "vae": AutoencoderKL(**vae_config()),
+        "schedule": DDIMScheduler(),
+    }
 
 
 def spoiled(encoder):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,12 +19,12 @@ from expunge.training.checkpoint import save_tensors
 from expunge.training.concepts.files import changed_tensors, edit_file, kv_tensors
 from expunge.training.concepts.uce import Scales, edit_of
 from expunge.training.text_to_image.autoencoder import to_latents, to_pictures
-from expunge.training.text_to_image.cross_attention import multiplied
+from expunge.training.text_to_image.cross_attention import keys_and_values, multiplied
 from expunge.training.text_to_image.directory import read_directory
 from expunge.training.text_to_image.erasing import EraseJob
 from expunge.training.text_to_image.packed import packed, unpack, unpacked
-from expunge.training.text_to_image.sampler import Sampling, TextToImage
-from expunge.training.text_to_image.text_encoders import TextEncoders
+from expunge.training.text_to_image.sampler import Sampling, TextToImage, fitted
+from expunge.training.text_to_image.text_encoders import TextEncoders, fitting
 from stable_xl import LENGTH, SIZE, change_index
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -150,6 +151,31 @@ def test_embeddings_without_a_pooled_vector_are_refused_and_their_last_token_not
     for short in (words[:, :LENGTH], words[:, :, :8], torch.cat([words, words], dim=1)):
         with pytest.raises(InputError, match="not embedded for this model"):
             model.predict(noisy, torch.tensor(5), short)
+
+
+class FullVocabulary(SimpleNamespace):
+    """A tokenizer of as many words as the real one has, which are not needed here."""
+
+    def get_vocab(self):
+        return {}
+
+    def __len__(self):
+        return 49408
+
+
+def test_the_full_size_fits_by_its_shapes():
+    """Podell et al. 2023, table 1: 2.6 B parameters; d = 768 + 1280, pooled 1280. No memory: shapes alone are computed with."""
+    with torch.device("meta"):
+        whole = TextToImage(**stable_xl.full_size(), tokenizer=FullVocabulary(pad_token_id=49407, eos_token_id=49407))
+        whole = replace(whole, tokenizer_2=FullVocabulary(pad_token_id=0, eos_token_id=49407))
+        fitted(whole)
+        assert fitting(whole.text).widths == (768, 1280)
+        words = whole.text.embed(torch.zeros(1, 2 * 77, dtype=torch.long))
+        assert words.shape == (1, 78, 2048)
+        with torch.no_grad():
+            assert whole.predict(torch.zeros(1, 4, 8, 8), torch.zeros(1), words).shape == (1, 4, 8, 8)
+    assert sum(weight.numel() for weight in whole.unet.parameters()) == 2_567_463_684
+    assert len(keys_and_values(whole.unet, 2048)) == 140
 
 
 # ----------------------------------------------------------------------------------------------------- the autoencoder

@@ -285,4 +285,5 @@ def _fresh(seed: int) -> TextToImage:
 
 def _copied(model: TextToImage) -> TextToImage:
     """Networks of its own: a probe may break them."""
-    return replace(model, **copy.deepcopy(model.networks))
+    own: dict[str, Any] = copy.deepcopy(model.networks)
+    return replace(model, **own)

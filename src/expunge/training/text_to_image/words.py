@@ -54,7 +54,7 @@ def spoken(text: TextEncoders, tokens: Tensor, at: Tensor, vectors: Tensor) -> T
     """
     places = at[:, None] + torch.arange(vectors.shape[1])
     with ExitStack() as hooks:
-        for net, own in zip(text.networks, torch.split(vectors, text.widths, dim=-1), strict=True):
+        for net, own in zip(text.networks, torch.split(vectors, list(text.widths), dim=-1), strict=True):
             table: nn.Module = net.get_input_embeddings()
             hooks.callback(table.register_forward_hook(_putting(own, places[..., None].expand_as(own))).remove)
         return text.embed(tokens)
