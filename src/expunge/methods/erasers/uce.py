@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from expunge.training.concepts.files import KEYS_AND_VALUES
 from expunge.training.concepts.uce import Scales, edit_of
-from expunge.training.text_to_image.cross_attention import multiplied
+from expunge.training.text_to_image.cross_attention import foretold, multiplied
 from expunge.training.text_to_image.erasing import Erased, EraseJob
 
 
@@ -33,8 +33,4 @@ class Uce:
         model = job.model
         kept = model.text.rows(job.preserve) if job.preserve else None
         edit = edit_of(model.text.rows(job.erase), model.text.rows(job.guide), kept, self.scales)
-        figures = {"condition": edit.condition, "distance_of_r_from_identity": edit.distance}
-        if kept is not None:
-            shifts = edit.shift(kept)
-            figures |= {"largest_shift_of_the_preserved": float(shifts.max()), "mean_shift": float(shifts.mean())}
-        return Erased(model=multiplied(model, edit.factor), figures=figures)
+        return Erased(model=multiplied(model, edit.factor), figures=foretold(model, edit, kept))

@@ -9,6 +9,7 @@ from torch import nn
 
 from expunge.core.errors import InputError
 from expunge.training.concepts.files import KEYS_AND_VALUES
+from expunge.training.concepts.uce import Edit
 from expunge.training.text_to_image.erasing import copy_of, finished
 from expunge.training.text_to_image.sampler import TextToImage
 
@@ -31,3 +32,15 @@ def multiplied(model: TextToImage, factor: NDArray[np.float64]) -> TextToImage:
     for weight in keys_and_values(unet, len(factor)).values():
         weight.copy_((weight.double() @ right).to(weight.dtype))
     return finished(model, unet)
+
+
+def foretold(model: TextToImage, edit: Edit, kept: NDArray[np.float64] | None) -> dict[str, float]:
+    """What an edit says of itself before anything is drawn; kept: rows (n, d) that should stay where they are.
+
+    Of Stable Diffusion XL also how many numbers of a prompt it does not reach: the pooled vector goes past keys and values.
+    """
+    figures = {"condition": edit.condition, "distance_of_r_from_identity": edit.distance}
+    if kept is not None:
+        shifts = edit.shift(kept)
+        figures |= {"largest_shift_of_the_preserved": float(shifts.max()), "mean_shift": float(shifts.mean())}
+    return figures | ({"pooled_numbers_not_reached": float(model.text.pooled)} if model.text.pooled else {})
