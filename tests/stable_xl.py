@@ -114,11 +114,11 @@ def pipeline(folder, *, zeros=True, prediction="epsilon"):
     return found
 
 
-def write(folder, **settings):
-    """A directory in the layout of the real one: vocabularies as vocab.json and merges.txt."""
+def write(folder, *, old=True, **settings):
+    """A directory in the layout of the real one: vocabularies as vocab.json and merges.txt; not old: as the library has them."""
     made = pipeline(folder.with_name("tokenizers"), **settings)
     made.save_pretrained(folder, safe_serialization=True)
-    for name in ("tokenizer", "tokenizer_2"):
+    for name in ("tokenizer", "tokenizer_2") if old else ():
         shutil.rmtree(folder / name)
         shutil.move(folder.with_name("tokenizers") / name, folder / name)
     return folder

@@ -137,6 +137,12 @@ def test_each_tokenizer_fills_up_with_its_own_token(made, model, part):
     assert mine[1, -1] == stable_xl.VOCAB[stable_xl.END if part == "tokenizer" else "!"]
 
 
+def test_tokenizers_as_the_library_writes_them_now_are_read_alike(model, tmp_path):
+    newer = stable_xl.write(tmp_path / "model", old=False)
+    assert (newer / "tokenizer_2" / "tokenizer.json").is_file()
+    assert torch.equal(TextToImage.from_dir(newer).tokens([*PROMPTS, ""]), model.tokens([*PROMPTS, ""]))
+
+
 def test_a_picture_depends_on_seed_place_and_prompt_only(model):
     whole = model.sample(PROMPTS, HOW)
     apart = model.sample(PROMPTS, replace(HOW, batch=2)).astype(int)
