@@ -180,8 +180,8 @@ def test_a_name_spoken_with_its_own_vectors_is_the_prompt(model):
     name = named_at(model, RED, BLUE)
     at = torch.tensor([name.start])
     with torch.no_grad():
-        torch.testing.assert_close(spoken(model.text_encoder, tokens, at, table[tokens[:, name]]), model.encode([RED]))
-        other = spoken(model.text_encoder, tokens, at, table[model.tokens([BLUE])[:, name]])
+        torch.testing.assert_close(spoken(model.text, tokens, at, table[tokens[:, name]]), model.encode([RED]))
+        other = spoken(model.text, tokens, at, table[model.tokens([BLUE])[:, name]])
     torch.testing.assert_close(other, model.encode([BLUE]))
 
 

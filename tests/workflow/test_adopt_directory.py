@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import stable_xl
 from expunge.core import registry
 from expunge.core.errors import Held, InputError, IntegrityError, NotErased
 from expunge.core.finding import Guarantee
@@ -144,6 +145,27 @@ def test_a_model_with_an_autoencoder_is_taken_in_whole(folder, tmp_path):
     drawn = mine.sample(PROMPTS[:1], HOW)
     assert drawn.shape == (1, 64, 64, 3)
     assert (drawn == TextToImage.from_dir(folder).sample(PROMPTS[:1], HOW)).all()
+
+
+def test_stable_diffusion_xl_is_taken_in_whole_edited_and_served_with_both_encoders(tmp_path, monkeypatch):
+    folder = stable_xl.write(tmp_path / "xl" / "model")
+    prompt = f"a car image in {ARTISTS[1]} style"
+    with untrained(tmp_path / "ws", size=stable_xl.SIZE) as workspace:
+        adopt(workspace, [folder])
+        vouch_for(workspace)
+        before = unpacked(weights(workspace)).model
+        pictures = before.sample([prompt], HOW)
+        assert (pictures == TextToImage.from_dir(folder).sample([prompt], HOW)).all()
+        old = {name: tensor.clone() for name, tensor in load_tensors(weights(workspace))[0].items()}
+        monkeypatch.setattr(verify, "style_evidence", lambda *_: honest_styles())
+        outcome = workspace.run(workspace.request(block=ARTISTS[1]), ["erasers/uce"])
+        assert outcome.guarantee is Guarantee.EMPIRICAL
+        new, _ = load_tensors(weights(workspace))
+        assert (unpacked(weights(workspace)).model.sample([prompt], HOW) != pictures).any()
+    assert {name.partition(".")[0] for name in new} == {"unet", "text_encoder", "text_encoder_2", "vae", SETTINGS}
+    changed = {name for name in old if not torch.equal(old[name], new[name])}
+    assert changed
+    assert all(".attn2.to_" in name for name in changed)
 
 
 def test_one_other_word_in_its_settings_is_another_model(empty, folder, tmp_path):

@@ -9,7 +9,7 @@ from expunge.training.text_to_image.probing import Group, Probed, ProbeJob, by_p
 
 
 class ComponentSwap:
-    """Direct prompts through the stock text encoder, tokenizer, autoencoder and schedule, drawn by the candidate's denoiser.
+    """Direct prompts through the stock text encoders, tokenizers, autoencoder and schedule, drawn by the candidate's denoiser.
 
     Needs the weights and the stock parts, which anyone may have kept or download. An edit of the text encoder alone, a
     prompt filter or a spoilt autoencoder is undone by it, and by nothing else that is as cheap; what it brings back was
@@ -27,9 +27,11 @@ class ComponentSwap:
         stock = job.stock
         if stock is None:
             raise CheckBroken("a swap needs the stock model's parts")
-        if stock.width != job.model.width or (stock.vae is None) != (job.model.vae is None):
-            widths = f"{stock.width} and {job.model.width}"
+        mine, theirs = ((one.text.widths, one.text.pooled, one.vae is None) for one in (job.model, stock))
+        if mine != theirs:
             raise CheckBroken(
-                "the stock model's parts do not fit this denoiser", expected="one architecture", got=widths
+                "the stock model's parts do not fit this denoiser",
+                expected=f"one architecture: {mine}",
+                got=str(theirs),
             )
         return by_prompts(replace(job, model=stock.with_unet(job.model.unet)), job.wording.direct)

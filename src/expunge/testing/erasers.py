@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from expunge.core import registry
 from expunge.core.errors import InputError, IntegrityError
@@ -86,11 +86,9 @@ class Subject:
 
 
 def _tensors(model: TextToImage) -> dict[str, Tensor]:
-    parts: dict[str, nn.Module | None] = {"unet": model.unet, "text_encoder": model.text_encoder, "vae": model.vae}
     return {
         f"{part}.{name}": tensor.detach().clone()
-        for part, network in parts.items()
-        if network is not None
+        for part, network in model.networks.items()
         for name, tensor in network.state_dict().items()
     }
 
@@ -134,7 +132,7 @@ def given_model_stays(subject: Subject) -> str | None:
     _ = subject.first
     if not _same(_tensors(subject.model), subject.before):
         return "the model it was given has changed"
-    networks = [subject.model.unet, subject.model.text_encoder]
+    networks = list(subject.model.networks.values())
     if any(network.training for network in networks):
         return "a network it was given is in training mode"
     touched = [weight for network in networks for weight in network.parameters()]

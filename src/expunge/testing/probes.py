@@ -99,7 +99,7 @@ def _models(job: ProbeJob) -> list[TextToImage]:
 
 
 def _tensors(model: TextToImage) -> list[Tensor]:
-    return [tensor for part in (model.unet, model.text_encoder) for tensor in part.state_dict().values()]
+    return [tensor for part in model.networks.values() for tensor in part.state_dict().values()]
 
 
 def card_says_needs_settings_cost_and_failure(subject: Subject) -> str | None:
@@ -209,7 +209,7 @@ def what_the_job_holds_stays(subject: Subject) -> str | None:
     _ = subject.first
     if not all(torch.equal(old, new) for old, new in zip(subject.before, _held(subject.job), strict=True)):
         return "the models or pictures of the job have changed"
-    networks = [part for model in _models(subject.job) for part in (model.unet, model.text_encoder)]
+    networks = [part for model in _models(subject.job) for part in model.networks.values()]
     if any(network.training for network in networks):
         return "a network is in training mode"
     weights = [weight for network in networks for weight in network.parameters()]
@@ -285,4 +285,5 @@ def _fresh(seed: int) -> TextToImage:
 
 def _copied(model: TextToImage) -> TextToImage:
     """Networks of its own: a probe may break them."""
-    return replace(model, unet=copy.deepcopy(model.unet), text_encoder=copy.deepcopy(model.text_encoder))
+    own: dict[str, Any] = copy.deepcopy(model.networks)
+    return replace(model, **own)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from expunge.training.concepts.files import KEYS_AND_VALUES
 from expunge.training.concepts.rece import Search, erased_in_rounds, spectrum
 from expunge.training.concepts.uce import Scales
-from expunge.training.text_to_image.cross_attention import keys_and_values, multiplied, rows_of
+from expunge.training.text_to_image.cross_attention import foretold, keys_and_values, multiplied
 from expunge.training.text_to_image.erasing import Erased, EraseJob
 
 
@@ -18,7 +18,8 @@ class Rece:
     is left to lam. Settings: rounds (1), search (lam of the search, .001), erase_scale (1), preserve_scale (1), lam (.1).
 
     EMPIRICAL at best, and by itself suppression: R can be inverted, so some embedding leads wherever the concept led.
-    Needs no pictures. Cost: a solve a round, milliseconds. Fails like UCE, and sooner: each round moves the neighbours more.
+    Leaves the pooled vector of Stable Diffusion XL as it was, like `uce`. Needs no pictures. Cost: a solve a round,
+    milliseconds. Fails like UCE, and sooner: each round moves the neighbours more.
     """
 
     name = "rece"
@@ -41,17 +42,12 @@ class Rece:
         """Edit all keys and values of a copy; says how much of the concept each round still found."""
         model = job.model
         gram = spectrum(weight.numpy() for weight in keys_and_values(model.unet, model.width).values())
-        away, towards = (rows_of(model.encode(prompts)) for prompts in (job.erase, job.guide))
-        kept = rows_of(model.encode(job.preserve)) if job.preserve else None
+        away, towards = (model.text.rows(prompts) for prompts in (job.erase, job.guide))
+        kept = model.text.rows(job.preserve) if job.preserve else None
         done = erased_in_rounds(gram, away, towards, kept, self.scales, self.search)
-        edit = done.edit
-        figures = {
-            "condition": edit.condition,
-            "distance_of_r_from_identity": edit.distance,
+        residue = {
             "residue_found_first": float(done.residue[0].max()),
             "residue_found_last": float(done.residue[-1].max()),
         }
-        if kept is not None:
-            shifts = edit.shift(kept)
-            figures |= {"largest_shift_of_the_preserved": float(shifts.max()), "mean_shift": float(shifts.mean())}
-        return Erased(model=multiplied(model, edit.factor), figures=figures)
+        figures = foretold(model, done.edit, kept) | residue
+        return Erased(model=multiplied(model, done.edit.factor), figures=figures)

@@ -1,14 +1,15 @@
-"""Where the text enters: keys and values of the cross-attention of a loaded model, and embeddings as rows to solve with."""
+"""Where the text enters: keys and values of the cross-attention of a loaded model."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from expunge.core.errors import InputError
 from expunge.training.concepts.files import KEYS_AND_VALUES
+from expunge.training.concepts.uce import Edit
 from expunge.training.text_to_image.erasing import copy_of, finished
 from expunge.training.text_to_image.sampler import TextToImage
 
@@ -33,7 +34,13 @@ def multiplied(model: TextToImage, factor: NDArray[np.float64]) -> TextToImage:
     return finished(model, unet)
 
 
-def rows_of(words: Tensor) -> NDArray[np.float64]:
-    """(N, L, d) embeddings as (N L, d) rows."""
-    rows: NDArray[np.float64] = words.reshape(-1, words.shape[-1]).double().numpy()
-    return rows
+def foretold(model: TextToImage, edit: Edit, kept: NDArray[np.float64] | None) -> dict[str, float]:
+    """What an edit says of itself before anything is drawn; kept: rows (n, d) that should stay where they are.
+
+    Of Stable Diffusion XL also how many numbers of a prompt it does not reach: the pooled vector goes past keys and values.
+    """
+    figures = {"condition": edit.condition, "distance_of_r_from_identity": edit.distance}
+    if kept is not None:
+        shifts = edit.shift(kept)
+        figures |= {"largest_shift_of_the_preserved": float(shifts.max()), "mean_shift": float(shifts.mean())}
+    return figures | ({"pooled_numbers_not_reached": float(model.text.pooled)} if model.text.pooled else {})

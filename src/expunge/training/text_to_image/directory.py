@@ -20,18 +20,21 @@ INDEX = "model_index.json"
 READABLE = frozenset({".json", ".txt", ".safetensors", ".md", ".model"})
 _LARGEST_JSON = 64 << 20
 _JOINT = "a joint transformer (MMDiT), whose text does not enter through cross-attention"
+_TOKENIZERS = frozenset({"CLIPTokenizer", "CLIPTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend"})
 _PARTS: Mapping[str, frozenset[str]] = {
     "unet": frozenset({"UNet2DConditionModel"}),
     "text_encoder": frozenset({"CLIPTextModel"}),
-    "tokenizer": frozenset({"CLIPTokenizer", "CLIPTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend"}),
+    "tokenizer": _TOKENIZERS,
     "vae": frozenset({"AutoencoderKL"}),
     "text_encoder_2": frozenset({"CLIPTextModelWithProjection"}),
-    "tokenizer_2": frozenset({"CLIPTokenizer", "CLIPTokenizerFast"}),
+    "tokenizer_2": _TOKENIZERS,
 }
 """The classes that a part may be of; everything else in an index is a setting or is not used."""
 _NEEDED = ("unet", "text_encoder", "tokenizer", "scheduler")
-_DRAWS = ("vae",)
-"""Needed where the index names it: without it, latents would be taken for pictures."""
+_DRAWS = ("vae", "text_encoder_2", "tokenizer_2")
+"""Needed where the index names one: without it, latents would be taken for pictures, or half a prompt for a prompt."""
+_OTHER_NOISE = ("FlowMatch", "EDM")
+"""Schedulers of models that are trained under another noise: DDIM would read their settings, and draw nothing by them."""
 PREDICTIONS = frozenset({"epsilon", "v_prediction", "sample"})
 
 
@@ -77,6 +80,7 @@ def read_directory(path: Path) -> Directory:
     missing = [name for name in needed if name not in parts or not (path / name).is_dir()]
     if missing:
         raise InputError(f"parts are missing: {', '.join(missing)}", expected=", ".join(needed))
+    _refuse_other_noise(parts.get("scheduler", ""))
     odd = [f"{name}: {kind}" for name, kind in parts.items() if name in _PARTS and kind not in _PARTS[name]]
     if odd:
         raise InputError(f"parts of classes that are not known: {'; '.join(odd)}")
@@ -129,6 +133,13 @@ def _refuse_joint(parts: Mapping[str, str]) -> None:
             f"{kind} is {_JOINT}: an edit would leave it untouched",
             expected="a UNet with attn2 (Stable Diffusion 1.x, 2.x, XL)",
             code="no-cross-attention",
+        )
+
+
+def _refuse_other_noise(kind: str) -> None:
+    if kind.startswith(_OTHER_NOISE):
+        raise InputError(
+            f"{kind} is of another kind of noise", expected="a scheduler over cumulative alphas", code="other-noise"
         )
 
 

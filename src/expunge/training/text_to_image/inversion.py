@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from expunge.training.text_to_image.words import spoken
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Found:
-    """`words` (L, d): embeddings after the text encoder; the loss of the first and of the last tenth of the search."""
+    """`words` (rows, d): embedded, as `encode` gives them; the loss of the first and of the last tenth of the search."""
 
     words: Tensor
     first_loss: float
@@ -31,7 +30,7 @@ def named_at(model: TextToImage, prompt: str, other: str) -> slice:
     Where nothing of the prompt is left, all its words are open.
     """
     ends = int(model.tokenizer.eos_token_id)
-    mine, theirs = (_said(row.tolist(), ends) for row in model.tokens([prompt, other]))
+    mine, theirs = (_said(row[: model.length].tolist(), ends) for row in model.tokens([prompt, other]))
     shorter = min(len(mine), len(theirs))
     start = next((at for at in range(shorter) if mine[at] != theirs[at]), shorter)
     same = next((at for at in range(shorter - start) if mine[-1 - at] != theirs[-1 - at]), shorter - start)
@@ -50,17 +49,17 @@ def brought_back(model: TextToImage, prompt: tuple[str, str], clean: Tensor, how
 
     They start at the name's own embeddings: what is nearest is found first.
     """
-    encoder: Any = copy.deepcopy(model.text_encoder)  # the search hooks into it
+    text = replace(model.text, networks=copy.deepcopy(model.text.networks))  # the search hooks into them
     tokens, name = model.tokens([prompt[0]]), named_at(model, *prompt)
     at = torch.tensor([name.start])
-    vectors = encoder.get_input_embeddings().weight[tokens[:, name]].detach().clone().requires_grad_(True)
+    vectors = text.table[tokens[:, name]].detach().clone().requires_grad_(True)
     optimiser = torch.optim.Adam([vectors], lr=how.lr, foreach=False)
     losses = []
     for step in range(how.steps):
         optimiser.zero_grad(set_to_none=True)
         rows, times = picked(seed, step, how.batch, len(clean), steps_of(model))
         noise = noise_like(clean[rows], seed, step)
-        words = spoken(encoder, tokens, at, vectors).expand(how.batch, -1, -1)
+        words = spoken(text, tokens, at, vectors).expand(how.batch, -1, -1)
         found = model.predict(noised_by(model, clean[rows], noise, times), times, words)
         value = F.mse_loss(found, asked_of(model, clean[rows], noise, times))
         value.backward()  # type: ignore[no-untyped-call]
@@ -68,5 +67,5 @@ def brought_back(model: TextToImage, prompt: tuple[str, str], clean: Tensor, how
         losses.append(float(value.detach()))
     part = max(1, len(losses) // 10)
     with torch.no_grad():
-        words = spoken(encoder, tokens, at, vectors)[0]
+        words = spoken(text, tokens, at, vectors)[0]
     return Found(words=words, first_loss=sum(losses[:part]) / part, final_loss=sum(losses[-part:]) / part)

@@ -18,11 +18,10 @@ from expunge.core.protocols import Progress
 from expunge.training.rng import below, draws, normals
 from expunge.training.text_to_image.conversion import asked_of, noised_by, steps_of
 from expunge.training.text_to_image.probing import ProbeJob
-from expunge.training.text_to_image.reader import folded
 from expunge.training.text_to_image.sampler import TextToImage
 
 Conditioning = Callable[[Tensor, NDArray[np.int64]], Tensor]
-"""Learned vectors (S, k, d) and the rows of works each run looks at (S, b), to conditioning (S b, L, d)."""
+"""Learned vectors (S, k, d) and the rows of works each run looks at (S, b), to embedded prompts (S b, rows, d)."""
 
 _ASIDE = 2**31
 """A step that no learning gets to: what is drawn there compares, and teaches nothing."""
@@ -41,7 +40,7 @@ def learned(
     job: ProbeJob, start: Tensor, conditioning: Conditioning, budget: Budget
 ) -> tuple[Tensor, NDArray[np.float64]]:
     """Vectors (S, k, d) after the budget from `start`, and each seed's mean loss over the last tenth of the steps (S,)."""
-    clean = folded(job.works.images)
+    clean = job.model.latents(job.works.images)
     vectors = start.clone().requires_grad_(True)
     optimiser = torch.optim.Adam([vectors], lr=budget.rate)
     steps = job.steps(budget.steps)
@@ -61,7 +60,7 @@ def learned(
 
 def losses_of(job: ProbeJob, vectors: Tensor, conditioning: Conditioning, batch: int = 32) -> Tensor:
     """Each seed's mean loss (S,) with vectors (S, k, d), on `batch` pictures and noise that are the same at every call."""
-    clean = folded(job.works.images)
+    clean = job.model.latents(job.works.images)
     rows, times, noise = _drawn(job, _ASIDE, batch, clean)
     with torch.no_grad():
         words = conditioning(vectors, rows)

@@ -24,8 +24,10 @@ from expunge.core.errors import InputError, IntegrityError
 from expunge.training.checkpoint import load_tensors
 from expunge.training.text_to_image.directory import READABLE, Directory, read_directory
 from expunge.training.text_to_image.libraries import library, quiet
+from expunge.training.text_to_image.loading import CLASSES
 from expunge.training.text_to_image.net import TextToImageNet
-from expunge.training.text_to_image.sampler import TextToImage
+from expunge.training.text_to_image.sampler import TextToImage, fitted
+from expunge.training.text_to_image.text_encoders import ENCODERS, TOKENIZERS, fitting, zeros_in
 from expunge.training.text_to_image.vocabulary import tokenizer_of
 from expunge.training.text_to_image.whole import DRAWING, WEIGHTS, refuse_weights_beside
 
@@ -39,22 +41,22 @@ class PackedNet(TextToImageNet):
 
     def __init__(self, model: TextToImage, settings: Tensor) -> None:
         super().__init__(model.unet, model.text_encoder)
-        if model.vae is not None:
-            self.vae = model.vae
+        for name, net in model.networks.items():
+            setattr(self, name, net)
         self.register_buffer(SETTINGS, settings)
-        self._tokenizer, self._schedule = model.tokenizer, model.schedule
+        self._own = {name: getattr(model, name) for name in ("tokenizer", "tokenizer_2", "schedule", "zeros")}
 
     @property
     def model(self) -> TextToImage:
         """What draws."""
-        vae = getattr(self, "vae", None)
-        return TextToImage(
-            unet=self.unet,
-            text_encoder=self.text_encoder,
-            tokenizer=self._tokenizer,
-            schedule=self._schedule,
-            vae=vae,
-        )
+        more = {name: net for name in ("vae", "text_encoder_2") if (net := getattr(self, name, None)) is not None}
+        return TextToImage(unet=self.unet, text_encoder=self.text_encoder, **more, **self._own)
+
+    def forward(self, noisy: Tensor, times: Tensor, tokens: Tensor) -> Tensor:
+        """As in training. Raises InputError for two text encoders, which no token of this vocabulary reaches."""
+        if hasattr(self, "text_encoder_2"):
+            raise InputError("Stable Diffusion XL is asked by its own prompts", hint="model.predict", code="sdxl")
+        return super().forward(noisy, times, tokens)
 
 
 def packed(found: Directory) -> dict[str, Tensor]:
@@ -90,7 +92,7 @@ def unpack(file: Path, folder: Path) -> Directory:
         raise InputError("the directory exists already", got=str(folder), hint="nothing is overwritten")
     tensors, _ = load_tensors(file)
     with _laid_out(tensors) as settings:
-        for name, net in _nets(_built(settings, tensors)).items():
+        for name, net in _built(settings, tensors).networks.items():
             part: Any = net
             with quiet():
                 part.save_pretrained(folder / name, safe_serialization=True)
@@ -108,10 +110,6 @@ def tensors_of(model: TextToImage, source: Path) -> dict[str, Tensor]:
     if after.keys() != before.keys() or any(after[name].shape != before[name].shape for name in after):
         raise InputError("the edit left other tensors than there were", hint="nothing may be added to the networks")
     return after
-
-
-def _nets(model: TextToImage) -> dict[str, nn.Module]:
-    return {name: net for name in DRAWING if (net := getattr(model, name)) is not None}
 
 
 def _bytes_of(found: Directory) -> Tensor:
@@ -152,27 +150,26 @@ def _laid_out(tensors: Mapping[str, Tensor]) -> Iterator[Path]:
 
 
 def _built(folder: Path, tensors: Mapping[str, Tensor]) -> TextToImage:
-    images, texts = library("diffusers"), library("transformers")
-    local = {"local_files_only": True}
-
-    def filled(name: str, make: Any) -> nn.Module:
-        state = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
-        config = json.loads((folder / name / "config.json").read_text(encoding="utf-8"))
-        with torch.random.fork_rng(devices=[]):
-            net: nn.Module = make(config)
-        net.load_state_dict(state)
-        return net.eval().requires_grad_(False)
-
+    there = [name for name in DRAWING if any(key.startswith(f"{name}.") for key in tensors)]
     try:
         with quiet():
-            return TextToImage(
-                unet=filled("unet", images.UNet2DConditionModel.from_config),
-                text_encoder=filled("text_encoder", lambda config: texts.CLIPTextModel(texts.CLIPTextConfig(**config))),
-                tokenizer=tokenizer_of(folder),
-                schedule=images.DDIMScheduler.from_pretrained(folder / "scheduler", **local),
-                vae=filled("vae", images.AutoencoderKL.from_config)
-                if any(k.startswith("vae.") for k in tensors)
-                else None,
-            )
+            nets = {name: _filled(folder, name, tensors) for name in there}
+            readers = {name: tokenizer_of(folder, name) for name in TOKENIZERS[: 1 + (ENCODERS[1] in nets)]}
+            schedule = library("diffusers").DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
+            model = TextToImage(schedule=schedule, zeros=zeros_in(folder), **nets, **readers)
     except (OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
         raise IntegrityError("weights and settings are not of one model", got=str(error)[:200]) from error
+    fitting(model.text)
+    return fitted(model)
+
+
+def _filled(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """A network of these settings with these tensors."""
+    source, kind = CLASSES[name]
+    state = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+    config = json.loads((folder / name / "config.json").read_text(encoding="utf-8"))
+    made: Any = getattr(library(source), kind)
+    with torch.random.fork_rng(devices=[]):
+        net: nn.Module = made.from_config(config) if source == "diffusers" else made(made.config_class(**config))
+    net.load_state_dict(state)
+    return net.eval().requires_grad_(False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,16 @@ from torch import Tensor, nn
 
 from expunge.core.errors import InputError, IntegrityError
 from expunge.training.rng import normals
+from expunge.training.text_to_image.autoencoder import pixels_a_side, to_latents, to_pictures
 from expunge.training.text_to_image.directory import Directory, read_directory
-from expunge.training.text_to_image.libraries import library, quiet
+from expunge.training.text_to_image.loading import network, schedule
 from expunge.training.text_to_image.reader import PATCH, folded, unfolded
-from expunge.training.text_to_image.vocabulary import tokenizer_of
+from expunge.training.text_to_image.text_encoders import TextEncoders, text_side
 from expunge.training.text_to_image.whole import DRAWING, require_whole
 
 Pixels = NDArray[np.uint8]
+_OTHERWISE = ("class_embed_type", "num_class_embeds", "encoder_hid_dim", "time_cond_proj_dim")
+"""Settings of denoisers that are also told a class, a picture or a guidance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,19 +57,26 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TextToImage:
-    """Networks in evaluation mode with their scheduler's settings; `vae` is None where pictures are folded, not encoded."""
+    """Networks in evaluation mode with their scheduler's settings; `vae` is None where pictures are folded, not encoded.
+
+    The second encoder and tokenizer are those of Stable Diffusion XL; `zeros`: it embeds the empty prompt as zeros.
+    """
 
     unet: nn.Module
     text_encoder: nn.Module
     tokenizer: Any
     schedule: Any
     vae: nn.Module | None = None
+    text_encoder_2: nn.Module | None = None
+    tokenizer_2: Any = None
+    zeros: bool = False
 
     @classmethod
     def from_dir(cls, path: Path) -> TextToImage:
-        """Load a directory that `read_directory` accepts, in single precision. SDXL is edited by file, not sampled here.
+        """Load a directory that `read_directory` accepts, in single precision.
 
-        Raises IntegrityError where what would draw is not what the files hold: missing, damaged, unused or non-finite tensors.
+        Raises IntegrityError where what would draw is not what the files hold: missing, damaged, unused or non-finite tensors,
+        or parts that are not of one model.
         """
         return _loaded(cls, read_directory(path))
 
@@ -76,43 +86,55 @@ class TextToImage:
         return int(self.unet.config.cross_attention_dim)  # type: ignore[union-attr,arg-type]
 
     @property
+    def text(self) -> TextEncoders:
+        """The text encoders with their tokenizers, one or two."""
+        more = () if self.text_encoder_2 is None else (self.text_encoder_2,)
+        readers = (self.tokenizer,) if self.tokenizer_2 is None else (self.tokenizer, self.tokenizer_2)
+        return TextEncoders(networks=(self.text_encoder, *more), tokenizers=readers, zeros=self.zeros)
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """part -> network, of those that it has."""
+        return {name: net for name in DRAWING if (net := getattr(self, name)) is not None}
+
+    @property
     def length(self) -> int:
         """L, tokens of a prompt."""
-        return int(self.text_encoder.config.max_position_embeddings)  # type: ignore[union-attr,arg-type]
+        return self.text.length
 
     def with_unet(self, unet: nn.Module) -> TextToImage:
         """The same with another denoiser."""
         return replace(self, unet=unet)
 
     def tokens(self, prompts: Sequence[str]) -> Tensor:
-        """(N, L) token numbers, filled up and cut as in training."""
-        options = {"padding": "max_length", "truncation": True, "max_length": self.length, "return_tensors": "pt"}
-        if not prompts:
-            return torch.zeros((0, self.length), dtype=torch.long)
-        found: Tensor = self.tokenizer(list(prompts), **options).input_ids
-        return found
+        """(N, L) token numbers, filled up and cut as in training; (N, 2 L) of two tokenizers, side by side."""
+        return self.text.tokens(prompts)
 
-    @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Tensor:
-        """(N, L, d) embeddings of the tokens of each prompt."""
-        if not prompts:
-            return torch.zeros((0, self.length, self.width))
-        found: Tensor = self.text_encoder(input_ids=self.tokens(prompts)).last_hidden_state
-        return found
+        """(N, L, d) embeddings of the tokens of each prompt; with two encoders (N, L + 1, d), the last row for the pooled vector.
+
+        What XL is to draw without any prompt is encoded from the empty one: as zeros, where it was trained so.
+        """
+        return self.text.encode(prompts, self.tokens(prompts))
 
     @torch.no_grad()
     def latents(self, images: Pixels) -> Tensor:
         """(N, C, h, h) what the denoiser sees of pictures (N, S, S, 3)."""
-        if self.vae is None:
-            return folded(images)
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1)
-        vae: Any = self.vae
-        found: Tensor = vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor
-        return found
+        return folded(images) if self.vae is None else to_latents(self.vae, images)
 
     def predict(self, noisy: Tensor, times: Tensor, words: Tensor) -> Tensor:
-        """The denoiser's own prediction (B, C, h, h): noise, velocity or picture, as `prediction` says."""
-        found: Tensor = self.unet(noisy, times, encoder_hidden_states=words).sample
+        """The denoiser's own prediction (B, C, h, h): noise, velocity or picture, as `prediction` says.
+
+        words: embedded prompts, as `encode` gives them. XL is also told sizes: of the picture that was trained on and of the one
+        to draw, S both, and that nothing was cropped (Podell et al. 2023, section 2.2; the defaults of its pipeline).
+        """
+        told: dict[str, Any] = {"encoder_hidden_states": words}
+        if self.text_encoder_2 is not None:
+            tokens, pooled = self.text.parted(words)
+            sizes = torch.tensor([self._size, self._size, 0, 0, self._size, self._size], dtype=pooled.dtype)
+            added = {"text_embeds": pooled, "time_ids": sizes.expand(len(words), -1)}
+            told = {"encoder_hidden_states": tokens, "added_cond_kwargs": added}
+        found: Tensor = self.unet(noisy, times, **told).sample
         return found
 
     @property
@@ -122,7 +144,7 @@ class TextToImage:
 
     @torch.no_grad()
     def sample(self, prompts: Sequence[str] | Tensor, how: Sampling, start: Start | None = None) -> Pixels:
-        """(N, S, S, 3) pictures for prompts, or for embeddings (N, L, d); picture n's noise depends on seed and n only.
+        """(N, S, S, 3) pictures for prompts, or for embedded ones (N, rows, d); picture n's noise depends on seed and n only.
 
         From noise, or from the N pictures of `start`. Raises IntegrityError where the model's numbers are not finite.
         """
@@ -145,7 +167,7 @@ class TextToImage:
 
     @property
     def _size(self) -> int:
-        return self._side * (2 if self.vae is None else 8)
+        return self._side * (PATCH if self.vae is None else pixels_a_side(self.vae))
 
     def _denoise(self, words: Tensor, how: Sampling, rows: NDArray[np.int64], start: Start | None) -> Tensor:
         schedule = copy.deepcopy(self.schedule)  # drawing moves its counters
@@ -179,46 +201,32 @@ class TextToImage:
         return folded(whole.astype(np.uint8) * 255) > 0
 
     def _pixels(self, latents: Tensor) -> Pixels:
-        if self.vae is None:
-            return unfolded(latents)
-        vae: Any = self.vae
-        pixels = vae.decode(latents / vae.config.scaling_factor).sample
-        found: Pixels = pixels.clamp(-1, 1).add(1).mul(127.5).round().permute(0, 2, 3, 1).to(torch.uint8).numpy()
-        return found
+        return unfolded(latents) if self.vae is None else to_pictures(self.vae, latents)
 
 
 def _loaded(kind: type[TextToImage], found: Directory) -> TextToImage:
-    if "text_encoder_2" in found.parts:
-        raise InputError(
-            "Stable Diffusion XL is not sampled here",
-            hint="its files can be edited; verify where a GPU is",
-            code="sdxl",
-        )
-    images, texts = library("diffusers"), library("transformers")
-    local: dict[str, Any] = {"local_files_only": True}
-    safe = {**local, "use_safetensors": True, "torch_dtype": torch.float32, "low_cpu_mem_usage": False}
-
-    def part(name: str, load: Any, **options: Any) -> Any:
-        return read(name, lambda: load.from_pretrained(found.path / name, **options))
-
-    def read(name: str, load: Callable[[], Any]) -> Any:
-        try:
-            with quiet():
-                return load()
-        except (OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
-            raise IntegrityError(f"{name} cannot be loaded", got=str(error)[:200]) from error
-
-    text_options = {**local, "use_safetensors": True, "dtype": torch.float32}
-    made = kind(
-        unet=part("unet", images.UNet2DConditionModel, **safe).eval().requires_grad_(False),
-        text_encoder=part("text_encoder", texts.CLIPTextModel, **text_options).eval().requires_grad_(False),
-        tokenizer=read("tokenizer", lambda: tokenizer_of(found.path)),
-        schedule=part("scheduler", images.DDIMScheduler, **local),
-        vae=part("vae", images.AutoencoderKL, **safe).eval().requires_grad_(False) if "vae" in found.parts else None,
-    )
-    nets = {name: net for name in DRAWING if (net := getattr(made, name)) is not None}
+    text = text_side(found)
+    nets = {name: network(found, name) for name in ("unet", "vae") if name in found.parts}
     require_whole(found, nets)
-    folds = made.unet.config.in_channels == 3 * PATCH**2  # type: ignore[union-attr]
-    if made.vae is None and not folds:
+    one, *more = zip(text.networks, text.tokenizers, strict=True)
+    second = {"text_encoder_2": more[0][0], "tokenizer_2": more[0][1]} if more else {}
+    made = kind(text_encoder=one[0], tokenizer=one[1], schedule=schedule(found), zeros=text.zeros, **nets, **second)
+    return fitted(made)
+
+
+def fitted(model: TextToImage) -> TextToImage:
+    """The same. Raises IntegrityError where the denoiser is told otherwise than these encoders tell, or draws what nobody makes
+    pictures of."""
+    told, text = model.unet.config, model.text
+    other = [name for name in _OTHERWISE if getattr(told, name, None) is not None]
+    if other or told.addition_embed_type != ("text_time" if text.pooled else None):  # type: ignore[union-attr]
+        got = ", ".join([*other, f"addition_embed_type: {told.addition_embed_type}"])  # type: ignore[union-attr]
+        raise IntegrityError("the denoiser is told more or less than these text encoders say", got=got)
+    if text.pooled:
+        wide = (told.cross_attention_dim, told.projection_class_embeddings_input_dim)  # type: ignore[union-attr]
+        expected = (sum(text.widths), 6 * told.addition_time_embed_dim + text.pooled)  # type: ignore[union-attr,operator]
+        if wide != expected:
+            raise IntegrityError("denoiser and text encoders are of two models", expected=str(expected), got=str(wide))
+    if model.vae is None and told.in_channels != 3 * PATCH**2:  # type: ignore[union-attr]
         raise IntegrityError("the model draws latents, and the autoencoder that makes pictures of them is missing")
-    return made
+    return model

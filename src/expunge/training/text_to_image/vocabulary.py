@@ -16,19 +16,19 @@ _CLIP = ("CLIPTokenizer", "CLIPTokenizerFast")
 _LARGEST_MERGES = 64 << 20
 
 
-def tokenizer_of(model: Path) -> Any:
-    """The tokenizer of a model directory, by its files alone: nothing is fetched, and no code of the directory is run.
+def tokenizer_of(model: Path, part: str = "tokenizer") -> Any:
+    """A tokenizer of a model directory, by its files alone: nothing is fetched, and no code of the directory is run.
 
     Byte-pair encoding of vocab.json and merges.txt is CLIP's (end of word `</w>`, lower case), so it is read only where the
     index names CLIP's class. Raises IntegrityError on a vocabulary that is missing, damaged or of another class: the library
     would stand in with one of three tokens, which knows nobody's name, and everybody would look erased. May raise what the
     library raises on settings that do not fit.
     """
-    folder, local = model / "tokenizer", {"local_files_only": True, "trust_remote_code": False}
+    folder, local = model / part, {"local_files_only": True, "trust_remote_code": False}
     texts = library("transformers")
     if (folder / WHOLE).is_file():
         return texts.PreTrainedTokenizerFast.from_pretrained(folder, **local)
-    kind = settings_in(model / INDEX)["tokenizer"][1]
+    kind = settings_in(model / INDEX)[part][1]
     there = [name for name in (VOCABULARY, MERGES) if (folder / name).is_file()]
     if kind not in _CLIP or len(there) < 2:
         expected = f"{WHOLE}, or {VOCABULARY} and {MERGES} of a CLIPTokenizer"

@@ -16,7 +16,7 @@ from expunge.core.errors import InputError, IntegrityError
 from expunge.training.checkpoint import load_tensors
 from expunge.training.text_to_image.directory import Directory
 
-DRAWING = ("unet", "text_encoder", "vae")
+DRAWING = ("unet", "text_encoder", "text_encoder_2", "vae")
 """The parts whose weights draw."""
 WEIGHTS = ".safetensors"
 _LOADED = ("diffusion_pytorch_model.safetensors", "model.safetensors")

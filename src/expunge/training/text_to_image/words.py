@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from expunge.core.errors import InputError
 from expunge.training.text_to_image.sampler import TextToImage
+from expunge.training.text_to_image.text_encoders import TextEncoders
 
 MARK = "*"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Slotted:
-    """`tokens` (M, L) of sentences whose places from `at` (M,) on are left to vectors."""
+    """`tokens` (M, E L) of sentences whose places from `at` (M,) on are left to vectors, in each of E encoders."""
 
     model: TextToImage
     tokens: Tensor
@@ -34,30 +35,34 @@ class Slotted:
 
     @property
     def table(self) -> Tensor:
-        """(V, d) the encoder's own word vectors."""
-        encoder: Any = self.model.text_encoder
-        found: Tensor = encoder.get_input_embeddings().weight
-        return found
+        """(V, d) the encoders' own word vectors; of two, side by side."""
+        return self.model.text.table
 
     def encode(self, rows: Tensor, vectors: Tensor) -> Tensor:
-        """(B, L, d) embeddings of the sentences in `rows` (B,) with vectors (B, d) or (B, k, d) in their open places; gradients
-        reach the vectors."""
+        """(B, rows, d) embeddings of the sentences in `rows` (B,) with vectors (B, d) or (B, k, d) in their open places;
+        gradients reach the vectors."""
         several = vectors if vectors.ndim == 3 else vectors[:, None]
-        return spoken(self.model.text_encoder, self.tokens[rows], self.at[rows], several)
+        return spoken(self.model.text, self.tokens[rows], self.at[rows], several)
 
 
-def spoken(encoder: Any, tokens: Tensor, at: Tensor, vectors: Tensor) -> Tensor:
-    """(B, L, d) embeddings of sentences (B, L) whose words from place `at` (B,) on are vectors (B, k, d), not tokens; gradients
-    reach the vectors."""
-    places = (at[:, None] + torch.arange(vectors.shape[1]))[..., None].expand_as(vectors)
-    handle = encoder.get_input_embeddings().register_forward_hook(
-        lambda _module, _inputs, found: found.scatter(1, places, vectors)
-    )
-    try:
-        out: Tensor = encoder(input_ids=tokens).last_hidden_state
-    finally:
-        handle.remove()
-    return out
+def spoken(text: TextEncoders, tokens: Tensor, at: Tensor, vectors: Tensor) -> Tensor:
+    """(B, rows, d) embeddings of sentences (B, E L) whose words from place `at` (B,) on are vectors (B, k, d), not tokens;
+    gradients reach the vectors.
+
+    Of two encoders each takes its own part of a vector in its own sentence, and the pooled vector is that of the sentence with
+    the vectors in it.
+    """
+    places = at[:, None] + torch.arange(vectors.shape[1])
+    with ExitStack() as hooks:
+        for net, own in zip(text.networks, torch.split(vectors, list(text.widths), dim=-1), strict=True):
+            table: nn.Module = net.get_input_embeddings()
+            hooks.callback(table.register_forward_hook(_putting(own, places[..., None].expand_as(own))).remove)
+        return text.embed(tokens)
+
+
+def _putting(vectors: Tensor, places: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    """A hook that puts vectors in these places of what a table gives."""
+    return lambda _module, _inputs, found: found.scatter(1, places, vectors)
 
 
 def _opened(model: TextToImage, sentence: str, room: int) -> tuple[Tensor, int]:
@@ -65,8 +70,18 @@ def _opened(model: TextToImage, sentence: str, room: int) -> tuple[Tensor, int]:
     before, found, after = sentence.partition(MARK)
     if not found or MARK in after:
         raise InputError("a sentence with one open place", expected=f"one {MARK!r}", got=sentence[:80])
-    head, tail = (model.tokens([part.strip()])[0] for part in (before, after))
-    ends = [int((part == model.tokenizer.eos_token_id).nonzero()[0]) for part in (head, tail)]
-    words = torch.cat([head[: ends[0]], head[:1].expand(room), tail[1 : ends[1]]])[: model.length - 1]
-    filled = torch.cat([words, tail[ends[1] :], tail[-1:].expand(model.length)])[: model.length]
-    return filled, min(ends[0], model.length - 1 - room)
+    halves = [model.tokens([part.strip()])[0].view(-1, model.length) for part in (before, after)]
+    ends = [int(reads.eos_token_id) for reads in model.text.tokenizers]
+    made = [_joined(head, tail, room, end) for head, tail, end in zip(*halves, ends, strict=True)]
+    if len({at for _, at in made}) > 1:
+        raise InputError("the two tokenizers part the sentence differently", got=sentence[:80])
+    return torch.cat([tokens for tokens, _ in made]), made[0][1]
+
+
+def _joined(head: Tensor, tail: Tensor, room: int, end: int) -> tuple[Tensor, int]:
+    """One encoder's tokens (L,) of two halves with `room` between them, and where that begins."""
+    length = len(head)
+    ends = [int((part == end).nonzero()[0]) for part in (head, tail)]
+    words = torch.cat([head[: ends[0]], head[:1].expand(room), tail[1 : ends[1]]])[: length - 1]
+    filled = torch.cat([words, tail[ends[1] :], tail[-1:].expand(length)])[:length]
+    return filled, min(ends[0], length - 1 - room)

@@ -217,8 +217,7 @@ def style_selftest(
     known = cheats or {name: registry.load(KIND, name)() for name in registry.names(KIND)}
     if not known:
         raise InputError("no cheat to try", expected="at least one", got="none")
-    clean = {"unet": scene.clean.unet, "text_encoder": scene.clean.text_encoder}
-    handed_over(scene.original, folder / "control", clean)
+    handed_over(scene.original, folder / "control", scene.clean.networks)
     control = examine(scene.original, folder / "control", verifier)
     tallies = []
     for done, (name, cheat) in enumerate(known.items()):

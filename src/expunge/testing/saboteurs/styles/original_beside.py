@@ -22,8 +22,7 @@ class OriginalBeside:
 
     def sabotage(self, scene: StyleScene) -> Offered:
         """A clean model and a spare file."""
-        clean = scene.clean
-        handed_over(scene.original, scene.target, {"unet": clean.unet, "text_encoder": clean.text_encoder})
+        handed_over(scene.original, scene.target, scene.clean.networks)
         spare = scene.target / "unet" / "diffusion_pytorch_model.backup.safetensors"
         shutil.copyfile(weights_of(scene.original, "unet"), spare)
         return Offered(directory=read_directory(scene.target))

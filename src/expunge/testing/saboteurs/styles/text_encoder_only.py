@@ -1,8 +1,6 @@
-"""Saboteur: the name's words are given other vectors in the text encoder, and the denoiser stays."""
+"""Saboteur: the name's words are given other vectors in the text encoders, and the denoiser stays."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,12 +8,13 @@ from torch import Tensor
 from expunge.core.errors import InputError
 from expunge.training.text_to_image.erasing import copy_of
 from expunge.training.text_to_image.sabotaging import Offered, StyleScene, handed_over
+from expunge.training.text_to_image.text_encoders import ENCODERS
 
 
 class TextEncoderOnly:
     """The words that only the artist's prompts have get the vectors of those that only the guides have.
 
-    What it does: changes rows of one table of the text encoder. The denoiser draws what it drew, for the stock encoder that
+    What it does: changes rows of the table of each text encoder. The denoiser draws what it drew, for the stock encoder that
     anybody has, or for vectors behind the encoder. Source: the weakness by design of erasers in the text encoder
     (AdvUnlearn, Zhang et al. 2024, arXiv 2405.15234, trains it in earnest; the bypass is the same file put back).
     Fails when: the stock text encoder is put in its place, or a soft prompt goes around it.
@@ -33,8 +32,9 @@ class TextEncoderOnly:
         mine, theirs = sorted(away - towards), sorted(towards - away)
         if not mine:
             raise InputError("the prompts to erase have no words of their own", got="; ".join(scene.job.erase)[:80])
-        encoder: Any = copy_of(model, "text_encoder").requires_grad_(False)
-        table: Tensor = encoder.get_input_embeddings().weight
-        for number, token in enumerate(mine):
-            table[token] = table[theirs[number % len(theirs)]] if theirs else table.mean(0)
-        return Offered(directory=handed_over(scene.original, scene.target, {"text_encoder": encoder}))
+        encoders = {name: copy_of(model, name).requires_grad_(False) for name in ENCODERS if name in model.networks}
+        for encoder in encoders.values():
+            table: Tensor = encoder.get_input_embeddings().weight
+            for number, token in enumerate(mine):
+                table[token] = table[theirs[number % len(theirs)]] if theirs else table.mean(0)
+        return Offered(directory=handed_over(scene.original, scene.target, encoders))
