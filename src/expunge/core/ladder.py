@@ -81,6 +81,8 @@ class ReadOut:
     where nothing does. `read_before`: users whose whole history can be read out of the original; `read_after`: those of
     them for whom it can be read out of the candidate still. `reach` of all users of the original, each deleted alone, as
     counts of the same three words.
+    `source`: which counts were read. Where they were inverted out of what is served, `distance` is how far one of them was
+    from a whole number, at most, and `unlike` how many of the `entries` that were inverted differ from those stored beside.
     """
 
     candidate: tuple[str, ...]
@@ -88,6 +90,10 @@ class ReadOut:
     read_before: int
     read_after: int
     reach: Mapping[str, int]
+    source: str = "counts stored in the model"
+    distance: float | None = None
+    unlike: int = 0
+    entries: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,9 +97,14 @@ class ComputeTable(_Table):
 
 class QualityTable(_Table):
     """Which events of the test users a recommender has to guess: a keyed fifth of each history (`fold-in`), each user's
-    last event (`last`), or whatever came after the time of four fifths of all their events (`time`)."""
+    last event (`last`), or whatever came after the time of four fifths of all their events (`time`).
+
+    `invert`: up to how many items a deletion reads the counts of rung V2 out of the inverse that is served, which takes the
+    cube of them; beyond it those stored beside the inverse are read.
+    """
 
     split: Literal["fold-in", "last", "time"] = "fold-in"
+    invert: int = Field(default=4_000, ge=0, le=100_000)
 
 
 class StylesTable(_Table):

@@ -22,12 +22,13 @@ from expunge.core.protocols import FitJob, HasSufficientStatistics
 from expunge.stats.ranking_quality import RankingTally, by_items, quantile_segments
 from expunge.training.checkpoint import load_tensors
 from expunge.training.closed_form.compared import Compared
-from expunge.training.closed_form.readout import reach, refutes
 from expunge.training.closed_form.recommender import no_rows
+from expunge.training.closed_form.recovered import UNREADABLE
 from expunge.workflow.answers import KS, Answers, answers, depths, metrics, rows_of, said_of
 from expunge.workflow.census import census_of
 from expunge.workflow.histories import shortened
 from expunge.workflow.places import scratch
+from expunge.workflow.read_out import compared, read
 
 if TYPE_CHECKING:
     from expunge.workflow.execute import Executed
@@ -240,20 +241,24 @@ class _Summed(_Rungs):
         return found
 
     def read_out(self) -> ReadOut | None:
-        """V2, from the counts in the files; V1 ties the inverse that is served to them."""
-        counts = {name: self.adapter.pair_counts(self.models[name]) for name in ("candidate", "original")}
+        """V2, from counts inverted out of what is served, or from those in the files, which V1 ties it to."""
         histories = [self.before.train.row(slot)[0] for slot in self.slots]
-        if counts["candidate"] is None or counts["original"] is None or any(len(found) == 0 for found in histories):
-            self.unable["weights_only"] = NO_PAIRS
+        most = self.workspace.config.quality.invert
+        self.unable["weights_only"] = NO_PAIRS
+        if any(len(one) == 0 for one in histories):
             return None
-        open_book = [found for found in histories if _readable(counts["original"], found)]
-        return ReadOut(
-            candidate=tuple(_ruled_out(counts["candidate"], found) for found in histories),
-            original=tuple(_ruled_out(counts["original"], found) for found in histories),
-            read_before=len(open_book),
-            read_after=sum(_readable(counts["candidate"], found) for found in open_book),
-            reach=reach(counts["original"], self.before.train, self._some()),
-        )
+        try:
+            found = {name: read(self.adapter, self.models[name], histories, most) for name in ("candidate", "original")}
+        except DataError as error:
+            if error.code != UNREADABLE:
+                raise
+            self.unable["weights_only"] = f"{error.message}: nothing can be read out of it"
+            return None
+        if found["candidate"] is None or found["original"] is None:
+            return None
+        del self.unable["weights_only"]
+        everybody = self.adapter.pair_counts(self.models["original"]), self.before.train, self._some()
+        return compared(found["candidate"], found["original"], histories, everybody)
 
     def _some(self) -> list[int]:
         """Users with a history, all or a drawn part."""
@@ -381,13 +386,3 @@ def _unchanged(workspace: Workspace) -> None:
             f"{wrong} histories are not those that were ingested",
             hint="restore the source; a deletion is judged on the data that the log names",
         )
-
-
-def _ruled_out(counts: NDArray[Any], history: NDArray[np.int32]) -> str:
-    return refutes(counts, history).by
-
-
-def _readable(counts: NDArray[Any], history: NDArray[np.int32]) -> bool:
-    """Is there an item with one owner whose row is exactly this history?"""
-    lonely = history[np.diagonal(counts)[history] == 1]
-    return any(np.array_equal(np.flatnonzero(counts[item]), history) for item in lonely.tolist())

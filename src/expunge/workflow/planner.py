@@ -140,13 +140,14 @@ def unlearn_job(workspace: Workspace, resolution: Resolution, *, target: str = "
 
 
 def _pinned(workspace: Workspace) -> dict[str, str]:
-    """What else a plan fixes: of a recommender the places that the census will look at, and what has to be guessed; of a
-    text-to-image model what it will be asked for."""
+    """What else a plan fixes: of a recommender the places that the census will look at, what has to be guessed, and up to how
+    many items the weights are inverted; of a text-to-image model what it will be asked for."""
     if workspace.policy.kind == "generator":
         return {"asked": asked_digest(workspace)}
     if workspace.policy.kind != "recommender":
         return {}
-    return {"places": declared_digest(workspace), "split": workspace.config.quality.split}
+    quality = workspace.config.quality
+    return {"places": declared_digest(workspace), "split": quality.split, "invert": str(quality.invert)}
 
 
 def make_plan(

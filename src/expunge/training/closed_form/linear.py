@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from expunge.training.closed_form.gram import Gram, Rows, add_rows, from_triangl
 from expunge.training.closed_form.inverse import REFRESH_RESIDUAL, Inverse, dual_inverse, inverse_of, residual
 from expunge.training.closed_form.model import CACHE, LABEL, LinearModel, is_label, read_inverse, save_cache
 from expunge.training.closed_form.recommender import MODEL, Recommender
+from expunge.training.closed_form.recovered import Recovered, from_inverse
 from expunge.training.closed_form.settings import number, one_of
 from expunge.training.recipe import ClosedFormRecipe
 
@@ -135,6 +137,10 @@ class LinearRecommender(Recommender):
     def pair_counts(self, model: LinearModel) -> Gram | None:
         """G, where a user counts once for an item."""
         return model.gram if self.weights == "binary" else None
+
+    def recovered(self, model: LinearModel, columns: NDArray[np.signedinteger[Any]]) -> Recovered:
+        """Rows of the counts out of P alone; G is not read."""
+        return from_inverse(model.inverse, self.lam, columns)
 
     def derived_state(self) -> tuple[str, ...]:
         """What else of a run derives from its users."""
