@@ -53,7 +53,7 @@ def test_an_inverse_of_other_counts_than_those_beside_it_fails():
     assert found.verdict is FAIL
     assert "9 of 180 counts inverted from P are not those stored beside it" in found.reason
     assert (found.conditions[0].verdict, found.conditions[0].estimate) == (FAIL, 9.0)
-    assert (found.details["read"], found.details["rounding"]) == ("counts inverted from P", "0.0000000001")
+    assert (found.details["read"], found.details["rounding"]) == ("counts inverted from P", "1e-10")
 
 
 def test_a_history_that_can_still_be_read_fails():
