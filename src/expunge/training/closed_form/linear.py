@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from expunge.core.errors import IntegrityError
+from expunge.core.errors import InputError, IntegrityError
 from expunge.data._interactions import Histories
 from expunge.training.checkpoint import Tensors, weights_identity
 from expunge.training.closed_form.compared import Compared, differing, left_out, own_residuals, shortened
@@ -31,12 +31,15 @@ _SMALLEST_LAM = 0.01
 
 
 class LinearRecommender(Recommender):
-    """Base of the linear families. Settings: lam (above 0) and weights (`binary` or `rating`)."""
+    """Base of the linear families. Settings: lam (above 0) and weights (`binary` or `rating`). Entries of G are of the type
+    `entry`, and `largest` at most."""
 
     defaults: Mapping[str, str] = {"lam": "200", "weights": "binary"}
     label = "gram"
     tensors = frozenset({"gram", "settings"})
     free: bool = False
+    entry: type[np.signedinteger[Any]] = np.int32
+    largest: int = 2**31 - 1
 
     def __init__(self, recipe: ClosedFormRecipe, *, items: int) -> None:
         super().__init__(recipe, items=items)
@@ -49,7 +52,7 @@ class LinearRecommender(Recommender):
 
     def sums_of(self, rows: Rows) -> Gram:
         """G = X'X."""
-        return gram_of(rows)
+        return gram_of(rows, self.entry, self.largest)
 
     def derived(self, rows: Rows, sums: Gram) -> Inverse:
         """P on the cheaper side."""
@@ -79,13 +82,15 @@ class LinearRecommender(Recommender):
         return self.model_of(gram, inverse)
 
     def packed(self, sums: Gram) -> Tensors:
-        """The upper triangle."""
+        """The upper triangle. Raises InputError where parts that fit add up to more than fits."""
+        if int(sums.diagonal().max(initial=0)) > self.largest:
+            raise InputError("a Gram entry is too large", expected=f"at most {self.largest}")
         return {"gram": torch.from_numpy(triangle(sums))}
 
     def unpacked(self, tensors: Tensors, what: str) -> Gram:
         """G, whole."""
         packed = tensors["gram"].numpy() if "gram" in tensors else np.zeros(0, np.int8)
-        if packed.dtype != np.int32 or packed.shape != (self.items * (self.items + 1) // 2,):
+        if packed.dtype != self.entry or packed.shape != (self.items * (self.items + 1) // 2,):
             raise IntegrityError(f"{what} holds no Gram matrix of {self.items} items", got=str(packed.shape))
         return from_triangle(packed, self.items)
 
