@@ -32,6 +32,7 @@ ORDER = (
     "log",
     "rights",
     "refresh",
+    "release",
     "demo",
     "bench",
 )

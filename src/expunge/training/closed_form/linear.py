@@ -143,6 +143,10 @@ class LinearRecommender(Recommender):
         """G, where a user counts once for an item."""
         return model.gram if self.weights == "binary" else None
 
+    def serving(self, model: LinearModel) -> Tensors:
+        """What scores need and nothing else: P in float32, which is for serving only, because no residual would hold of it."""
+        return {"inverse": torch.from_numpy(model.inverse.astype(np.float32))}
+
     def recovered(self, model: LinearModel, columns: NDArray[np.signedinteger[Any]]) -> Recovered:
         """Rows of the counts out of P alone; G is not read."""
         return from_inverse(model.inverse, self.lam, columns)
