@@ -12,6 +12,7 @@ from expunge.stats.rungs import unmeasured, whole
 
 _STATISTIC = "artefacts that name a model with the users in it, and are neither rebuilt nor destroyed with the release"
 _NAMED = 3  # a reason is read by people
+_LONGEST = 100  # characters of a name with its day
 
 
 class Downstream:
@@ -114,5 +115,5 @@ def _details(found: Evidence, tried: int) -> Mapping[str, str]:
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(name[:60] for name in names[:_NAMED])
+    shown = ", ".join(name[:_LONGEST] for name in names[:_NAMED])
     return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"

@@ -81,13 +81,12 @@ def _of_places(places: Sequence[Place]) -> Iterator[tuple[str, str]]:
 
 def _fate(workspace: Workspace, table: ArtefactTable, newest: str) -> str:
     """What becomes of one declared artefact when `newest` is the model in service."""
-    path = workspace.root / table.path
-    if not path.exists() and not path.is_symlink():
-        return _GONE
-    known = {newest: None, **_replaced(workspace)}
+    path, known = workspace.root / table.path, {newest: None, **_replaced(workspace)}
     try:
+        if not path.exists() and not path.is_symlink():
+            return _GONE
         named = {_known(text, known) for text in origins_of(path, known)}
-    except ExpungeError:
+    except (ExpungeError, OSError):  # where a folder may not be looked into, nobody knows what lies there
         return _UNKNOWN
     older = named - {newest, None}
     if older:
