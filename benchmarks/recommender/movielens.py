@@ -12,6 +12,8 @@ left against the closed leave-one-user-out form, and against the model that stil
 splits: NDCG@100 and Recall@20 over a sweep of lambda on tuning users, then on test users at the chosen lambda; and
 before, after and retrained when 1, 5 and 46 users are deleted.
 `chance`: the same at lambda 200 alone over a hundred further splits, to say how often one split alone comes out at .459 or more.
+`inverted`: rung V2 from what is served: counts of a median and of the most active user's films out of P, with the user in
+the model and without, against the stored counts; and what a stale P beside clean counts gives away.
 `reach`: how many of the 610 users have an item or a pair of items that nobody else has, so that the counts refute them.
 """
 
@@ -22,6 +24,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,7 @@ from expunge.training.closed_form.gram import add_rows, gram_of, same_gram
 from expunge.training.closed_form.inverse import dual_inverse, inverse_of
 from expunge.training.closed_form.model import LinearModel, left_out_residuals
 from expunge.training.closed_form.readout import reach
+from expunge.training.closed_form.recovered import from_inverse
 
 HERE = Path(__file__).parent
 LAM = 200.0
@@ -287,6 +291,29 @@ def chance(data: str) -> dict[str, Any]:
     }
 
 
+def inverted(whole: Histories) -> dict[str, Any]:
+    rows, activity = whole.matrix(), np.diff(whole.indptr)
+    gram = gram_of(rows)
+    inverse, order = dual_inverse(rows, LAM), np.argsort(activity, kind="stable")
+    found: dict[str, Any] = {"lambda": LAM}
+    for name, slot in (("median user", int(order[len(order) // 2])), ("most active user", int(order[-1]))):
+        columns, before = whole.row(slot)[0], rows[[slot]]
+        clean, served = gram.copy(), inverse.copy()
+        erase_rows(clean, served, before, empty_like(before), LAM, probe=None)
+        found[name] = {"events": len(columns)}
+        for model, p, g in (("stale", inverse, gram), ("forgotten", served, clean)):
+            read, seconds = timed(partial(from_inverse, p, LAM, columns))
+            found[name][model] = {
+                "seconds": seconds,
+                "entries": int(read.rows.size),
+                "unlike_those_stored": int((read.rows != g[columns]).sum()),
+                "unlike_those_without_the_user": int((read.rows != clean[columns]).sum()),
+                "farthest_from_a_whole_number": read.distance,
+            }
+        print(name, found[name], flush=True)
+    return found
+
+
 def refutable(whole: Histories) -> dict[str, Any]:
     """Users of whom the weights alone could show that they are still there, each taken alone."""
     found = reach(gram_of(whole.matrix()), whole, range(len(whole)))
@@ -335,7 +362,9 @@ def deltas(data: str) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", required=True)
-    parser.add_argument("--only", choices=("deletion", "sequence", "left_out", "quality", "chance", "reach"))
+    parser.add_argument(
+        "--only", choices=("deletion", "sequence", "left_out", "quality", "chance", "reach", "inverted")
+    )
     options = parser.parse_args()
     whole = Movielens(path=options.data).open().train
     work: dict[str, Callable[[], dict[str, Any]]] = {
@@ -345,6 +374,7 @@ def main() -> None:
         "quality": lambda: quality(options.data),
         "chance": lambda: chance(options.data),
         "reach": lambda: refutable(whole),
+        "inverted": lambda: inverted(whole),
     }
     command = "python benchmarks/recommender/movielens.py --data FOLDER"
     record_parts(HERE / "movielens.json", command, work, options.only)

@@ -24,8 +24,8 @@ def test_a_replay_that_gives_the_candidate_and_nothing_stale_passes():
     assert isinstance(Downstream(), Check)
     assert found.verdict is PASS
     assert (found.estimate, found.limit, found.original, found.n) == (0.0, 0.0, 2.0, 3)
-    assert "2 more are rebuilt with the release" in found.reason
-    assert found.details == {"stale": "0", "expiring": "2", "replays": "1"}
+    assert "2 more are rebuilt with the release or expire (lists, index)" in found.reason
+    assert found.details == {"stale": "0", "expiring": "2", "unknown": "0", "gone": "0", "replays": "1"}
 
 
 def test_one_stale_artefact_fails_and_is_named():
@@ -52,6 +52,31 @@ def test_nothing_declared_and_a_replay_passes_on_the_replay():
     assert (found.verdict, found.n, found.original) == (PASS, 1, 0.0)
 
 
+def test_an_artefact_that_does_not_say_what_it_was_made_from_is_no_pass():
+    found = judged(unknown=("an index",))
+    assert found.verdict is INCONCLUSIVE
+    assert "of 1 nothing says what they were made from (an index)" in found.reason
+    assert judged(unknown=("an index",), stale=("a copy",)).verdict is FAIL
+
+
+def test_an_old_backup_that_is_taken_for_the_new_model_fails():
+    """The attack: the original's file in the candidate's place, and nothing refuses it."""
+    assert judged(refused=False).verdict is FAIL
+    assert judged(refused=False, replayed=None).verdict is FAIL
+
+
+def test_a_backup_that_is_refused_passes_without_a_replay():
+    found = judged(refused=True, replayed=None)
+    assert (found.verdict, found.details["refused"], found.details["replays"]) == (PASS, "yes", "0")
+    assert "as it is, it is refused" in judged(refused=True).reason
+
+
+def test_what_was_declared_and_is_gone_is_said():
+    found = judged(expiring=(), gone=2)
+    assert found.verdict is PASS
+    assert "2 that were declared are not there any more" in found.reason
+
+
 def test_many_stale_names_do_not_make_a_long_reason():
     found = judged(stale=tuple(f"cache {k} {'x' * 500}" for k in range(1000)))
     assert found.estimate == 1000.0
@@ -71,6 +96,10 @@ def test_many_stale_names_do_not_make_a_long_reason():
         {"replayed": "yes"},
         {"replayed": 1},
         {"replayed": float("nan")},
+        {"refused": 1},
+        {"unknown": ["lists"]},
+        {"unknown": ("lists",)},
+        {"gone": -1},
     ],
 )
 def test_what_cannot_be_breaks_the_check(change):

@@ -47,6 +47,15 @@ def test_every_history_ruled_out_passes():
     assert "564 of all 610" in found.reason
 
 
+def test_an_inverse_of_other_counts_than_those_beside_it_fails():
+    """The attack: the sums are clean, and P is another model's."""
+    found = judged(source="counts inverted from P", distance=1e-10, unlike=9, entries=180)
+    assert found.verdict is FAIL
+    assert "9 of 180 counts inverted from P are not those stored beside it" in found.reason
+    assert (found.conditions[0].verdict, found.conditions[0].estimate) == (FAIL, 9.0)
+    assert (found.details["read"], found.details["rounding"]) == ("counts inverted from P", "1e-10")
+
+
 def test_a_history_that_can_still_be_read_fails():
     found = judged(candidate=("open", "pair", "pair"), read_after=1)
     assert found.verdict is FAIL
@@ -116,6 +125,9 @@ def test_reach_may_be_unknown():
         {"read_after": -1},
         {"read_after": 4},
         {"read_before": float("nan")},
+        {"unlike": 3, "entries": 2},
+        {"distance": 0.3},
+        {"distance": float("nan")},
     ],
 )
 def test_what_cannot_be_breaks_the_check(change):

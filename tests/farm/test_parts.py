@@ -6,6 +6,7 @@ import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from expunge.core.codec import canonical
@@ -15,7 +16,7 @@ from expunge.core.protocols import FitJob
 from expunge.farm.engine import parse_engine
 from expunge.farm.member import adapter_for
 from expunge.farm.opened import open_data
-from expunge.farm.parts import fit_in_parts, tasks_of
+from expunge.farm.parts import _added, fit_in_parts, tasks_of
 
 NAMED = {"source": "powerlaw", "options": {"users": 80, "items": 60, "test_users": 10}}
 ABSENT = frozenset({3, 17, 41})
@@ -40,7 +41,9 @@ def in_one(tmp_path: Path, family: str):
     return adapter_for(job.recipe, job.data).fit(job)
 
 
-@pytest.mark.parametrize("family", ["ease", "ridge", "itemknn", "rp3beta", "popularity", "covisitation"])
+@pytest.mark.parametrize(
+    "family", ["ease", "weighted_ease", "ridge", "itemknn", "rp3beta", "popularity", "covisitation"]
+)
 @pytest.mark.parametrize("parts", [1, 3, 7])
 def test_parts_add_up_to_the_same_model(tmp_path, family, parts):
     found = in_parts(tmp_path, family, "inline://", parts)
@@ -80,3 +83,10 @@ def test_a_lost_part_is_another_model(tmp_path):
 def test_more_parts_than_users_are_refused(tmp_path, parts):
     with pytest.raises(InputError, match="parts of a sum"):
         tasks_of(job_of(tmp_path, "ease"), NAMED, parts=parts)
+
+
+def test_parts_that_run_over_are_refused():
+    half = np.full((2, 2), 2**30, np.int32)
+    with pytest.raises(InputError, match="do not fit"):
+        _added(half.copy(), half)
+    assert (_added({"pairs": half - 1}, {"pairs": half})["pairs"] == 2**31 - 1).all()

@@ -15,12 +15,13 @@ from expunge.core import registry
 from expunge.core.errors import DataError, InputError, IntegrityError
 from expunge.data._interactions import from_events
 from expunge.models.recommenders.popularity import decayed
-from expunge.models.recommenders.rp3beta import share
+from expunge.models.recommenders.rp3beta import BITS
 from expunge.testing.laws import examine
 from expunge.testing.recommenders import FORGET, RECOMMENDER_LAWS, Subject
 from expunge.testing.users import ITEMS, random_histories
 from expunge.testing.world import tree_digest
 from expunge.training.closed_form.counts import CountModel, CountRecommender
+from expunge.training.closed_form.fixed_point import share
 from expunge.training.closed_form.pairs import PairModel
 from expunge.training.closed_form.toplists import LISTS
 from expunge.training.recipe import parse_any_recipe
@@ -155,9 +156,9 @@ def test_a_history_is_scored_alone_and_an_empty_one_scores_nothing():
 @settings(max_examples=200, deadline=None)
 def test_shares_are_rounded_down_exactly(degree, alpha):
     exact = Fraction(alpha)
-    assert share(degree, exact) == counting.share(degree, exact)
+    assert share(degree, exact, BITS) == counting.share(degree, exact)
     if alpha == "1":
-        assert share(degree, exact) == 2**40 // degree
+        assert share(degree, exact, BITS) == 2**40 // degree
 
 
 @given(st.lists(st.integers(0, 10**11), min_size=1, max_size=20), st.integers(1, 10**9))

@@ -33,7 +33,9 @@ from recommending import (
 # ------------------------------------------------------------------------------------------------------ what is right
 
 
-@pytest.mark.parametrize("family", ["ease", "ridge", "itemknn", "rp3beta", "popularity", "covisitation"])
+@pytest.mark.parametrize(
+    "family", ["ease", "ridge", "weighted_ease", "itemknn", "rp3beta", "popularity", "covisitation"]
+)
 def test_a_user_is_forgotten_exactly_in_every_family(family, tmp_path):
     with make(tmp_path / "ws", family=family) as workspace:
         name = a_user(workspace)

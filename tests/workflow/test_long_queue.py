@@ -128,12 +128,13 @@ def test_a_stream_killed_while_it_is_destroyed_is_begun_anew(tmp_path, monkeypat
         assert np.array_equal(again, wanted)
 
 
-def test_a_long_queue_and_a_short_one_come_to_the_same_model(tmp_path, monkeypatch, few_are_many):
+@pytest.mark.parametrize("family", ["ease", "weighted_ease"])
+def test_a_long_queue_and_a_short_one_come_to_the_same_model(tmp_path, monkeypatch, few_are_many, family):
     found = {}
     for name, long in (("stream", 8), ("at once", 10**6)):
         monkeypatch.setattr(queued, "LONG", long)
         (tmp_path / name).mkdir()
-        with make(tmp_path / name / "w") as workspace:
+        with make(tmp_path / name / "w", family=family) as workspace:
             outcome = workspace.run(workspace.request(ids=listed(workspace, tmp_path / name / "ids.txt")))
             assert outcome.guarantee is Guarantee.EXACT
             found[name] = workspace.served().digest

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from expunge.core.errors import CheckBroken
 from expunge.core.finding import Condition, Finding, Verdict, worst
 from expunge.core.ladder import Downstream as Evidence
 from expunge.core.protocols import CheckJob
-from expunge.stats.rungs import unmeasured
+from expunge.stats.rungs import unmeasured, whole
 
-_STATISTIC = "declared artefacts that still name the original and are not rebuilt with the release"
+_STATISTIC = "artefacts that name a model with the users in it, and are neither rebuilt nor destroyed with the release"
 _NAMED = 3  # a reason is read by people
+_LONGEST = 100  # characters of a name with its day
 
 
 class Downstream:
     """Artefacts that name the model they were made from, and the way back from a backup.
 
     Lists, indices and caches of other people carry the deleted user too, so all that name the original have to go.
-    FAIL: one does and is not rebuilt when the new model is released; or a restored original with the list of deletions
-    replayed does not give the candidate. INCONCLUSIVE: the replay was not tried. PASS: the replay gives the candidate and
-    nothing is stale. What nobody declared is not seen. `original` counts what names it now, the control; n adds the
-    replay to these.
+    FAIL: one does and is not rebuilt or destroyed when the new model is released, or by the day that its owner said; or a
+    restored original with the list of deletions replayed does not give the candidate, or is not refused in its place.
+    INCONCLUSIVE: of an artefact nobody can say what it was made from, or neither replay nor refusal was tried. PASS: nothing
+    is stale, and the way back leads to the candidate. What nobody declared is not seen. `original` counts what names it now,
+    the control; n adds the replay to these.
     """
 
     question: str = "Is nothing served from the old model, and does a restored backup not bring it back?"
@@ -49,50 +51,69 @@ class Downstream:
             original=float(len(found.stale) + len(found.expiring)),
             n=len(found.stale) + len(found.expiring) + tried,
             conditions=conditions,
-            details={"stale": str(len(found.stale)), "expiring": str(len(found.expiring)), "replays": str(tried)},
+            details=_details(found, tried),
         )
 
 
 def _check(found: Evidence) -> None:
-    names = (*found.stale, *found.expiring)
-    plain = isinstance(found.stale, tuple) and isinstance(found.expiring, tuple)
+    names = (*found.stale, *found.expiring, *found.unknown)
+    plain = all(isinstance(part, tuple) for part in (found.stale, found.expiring, found.unknown))
     if not plain or not all(isinstance(name, str) and name for name in names):
         raise CheckBroken("names of artefacts expected", expected="tuples of texts", got=repr(names)[:80])
     if len(set(names)) != len(names):
         raise CheckBroken("an artefact is named twice", got=f"{len(names)} names")
-    if found.replayed is not None and not isinstance(found.replayed, bool):
-        raise CheckBroken("replayed is true, false or not tried", got=repr(found.replayed)[:40])
+    for tried in (found.replayed, found.refused):
+        if tried is not None and not isinstance(tried, bool):
+            raise CheckBroken("replayed and refused are true, false or not tried", got=repr(tried)[:40])
+    whole(gone=found.gone)
 
 
 def _artefacts(found: Evidence) -> Condition:
-    if not found.stale and not found.expiring:
-        return Condition(
-            name="nothing is stale", verdict=Verdict.PASS, estimate=0.0, limit=0.0, note="nothing was declared"
-        )
-    later = f"{len(found.expiring)} more are rebuilt with the release"
+    if not found.stale and not found.expiring and not found.unknown:
+        note = "nothing was declared" if not found.gone else f"{found.gone} that were declared are not there any more"
+        return Condition(name="nothing is stale", verdict=Verdict.PASS, estimate=0.0, limit=0.0, note=note)
+    later = f"{len(found.expiring)} more are rebuilt with the release or expire"
+    if found.expiring:
+        later = f"{later} ({_some(found.expiring)})"
     if found.stale:
         note = f"{len(found.stale)} artefacts still name the original ({_some(found.stale)}); {later}"
     else:
         note = f"no declared artefact keeps naming the original; {later}"
+    if found.unknown:
+        note = f"{note}; of {len(found.unknown)} nothing says what they were made from ({_some(found.unknown)})"
+    verdict = Verdict.FAIL if found.stale else Verdict.INCONCLUSIVE if found.unknown else Verdict.PASS
+    return Condition(name="nothing is stale", verdict=verdict, estimate=float(len(found.stale)), limit=0.0, note=note)
+
+
+def _replay(found: Evidence) -> Condition:
+    refused = {True: "; as it is, it is refused", False: "; as it is, it is not refused", None: ""}[found.refused]
+    if found.replayed is None and found.refused is None:
+        verdict, note = Verdict.INCONCLUSIVE, f"a restore was not tried: {found.why_not or 'no reason is given'}"
+    elif found.replayed is None:
+        verdict, note = Verdict.PASS, f"the deletions were not replayed on a restored original{refused}"
+    elif found.replayed:
+        verdict, note = Verdict.PASS, f"a restored original with the deletions replayed is the candidate{refused}"
+    else:
+        verdict, note = Verdict.FAIL, f"a restored original with the deletions replayed is not the candidate{refused}"
     return Condition(
-        name="nothing is stale",
-        verdict=Verdict.FAIL if found.stale else Verdict.PASS,
-        estimate=float(len(found.stale)),
-        limit=0.0,
+        name="a restored backup is the candidate again",
+        verdict=Verdict.FAIL if found.refused is False else verdict,
         note=note,
     )
 
 
-def _replay(found: Evidence) -> Condition:
-    if found.replayed is None:
-        verdict, note = Verdict.INCONCLUSIVE, f"a restore was not tried: {found.why_not or 'no reason is given'}"
-    elif found.replayed:
-        verdict, note = Verdict.PASS, "a restored original with the deletions replayed gives the candidate's digest"
-    else:
-        verdict, note = Verdict.FAIL, "a restored original with the deletions replayed is not the candidate"
-    return Condition(name="a restored backup is the candidate again", verdict=verdict, note=note)
+def _details(found: Evidence, tried: int) -> Mapping[str, str]:
+    counts = {
+        "stale": len(found.stale),
+        "expiring": len(found.expiring),
+        "unknown": len(found.unknown),
+        "gone": found.gone,
+        "replays": tried,
+    }
+    said = {} if found.refused is None else {"refused": "yes" if found.refused else "no"}
+    return {name: str(count) for name, count in counts.items()} | said
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(name[:60] for name in names[:_NAMED])
+    shown = ", ".join(name[:_LONGEST] for name in names[:_NAMED])
     return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"

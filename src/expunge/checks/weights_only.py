@@ -13,6 +13,7 @@ from expunge.stats.rungs import unmeasured, whole
 
 _STATISTIC = "whole histories, as they were, that the counts in the weights do not rule out"
 _WORDS = ("item", "pair", "open")
+_READABLE = 0.25  # of an inverted entry to a whole number: beyond it the recovery is refused where it is made
 
 
 class WeightsOnly:
@@ -20,7 +21,9 @@ class WeightsOnly:
 
     Attack: the row of an item with count 1 is the whole history of its only owner. Proof: where an item or a pair of
     items of a history has count 0, nobody in the model has that whole history; parts of it are not excluded.
-    FAIL: histories could be read out of the original and some still can; no count can be 0 then. UNVERIFIABLE: a history
+    Which counts were read, the finding says: inverted out of the P that is served, or stored beside it.
+    FAIL: counts inverted from P are not those stored beside it, so P is another model's; or histories could be read out of
+    the original and some still can; no count can be 0 then. UNVERIFIABLE: a history
     is `open`, every pair of its items being in some retained history, or the original's counts rule it out as well.
     PASS: every deleted user's history is ruled out, and was not in the original.
     Where only events went, the history as it was is looked for; the shorter one is in the model, rightly.
@@ -52,7 +55,7 @@ class WeightsOnly:
             limit=0.0,
             original=None if found is None else float(found.original.count("open")),
             n=0 if found is None else len(found.candidate),
-            conditions=() if found is None else (_read_out(found), _ruled_out(found)),
+            conditions=() if found is None else (*_inverted(found), _read_out(found), _ruled_out(found)),
             details={} if found is None else _details(found),
         )
 
@@ -65,12 +68,22 @@ def _check(found: Evidence) -> None:
     if strange:
         raise CheckBroken("unknown words", expected=", ".join(_WORDS), got=", ".join(sorted(map(str, strange)))[:80])
     whole(read_before=found.read_before, read_after=found.read_after, **found.reach)
+    whole(unlike=found.unlike, entries=found.entries)
+    if found.unlike > found.entries:
+        raise CheckBroken("more entries differ than were inverted", expected=f"at most {found.entries}")
+    if found.distance is not None and not 0 <= found.distance <= _READABLE:
+        raise CheckBroken("what is farther from whole numbers is no count", got=str(found.distance))
     if max(found.read_before, found.read_after) > users:
         raise CheckBroken("more histories were read out than users deleted", expected=f"at most {users}")
 
 
 def _decide(found: Evidence) -> tuple[Verdict, str]:
     users, left = len(found.candidate), found.candidate.count("open")
+    if found.unlike:
+        return Verdict.FAIL, (
+            f"{found.unlike} of {found.entries} counts inverted from P are not those stored beside it: what is served is"
+            " another model's"
+        )
     if _still_read(found):
         return Verdict.FAIL, (
             f"{found.read_after} of {users} whole histories can be read out of the model ({found.read_before} before)"
@@ -85,7 +98,7 @@ def _decide(found: Evidence) -> tuple[Verdict, str]:
         return Verdict.UNVERIFIABLE, f"the original's counts rule out {never} of {users} histories as well (control)"
     return Verdict.PASS, (
         f"each of {users} whole histories is ruled out by an item or a pair that nobody has any more;"
-        f" in the original none was; {_reach(found)}"
+        f" in the original none was; {_reach(found)} ({found.source})"
     )
 
 
@@ -101,6 +114,22 @@ def _reach(found: Evidence) -> str:
 
 def _able(found: Evidence) -> tuple[int, int]:
     return found.reach.get("item", 0) + found.reach.get("pair", 0), sum(found.reach.values())
+
+
+def _inverted(found: Evidence) -> tuple[Condition, ...]:
+    """Nothing where the counts were not inverted: then V1 alone ties what is served to them."""
+    if found.distance is None:
+        return ()
+    note = f"{found.entries - found.unlike} of {found.entries} are; {found.distance:.2g} from whole numbers at most"
+    return (
+        Condition(
+            name="counts inverted from P are those stored",
+            verdict=Verdict.FAIL if found.unlike else Verdict.PASS,
+            estimate=float(found.unlike),
+            limit=0.0,
+            note=note,
+        ),
+    )
 
 
 def _read_out(found: Evidence) -> Condition:
@@ -132,4 +161,5 @@ def _details(found: Evidence) -> Mapping[str, str]:
     counts |= {f"reach.{word}": found.reach.get(word, 0) for word in _WORDS}
     able, users = _able(found)
     share = {"reach.share": decimal(float(f"{able / users:.4g}"))} if users else {}
-    return {name: str(count) for name, count in counts.items()} | share
+    rounding = {} if found.distance is None else {"rounding": decimal(float(f"{found.distance:.2g}"))}
+    return {name: str(count) for name, count in counts.items()} | share | rounding | {"read": found.source}

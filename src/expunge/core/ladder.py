@@ -81,6 +81,8 @@ class ReadOut:
     where nothing does. `read_before`: users whose whole history can be read out of the original; `read_after`: those of
     them for whom it can be read out of the candidate still. `reach` of all users of the original, each deleted alone, as
     counts of the same three words.
+    `source`: which counts were read. Where they were inverted out of what is served, `distance` is how far one of them was
+    from a whole number, at most, and `unlike` how many of the `entries` that were inverted differ from those stored beside.
     """
 
     candidate: tuple[str, ...]
@@ -88,6 +90,10 @@ class ReadOut:
     read_before: int
     read_after: int
     reach: Mapping[str, int]
+    source: str = "counts stored in the model"
+    distance: float | None = None
+    unlike: int = 0
+    entries: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,15 +137,21 @@ class Behaviour:
 class Downstream:
     """V5. What is served from: artefacts that name the model they were made from, and the way back.
 
-    `stale`: names of declared artefacts that still name the original. `expiring`: those that are rebuilt when the new
-    model is released. `replayed`: whether a restored copy of the original, with the list of deletions replayed, gives
-    the candidate's digest; None with `why_not` where that was not tried.
+    `stale`: names of artefacts that name a model with the users in it, and stay. `expiring`: those that are rebuilt or
+    destroyed when the new model is released, or by a day that is said. `unknown`: those of which nobody can say what they
+    were made from. `gone`: how many that were declared are not there.
+    `replayed`: whether a restored copy of the original, with the list of deletions replayed, gives the candidate's digest;
+    None with `why_not` where that was not tried. `refused`: whether the workspace refuses a restored copy of the original in
+    the candidate's place; None where both are the same model.
     """
 
     stale: tuple[str, ...]
     expiring: tuple[str, ...]
     replayed: bool | None
     why_not: str = ""
+    unknown: tuple[str, ...] = ()
+    gone: int = 0
+    refused: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,7 @@ class PlaceKind(Protocol):
     can write a copy without the users; other artefacts have to be rebuilt by their owner before a deletion is accepted.
     A kind that can tell single events (`Traces.events`) from their users says so by `shortens = True`, and one that holds
     no events at all by `holds_events = False` beside it; with any other kind declared, a request for events is refused.
+    `names_model = True`: what it holds was made from a model that it names, whoever it is about.
     """
 
     Config: type

@@ -82,8 +82,10 @@ def fit_in_parts(
 
 
 def _added(whole: Any, part: Any) -> Any:
-    """In place; sums are an array, or arrays by name."""
+    """In place; sums are an array, or arrays by name. Raises InputError where the whole does not fit: each part may."""
     if isinstance(whole, dict):
         return {name: _added(found, part[name]) for name, found in whole.items()}
     whole += part
+    if (whole < part).any():  # counts are 0 or more, so a sum below what was added has run over
+        raise InputError("sums of the parts do not fit", expected=f"at most {np.iinfo(whole.dtype).max}")
     return whole

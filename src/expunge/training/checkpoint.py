@@ -47,6 +47,15 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise IntegrityError(f"{path.name} is not a readable safetensors file", got=str(error)[:200]) from error
 
 
+def labels_of(path: Path) -> dict[str, str]:
+    """Metadata of a safetensors file; no tensor is read. IntegrityError as above."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise IntegrityError(f"{path.name} is not a readable safetensors file", got=str(error)[:200]) from error
+
+
 def weights_identity(path: Path) -> str:
     """`sha256:` Merkle root over the tensors of a file, whatever its metadata."""
     return TensorManifest.of_file(path).root

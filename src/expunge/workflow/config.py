@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import tomllib
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,9 +98,14 @@ class ComputeTable(_Table):
 
 class QualityTable(_Table):
     """Which events of the test users a recommender has to guess: a keyed fifth of each history (`fold-in`), each user's
-    last event (`last`), or whatever came after the time of four fifths of all their events (`time`)."""
+    last event (`last`), or whatever came after the time of four fifths of all their events (`time`).
+
+    `invert`: up to how many items a deletion reads the counts of rung V2 out of the inverse that is served, which takes the
+    cube of them; beyond it those stored beside the inverse are read.
+    """
 
     split: Literal["fold-in", "last", "time"] = "fold-in"
+    invert: int = Field(default=4_000, ge=0, le=100_000)
 
 
 class StylesTable(_Table):
@@ -123,6 +129,24 @@ class PlaceTable(_Table):
     options: Mapping[str, int | str | bool] = Field(default_factory=dict)
 
 
+class ArtefactTable(_Table):
+    """What was made from the served model and goes on serving, or is kept: a serving copy, an export, an index, a backup.
+
+    When the model is replaced, it is made anew or gone within so many `days`, or it `expires` on a day (YYYY-MM-DD); without
+    either it has to be gone before a deletion is accepted.
+    """
+
+    name: str = Field(min_length=1, max_length=80)
+    path: str
+    days: int | None = Field(default=None, ge=0, le=31)
+    expires: str | None = None
+
+    @field_validator("expires")
+    @classmethod
+    def _is_a_day(cls, value: str | None) -> str | None:
+        return None if value is None else date.fromisoformat(value).isoformat()
+
+
 class OwnerTable(_Table):
     """Who speaks in the certificate."""
 
@@ -142,14 +166,14 @@ class Config(_Table):
     quality: QualityTable = QualityTable()
     styles: StylesTable = StylesTable()
     places: tuple[PlaceTable, ...] = ()
+    artefacts: tuple[ArtefactTable, ...] = ()
 
-    @field_validator("places")
-    @classmethod
-    def _names_differ(cls, value: tuple[PlaceTable, ...]) -> tuple[PlaceTable, ...]:
-        names = [place.name for place in value]
+    @model_validator(mode="after")
+    def _names_differ(self) -> Config:
+        names = [*(place.name for place in self.places), *(artefact.name for artefact in self.artefacts)]
         if len(set(names)) != len(names):
-            raise ValueError("two places have the same name")
-        return value
+            raise ValueError("two places or artefacts have the same name")
+        return self
 
 
 def read_config(path: Path) -> Config:
@@ -204,6 +228,8 @@ def config_text(config: Config) -> str:
         lines += _table_text(f"[{name}]", name, getattr(config, name))
     for place in config.places:
         lines += _table_text("[[places]]", "places", place)
+    for artefact in config.artefacts:
+        lines += _table_text("[[artefacts]]", "artefacts", artefact)
     return "\n".join(lines) + "\n"
 
 

@@ -106,12 +106,17 @@ def _clear(workspace: Workspace, target: Path) -> None:
 
 
 def _still(workspace: Workspace, served: ModelRecord) -> None:
-    file = workspace.root / served.run / "model.safetensors"
+    require_logged(workspace.root / served.run / "model.safetensors", served.digest)
+
+
+def require_logged(file: Path, digest: str) -> None:
+    """Raises IntegrityError unless the file holds the weights that the log names: what every run starts with. A restored
+    backup of an older model is refused here, because only its users' deletion made the one in service."""
     found = weights_identity(file)
-    if found != served.digest:
+    if found != digest:
         raise IntegrityError(
             "the served model's file is not the model that was logged",
-            expected=served.digest,
+            expected=digest,
             got=found,
             hint="restore the weights file; nothing was run",
         )

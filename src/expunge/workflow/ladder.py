@@ -6,7 +6,7 @@ users alone would give. The seed is drawn after the plan was logged, so nobody k
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -16,18 +16,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from expunge.core.errors import DataError
-from expunge.core.ladder import Algebra, Behaviour, Downstream, Ladder, LeftOut, Ranking, ReadOut
+from expunge.core.errors import DataError, IntegrityError
+from expunge.core.ladder import Algebra, Behaviour, Downstream, Ladder, LeftOut, Place, Ranking, ReadOut
 from expunge.core.protocols import FitJob, HasSufficientStatistics
 from expunge.stats.ranking_quality import RankingTally, by_items, quantile_segments
 from expunge.training.checkpoint import load_tensors
 from expunge.training.closed_form.compared import Compared
-from expunge.training.closed_form.readout import reach, refutes
 from expunge.training.closed_form.recommender import no_rows
+from expunge.training.closed_form.recovered import UNREADABLE
 from expunge.workflow.answers import KS, Answers, answers, depths, metrics, rows_of, said_of
+from expunge.workflow.artefacts import inventory
 from expunge.workflow.census import census_of
+from expunge.workflow.execute import require_logged
 from expunge.workflow.histories import shortened
 from expunge.workflow.places import scratch
+from expunge.workflow.read_out import compared, read
 
 if TYPE_CHECKING:
     from expunge.workflow.execute import Executed
@@ -50,13 +53,14 @@ def climb(workspace: Workspace, resolution: Resolution, executed: Executed, seed
     _unchanged(workspace)
     summed = isinstance(workspace.adapter, HasSufficientStatistics)
     rungs: _Summed | _Trained = (_Summed if summed else _Trained)(workspace, resolution, executed, seed)
+    census = census_of(workspace, resolution, executed)
     return Ladder(
-        census=census_of(workspace, resolution, executed),
+        census=census,
         algebra=rungs.algebra(),
         read_out=rungs.read_out(),
         left_out=rungs.left_out(),
         behaviour=rungs.behaviour(),
-        downstream=rungs.downstream(),
+        downstream=rungs.downstream(census.places),
         ranking=rungs.ranking(),
         unable=rungs.unable,
     )
@@ -72,7 +76,7 @@ class _Rungs:
     def __init__(self, workspace: Workspace, resolution: Resolution, executed: Executed, seed: int) -> None:
         self.workspace, self.adapter, self.seed = workspace, workspace.adapter, seed
         self.before, self.data, self.leaves = workspace.data, workspace.data, workspace.book.leaves()
-        self.slots, self.folder = list(resolution.slots), executed.folder
+        self.slots, self.folder, self.executed = list(resolution.slots), executed.folder, executed
         self.files = {
             "candidate": executed.result.model,
             "original": workspace.root / workspace.served().run / "model.safetensors",
@@ -103,6 +107,34 @@ class _Rungs:
         raise NotImplementedError
 
     reference: str
+
+    def replayed(self) -> bool | None:
+        """Does a restored original, with the deletions done again, come to the candidate? None with `why_not`."""
+        raise NotImplementedError
+
+    def downstream(self, places: Sequence[Place]) -> Downstream:
+        """V5: what was made from older models, as it is now; and the way back, by the guard that every run starts with and
+        by doing the deletions again."""
+        found = inventory(self.workspace, self.executed, places)
+        return Downstream(
+            stale=found.stale,
+            expiring=found.expiring,
+            unknown=found.unknown,
+            gone=found.gone,
+            replayed=self.replayed(),
+            why_not=self.why_not,
+            refused=self._refuses_a_backup(),
+        )
+
+    def _refuses_a_backup(self) -> bool | None:
+        """The original's file in the place of the candidate's, as a restore would put it."""
+        if self.executed.record.digest == self.workspace.served().digest:
+            return None
+        try:
+            require_logged(self.files["original"], self.executed.record.digest)
+        except IntegrityError:
+            return True
+        return False
 
     def left_out(self) -> LeftOut | None:
         """V3: the same history is the fold-in for every model."""
@@ -240,20 +272,24 @@ class _Summed(_Rungs):
         return found
 
     def read_out(self) -> ReadOut | None:
-        """V2, from the counts in the files; V1 ties the inverse that is served to them."""
-        counts = {name: self.adapter.pair_counts(self.models[name]) for name in ("candidate", "original")}
+        """V2, from counts inverted out of what is served, or from those in the files, which V1 ties it to."""
         histories = [self.before.train.row(slot)[0] for slot in self.slots]
-        if counts["candidate"] is None or counts["original"] is None or any(len(found) == 0 for found in histories):
-            self.unable["weights_only"] = NO_PAIRS
+        most = self.workspace.config.quality.invert
+        self.unable["weights_only"] = NO_PAIRS
+        if any(len(one) == 0 for one in histories):
             return None
-        open_book = [found for found in histories if _readable(counts["original"], found)]
-        return ReadOut(
-            candidate=tuple(_ruled_out(counts["candidate"], found) for found in histories),
-            original=tuple(_ruled_out(counts["original"], found) for found in histories),
-            read_before=len(open_book),
-            read_after=sum(_readable(counts["candidate"], found) for found in open_book),
-            reach=reach(counts["original"], self.before.train, self._some()),
-        )
+        try:
+            found = {name: read(self.adapter, self.models[name], histories, most) for name in ("candidate", "original")}
+        except DataError as error:
+            if error.code != UNREADABLE:
+                raise
+            self.unable["weights_only"] = f"{error.message}: nothing can be read out of it"
+            return None
+        if found["candidate"] is None or found["original"] is None:
+            return None
+        del self.unable["weights_only"]
+        everybody = self.adapter.pair_counts(self.models["original"]), self.before.train, self._some()
+        return compared(found["candidate"], found["original"], histories, everybody)
 
     def _some(self) -> list[int]:
         """Users with a history, all or a drawn part."""
@@ -278,11 +314,10 @@ class _Summed(_Rungs):
         found: NDArray[np.float64] = self.adapter.own(self.models[name], self.gone)
         return found
 
-    def downstream(self) -> Downstream:
-        """V5: a restored original, with the deletion done again from the list of tombstones, has the retained sums."""
+    def replayed(self) -> bool:
+        """The deletion done again on the original's sums, from the list of tombstones."""
         mine = self.adapter.sums_in(self.models["candidate"])
-        again = self.adapter.replays(self.models["original"], self.gone, self.left, mine)
-        return Downstream(stale=(), expiring=(), replayed=bool(again))
+        return bool(self.adapter.replays(self.models["original"], self.gone, self.left, mine))
 
 
 class _Trained(_Rungs):
@@ -298,7 +333,7 @@ class _Trained(_Rungs):
         super().__init__(workspace, resolution, executed, seed)
         self.models = {name: self.adapter.load(file) for name, file in self.files.items()}
         self.tensors = {name: load_tensors(file)[0] for name, file in self.files.items()}
-        self.unable = {"weights_only": NO_SUMS, "downstream": NO_SUMS}
+        self.unable = {"weights_only": NO_SUMS}
         seconds = workspace.served().seconds
         if seconds > LONGEST:
             self.why_not = f"no retraining was made: it takes {seconds:.0f} s, at most {LONGEST:.0f} s are spent here"
@@ -346,8 +381,12 @@ class _Trained(_Rungs):
     def read_out(self) -> None:
         """Weights of a trained family hold no counts."""
 
-    def downstream(self) -> None:
-        """Nothing can be subtracted from a restored copy; it is trained again."""
+    def replayed(self) -> bool | None:
+        """Nothing can be subtracted from a restored copy: the recipe is run again without the tombstones, and is the candidate
+        in every weight or is not."""
+        if "reference" not in self.tensors:
+            return None
+        return _differing(self.tensors["candidate"], self.tensors["reference"]) == 0
 
     def exact(self) -> NDArray[np.float64] | None:
         """From the retraining."""
@@ -381,13 +420,3 @@ def _unchanged(workspace: Workspace) -> None:
             f"{wrong} histories are not those that were ingested",
             hint="restore the source; a deletion is judged on the data that the log names",
         )
-
-
-def _ruled_out(counts: NDArray[Any], history: NDArray[np.int32]) -> str:
-    return refutes(counts, history).by
-
-
-def _readable(counts: NDArray[Any], history: NDArray[np.int32]) -> bool:
-    """Is there an item with one owner whose row is exactly this history?"""
-    lonely = history[np.diagonal(counts)[history] == 1]
-    return any(np.array_equal(np.flatnonzero(counts[item]), history) for item in lonely.tolist())

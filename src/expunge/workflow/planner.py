@@ -16,6 +16,7 @@ from expunge.core.finding import Guarantee
 from expunge.core.plan import CheckSpec, Cost, Plan
 from expunge.core.protocols import UnlearnJob
 from expunge.stats.rank import MIN_ANCHORS
+from expunge.workflow.artefacts import artefacts_digest
 from expunge.workflow.histories import shortened
 from expunge.workflow.places import declared_digest
 from expunge.workflow.policy import policy_digest
@@ -140,13 +141,19 @@ def unlearn_job(workspace: Workspace, resolution: Resolution, *, target: str = "
 
 
 def _pinned(workspace: Workspace) -> dict[str, str]:
-    """What else a plan fixes: of a recommender the places that the census will look at, and what has to be guessed; of a
-    text-to-image model what it will be asked for."""
+    """What else a plan fixes: of a recommender the places and artefacts that will be looked at, what has to be guessed, and up to
+    how many items the weights are inverted; of a text-to-image model what it will be asked for."""
     if workspace.policy.kind == "generator":
         return {"asked": asked_digest(workspace)}
     if workspace.policy.kind != "recommender":
         return {}
-    return {"places": declared_digest(workspace), "split": workspace.config.quality.split}
+    quality = workspace.config.quality
+    return {
+        "places": declared_digest(workspace),
+        "artefacts": artefacts_digest(workspace),
+        "split": quality.split,
+        "invert": str(quality.invert),
+    }
 
 
 def make_plan(

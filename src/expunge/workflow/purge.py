@@ -15,6 +15,7 @@ from expunge.core.errors import EvidenceError, InputError, InputProblems
 from expunge.core.request import DeletionRequest
 from expunge.evidence.durable import destroy_file, write_file
 from expunge.farm.index import DESTROY, RETIRE, Index
+from expunge.workflow.artefacts import promised
 from expunge.workflow.derived import ANSWERS, PACKAGES, RUNS, SKETCHES, UNFINISHED, derived_from
 from expunge.workflow.histories import Cut, cut_of, digests_after, kept_items
 from expunge.workflow.intake import all_cases, destroy_cleartext, fold, select
@@ -100,7 +101,7 @@ def purge(workspace: Workspace, case: OpenCase, accepted: Accepted) -> Purge:
     workspace.log.append("data.purged", {"data": encode(after), "banks": banks, **counts}, case=case.handle)
     return Purge(
         purged=_purged(counts, accepted.cut),
-        retiring=_retiring(workspace, derived),
+        retiring=(*_retiring(workspace, derived), *promised(workspace, accepted.record.digest)),
         not_covered=_not_reached(workspace, accepted),
     )
 

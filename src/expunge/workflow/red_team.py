@@ -2,8 +2,8 @@
 
 The attacker has what a recommender hands to its serving fleet, the weights B in single precision, and lambda, and knows
 how many ratings each item has, which services show. No data, no users, no logs. P follows from B, the counts of pairs
-from P, and where an item has one owner its row of counts is that person's history (see training.closed_form.adopt and
-readout).
+from P, and where an item has one owner its row of counts is that person's history (see training.closed_form.recovered
+and readout).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from expunge.core.errors import InputError
-from expunge.training.closed_form.adopt import adopt
+from expunge.training.closed_form.recovered import from_weights
 
 if TYPE_CHECKING:
     from expunge.workflow.workspace import Workspace
@@ -50,7 +50,7 @@ class Victim:
         workspace = self._workspace
         workspace.progress("red team: inverting the weights", 0, 1)
         model: Any = workspace.adapter.load(workspace.root / workspace.served().run / "model.safetensors")
-        counts = adopt(model.weights().astype(np.float32), model.lam, np.diagonal(model.gram)).gram
+        counts = from_weights(model.weights().astype(np.float32), model.lam, np.diagonal(model.gram)).rows
         workspace.progress("red team: inverting the weights", 1, 1)
         wrong, pairs = _wrong(counts, model.gram), counts.size - len(counts)
         said = f"from the weights and the items' counts: {pairs - wrong:,} of {pairs:,} pair counts right"

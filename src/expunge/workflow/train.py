@@ -21,6 +21,7 @@ from expunge.evidence.durable import destroy_file, write_file
 from expunge.farm.asked import LEAST_EVENTS, askable
 from expunge.farm.bank import Bank, BankSpec
 from expunge.farm.users import digest_of_test, save_users
+from expunge.training.closed_form.compared import Compared
 from expunge.training.rng import derive_seed
 from expunge.training.transcript import transcript_digest
 from expunge.workflow.logged import check_book
@@ -71,29 +72,35 @@ def train(workspace: Workspace) -> tuple[ModelRecord, FitResult]:
 def refresh(workspace: Workspace) -> tuple[float | None, float | None]:
     """Build what the served model keeps beside its sums anew, as before each release; returns how far off it was and is.
 
-    The model stays the same: its identity covers the sums. Raises InputError for a family without sums.
+    The model stays the same: its identity covers the sums. Raises InputError for a family without sums, IntegrityError where
+    it is still off.
     """
     served, adapter = workspace.served(), workspace.adapter
     if not isinstance(adapter, HasSufficientStatistics):
         raise InputError(f"family {workspace.recipe.family} keeps nothing that follows from sums")
     folder = workspace.root / served.run
     job = workspace.fit_job(folder, absent=workspace.book.tombstones)
-    before = _off(workspace, job)
+    before = _off(workspace, job).derived
     digest = adapter.refresh(job, folder)  # type: ignore[attr-defined]
     if digest != served.digest:
         raise IntegrityError("a refresh changed the model", expected=served.digest, got=digest)
-    after = _off(workspace, job)
+    found = _off(workspace, job)
+    after = found.derived
     workspace.log.append("cache.refreshed", {"model": digest, "before": encode(before), "after": encode(after)})
     workspace.log.checkpoint()
+    if found.wrong or (after is not None and not after <= found.limit):
+        raise IntegrityError(
+            "what follows from the sums is off after a refresh", expected=f"at most {found.limit:g}", got=str(after)
+        )
     return before, after
 
 
-def _off(workspace: Workspace, job: Any) -> float | None:
+def _off(workspace: Workspace, job: Any) -> Compared:
     adapter = workspace.adapter
     model, rows = adapter.load(job.folder / "model.safetensors"), adapter.rows(job)
-    found: float | None = adapter.compared(
+    found: Compared = adapter.compared(
         model, rows, adapter.sums_of(rows), np.random.Generator(np.random.Philox(secrets.randbits(64)))
-    ).derived
+    )
     return found
 
 

@@ -33,6 +33,7 @@ ORDER = (
     "rights",
     "compartment",
     "refresh",
+    "release",
     "demo",
     "bench",
 )

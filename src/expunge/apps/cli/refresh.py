@@ -1,4 +1,4 @@
-"""expunge refresh: build what a recommender keeps beside its sums anew, before a release or every night."""
+"""expunge refresh: build what a recommender keeps beside its sums anew, every night; a release does it by itself."""
 
 from __future__ import annotations
 

@@ -64,8 +64,8 @@ RUNGS: Mapping[str, Rung] = {
     ),
     "downstream": Rung(
         label="V5",
-        passing="nothing is served from the old model any more, and a restored backup gives the new model once the list of "
-        "deletions is applied to it.",
+        passing="nothing that the owner declared goes on being served from the old model, beyond the release or a day that is "
+        "named, and a restored backup is refused, or gives the new model once the list of deletions is applied to it.",
     ),
     "ranking": Rung(
         label="quality",

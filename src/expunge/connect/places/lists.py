@@ -46,6 +46,7 @@ class Lists:
 
     scrubs: bool = True
     shortens: bool = True
+    names_model: bool = True
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Config:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from fractions import Fraction
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from expunge.core.errors import InputError
 from expunge.training.closed_form.counts import CountModel, CountRecommender, Sum, Sums, histories_of, require_binary
+from expunge.training.closed_form.fixed_point import share
 from expunge.training.closed_form.gram import Rows, add_rows
 from expunge.training.closed_form.settings import number
 from expunge.training.recipe import ClosedFormRecipe
@@ -57,7 +56,7 @@ class Rp3beta(CountRecommender):
         if int(degrees.max(initial=0)) >= 2 ** (63 - BITS):
             raise InputError("an item has too many users for 64 bits", expected=f"below {2 ** (63 - BITS)}")
         sums["degrees"][:] = degrees
-        weights = [share(degree, self.alpha) for degree in np.diff(rows.indptr).tolist()]
+        weights = [share(degree, self.alpha, BITS) for degree in np.diff(rows.indptr).tolist()]
         add_rows(sums["walks"], rows, sign, weights=np.array(weights, np.int64))
 
     def outputs(self, model: CountModel, rows: Rows) -> NDArray[np.float64]:
@@ -70,18 +69,3 @@ class Rp3beta(CountRecommender):
                 found[number_] += model.sums["walks"][item] * step[item]
             found[number_] *= len(items) ** -float(self.alpha) * damp
         return found
-
-
-@cache
-def share(degree: int, alpha: Fraction) -> int:
-    """floor(2^40 / degree^alpha), exactly: the largest w with w^q degree^p <= 2^(40 q) for alpha = p / q; 0 for none."""
-    if degree == 0:
-        return 0
-    p, q = alpha.numerator, alpha.denominator
-    most, times = 1 << BITS * q, degree**p
-    found = int(2.0**BITS * degree ** -float(alpha))
-    while found**q * times > most:
-        found -= 1
-    while (found + 1) ** q * times <= most:
-        found += 1
-    return found

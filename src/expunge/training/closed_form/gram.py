@@ -2,7 +2,7 @@
 
 Sums of products of small integers are exact, so adding and removing rows commutes, and a Gram that was downdated equals
 one that was built without the user, bit for bit, or somebody made a mistake. Entries are int32; sums
-with weights, which counting families take, int64.
+with weights int64.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from expunge.core.errors import InputError
 
-Gram = NDArray[np.int32]
+Gram = NDArray[np.signedinteger[Any]]
 Integer = TypeVar("Integer", bound=np.signedinteger[Any])
 Rows = Any
 """(U, I) integer histories."""
@@ -25,12 +25,13 @@ _LIMIT = 2**31 - 1
 _BLOCK = 1024
 
 
-def gram_of(rows: Rows) -> Gram:
-    """X'X, (I, I). Raises InputError when an entry would not fit in 32 bits."""
+def gram_of(rows: Rows, entry: type[np.signedinteger[Any]] = np.int32, most: int = _LIMIT) -> Gram:
+    """X'X, (I, I), in integers of the type `entry`. Raises InputError when an entry would be more than `most`."""
     largest = int((rows.multiply(rows)).sum(axis=0).max()) if rows.nnz else 0
-    if largest > _LIMIT:
-        raise InputError("a Gram entry does not fit in 32 bits", expected=f"at most {_LIMIT}", got=str(largest))
-    gram = np.zeros((rows.shape[1],) * 2, np.int32)
+    if largest > most:
+        bits = most.bit_length() + (most == _LIMIT)
+        raise InputError(f"a Gram entry does not fit in {bits} bits", expected=f"at most {most}", got=str(largest))
+    gram: Gram = np.zeros((rows.shape[1],) * 2, entry)
     add_rows(gram, rows, 1)
     return gram
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from expunge.core.errors import IntegrityError
+from expunge.core.errors import InputError, IntegrityError
 from expunge.core.protocols import Progress, silent
 from expunge.data._interactions import Histories
 from expunge.training.checkpoint import Tensors, weights_identity
@@ -20,6 +21,7 @@ from expunge.training.closed_form.inverse import REFRESH_RESIDUAL, Inverse, dual
 from expunge.training.closed_form.model import CACHE, LABEL, LinearModel, is_label, read_inverse, save_cache
 from expunge.training.closed_form.queued import is_long, worked_off
 from expunge.training.closed_form.recommender import MODEL, Recommender
+from expunge.training.closed_form.recovered import Recovered, from_inverse
 from expunge.training.closed_form.settings import number, one_of
 from expunge.training.recipe import ClosedFormRecipe
 
@@ -31,12 +33,15 @@ _SMALLEST_LAM = 0.01
 
 
 class LinearRecommender(Recommender):
-    """Base of the linear families. Settings: lam (above 0) and weights (`binary` or `rating`)."""
+    """Base of the linear families. Settings: lam (above 0) and weights (`binary` or `rating`). Entries of G are of the type
+    `entry`, and `largest` at most."""
 
     defaults: Mapping[str, str] = {"lam": "200", "weights": "binary"}
     label = "gram"
     tensors = frozenset({"gram", "settings"})
     free: bool = False
+    entry: type[np.signedinteger[Any]] = np.int32
+    largest: int = 2**31 - 1
 
     def __init__(self, recipe: ClosedFormRecipe, *, items: int) -> None:
         super().__init__(recipe, items=items)
@@ -49,7 +54,7 @@ class LinearRecommender(Recommender):
 
     def sums_of(self, rows: Rows) -> Gram:
         """G = X'X."""
-        return gram_of(rows)
+        return gram_of(rows, self.entry, self.largest)
 
     def derived(self, rows: Rows, sums: Gram) -> Inverse:
         """P on the cheaper side."""
@@ -91,13 +96,15 @@ class LinearRecommender(Recommender):
         return self.model_of(gram, inverse)
 
     def packed(self, sums: Gram) -> Tensors:
-        """The upper triangle."""
+        """The upper triangle. Raises InputError where parts that fit add up to more than fits."""
+        if int(sums.diagonal().max(initial=0)) > self.largest:
+            raise InputError("a Gram entry is too large", expected=f"at most {self.largest}")
         return {"gram": torch.from_numpy(triangle(sums))}
 
     def unpacked(self, tensors: Tensors, what: str) -> Gram:
         """G, whole."""
         packed = tensors["gram"].numpy() if "gram" in tensors else np.zeros(0, np.int8)
-        if packed.dtype != np.int32 or packed.shape != (self.items * (self.items + 1) // 2,):
+        if packed.dtype != self.entry or packed.shape != (self.items * (self.items + 1) // 2,):
             raise IntegrityError(f"{what} holds no Gram matrix of {self.items} items", got=str(packed.shape))
         return from_triangle(packed, self.items)
 
@@ -149,6 +156,14 @@ class LinearRecommender(Recommender):
     def pair_counts(self, model: LinearModel) -> Gram | None:
         """G, where a user counts once for an item."""
         return model.gram if self.weights == "binary" else None
+
+    def serving(self, model: LinearModel) -> Tensors:
+        """What scores need and nothing else: P in float32, which is for serving only, because no residual would hold of it."""
+        return {"inverse": torch.from_numpy(model.inverse.astype(np.float32))}
+
+    def recovered(self, model: LinearModel, columns: NDArray[np.signedinteger[Any]]) -> Recovered:
+        """Rows of the counts out of P alone; G is not read."""
+        return from_inverse(model.inverse, self.lam, columns)
 
     def derived_state(self) -> tuple[str, ...]:
         """What else of a run derives from its users."""

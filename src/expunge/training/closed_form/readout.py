@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,12 +45,23 @@ def read_out(gram: Gram) -> Iterator[tuple[int, NDArray[np.int64]]]:
 def refutes(gram: Gram, columns: NDArray[np.int32]) -> Refutation:
     """Can a model with these counts hold a user with this whole history? Parts of the history are not excluded."""
     _check_counts(gram)
-    if not len(columns):
+    return Refutation(by=ruled_out(gram[np.ix_(columns, columns)]))
+
+
+def ruled_out(block: NDArray[np.signedinteger[Any]]) -> str:
+    """`item`, `pair` or `open` (see `Refutation`) by the counts (d, d) of a history's items among each other."""
+    if not len(block):
         raise InputError("an empty history is in every model")
-    block = gram[np.ix_(columns, columns)]
+    _check_counts(block)
     if (np.diagonal(block) == 0).any():
-        return Refutation(by="item")
-    return Refutation(by="pair" if (block == 0).any() else "open")
+        return "item"
+    return "pair" if (block == 0).any() else "open"
+
+
+def readable(rows: NDArray[np.signedinteger[Any]], history: NDArray[np.int32]) -> bool:
+    """Is there an item with one owner whose row is exactly this history? `rows` (d, I): the counts of its items."""
+    lonely = rows[np.arange(len(history)), history] == 1
+    return any(np.array_equal(np.flatnonzero(row), history) for row in rows[lonely])
 
 
 def reach(gram: Gram, histories: Histories, slots: Sequence[int]) -> dict[str, int]:
@@ -66,6 +78,6 @@ def reach(gram: Gram, histories: Histories, slots: Sequence[int]) -> dict[str, i
     return found
 
 
-def _check_counts(gram: Gram) -> None:
+def _check_counts(gram: NDArray[np.signedinteger[Any]]) -> None:
     if len(gram) and (gram < 0).any():
         raise InputError("counts below 0: somebody was removed who was not there")

@@ -12,14 +12,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy import sparse
 
-from expunge.core.codec import canonical, decode, digest_of, encode, loads
+from expunge.core.codec import LATER, canonical, decode, digest_of, encode, loads
 from expunge.core.errors import InputError, IntegrityError
 from expunge.core.protocols import Progress, silent
 from expunge.evidence.durable import destroy_file, storage_errors, write_file
@@ -36,7 +36,7 @@ class Mark:
     """What is durable: the first `done` deletions of the queue, in `batches` batches, in buffer `buffer`.
 
     `residual` is that of the inverse at this checkpoint, `since_refresh` the deletions since P was last built from G,
-    `queue` the digest of the slots that are done.
+    `queue` the digest of the slots that are done, `entry` the type of G's entries.
     """
 
     done: int
@@ -48,6 +48,7 @@ class Mark:
     since_refresh: int
     refreshes: int
     queue: str
+    entry: Literal["int32", "int64"] = field(default="int32", metadata={LATER: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +82,7 @@ class DeletionStream:
         with storage_errors(folder, "write the model in"):
             _store(folder / "a.gram", gram)
             _store(folder / "a.inverse", inverse_of(gram, lam) if inverse is None else inverse)
-        _publish(folder, _first(len(gram), lam))
+        _publish(folder, _first(gram, lam))
         return cls(folder)
 
     @property
@@ -156,6 +157,7 @@ class DeletionStream:
             since_refresh=since,
             refreshes=self.mark.refreshes + refreshed,
             queue=_prefix(queue, self.mark.done + len(stretch)),
+            entry=self.mark.entry,
         )
         _publish(self.folder, self.mark)
 
@@ -182,25 +184,26 @@ class DeletionStream:
 
     def _maps(self, buffer: str, mode: Any) -> tuple[Any, Any]:
         shape, found = (self.mark.items,) * 2, []
-        for kind, dtype in (("gram", np.int32), ("inverse", np.float64)):
+        for kind, dtype in (("gram", np.dtype(self.mark.entry)), ("inverse", np.dtype(np.float64))):
             file = self.folder / f"{buffer}.{kind}"
-            if not file.exists() or file.stat().st_size != self.mark.items**2 * np.dtype(dtype).itemsize:
+            if not file.exists() or file.stat().st_size != self.mark.items**2 * dtype.itemsize:
                 raise IntegrityError(f"{file.name} is missing or of another size", hint="restore the folder")
             found.append(np.memmap(file, dtype, mode, shape=shape))
         return found[0], found[1]
 
 
-def _first(items: int, lam: float) -> Mark:
+def _first(gram: Gram, lam: float) -> Mark:
     return Mark(
         done=0,
         batches=0,
         buffer="a",
-        items=items,
+        items=len(gram),
         lam=repr(lam),
         residual="0",
         since_refresh=0,
         refreshes=0,
         queue=_prefix((), 0),
+        entry="int64" if gram.dtype == np.int64 else "int32",
     )
 
 

@@ -44,7 +44,9 @@ class Rehearsal(Workspace):
         self._counts = folder / "battery"
         self.seed, self.pairs = seed, pairs
         fewer = _fewer(real.config.styles, pictures)
-        self.config = real.config.model_copy(update={"places": (), "styles": fewer})  # they still sit there, rightly
+        self.config = real.config.model_copy(
+            update={"places": (), "artefacts": (), "styles": fewer}
+        )  # they are, rightly
         if real.served().seconds < SMALL:
             self.config = self.config.model_copy(update={"compute": ComputeTable(engine="inline://")})
         FileSigner.create(folder / "log.pem")
