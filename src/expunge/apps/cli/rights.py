@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from expunge.apps.cli import _rights_measured
 from expunge.apps.cli._console import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, emit, progress_on_stderr
+from expunge.apps.cli._rights_measured import Handle, PolicyOption, rights_policy
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -15,10 +17,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 app = typer.Typer(no_args_is_help=True, help="Requests of rights holders: intake, decision, appeal, release.")
-Handle = Annotated[str, typer.Argument(help="The request, as intake named it.")]
-PolicyOption = Annotated[
-    Path | None, typer.Option("--policy", help="A policy of kind rights_holder; the one that ships if not given.")
-]
 Reviewer = Annotated[str, typer.Option("--reviewer", help="Who decides; the log has a keyed pseudonym.")]
 
 
@@ -42,6 +40,9 @@ def intake(
     emit({"request": found}, as_json, lambda console: _show(console, [found]))
 
 
+app.command()(_rights_measured.search)
+
+
 @app.command()
 def decide(
     request: Handle,
@@ -55,13 +56,14 @@ def decide(
     """Ask the decision table; writes the letter and logs the decision. A hold exits 4: a person has to decide."""
     from expunge.core.errors import Held
     from expunge.workflow.rights import desk
+    from expunge.workflow.rights.requests import private
     from expunge.workflow.rights.terms import Action
     from expunge.workflow.workspace import opened
 
     rules, book = _policy(policy)
     with progress_on_stderr() as progress, opened(workspace, progress) as ws:
         found = desk.decide(ws, request, _text(facts), rules, book, reviewer=reviewer, style=style)
-        sent = desk.private(ws, request).parent / "letter.txt"
+        sent = private(ws, request).parent / "letter.txt"
     words = f"{found.action.value}, because {found.ground.value} (row {found.row})\n\n{found.words}\n\nletter: {sent}"
     emit({"decision": found, "letter": str(sent)}, as_json, lambda console: console.print(words, markup=False))
     if found.action is Action.LEGAL_HOLD:
@@ -233,9 +235,8 @@ def release(
 
 def _policy(path: Path | None) -> tuple[Any, Any]:
     from expunge.workflow.rights.jurisdictions import default_jurisdictions
-    from expunge.workflow.rights.policy import default_rights_policy, read_rights_policy
 
-    return read_rights_policy(path) if path else default_rights_policy(), default_jurisdictions()
+    return rights_policy(path), default_jurisdictions()
 
 
 def _text(path: Path) -> str:

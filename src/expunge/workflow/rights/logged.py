@@ -1,0 +1,29 @@
+"""Facts of a request that the log has: they are taken from there, and nobody types in others beside them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from expunge.core.errors import InputProblems
+from expunge.workflow.rights.facts import Facts
+from expunge.workflow.rights.searching import works_of
+
+if TYPE_CHECKING:
+    from expunge.workflow.workspace import Workspace
+
+
+def with_logged(workspace: Workspace, handle: str, facts: Facts) -> Facts:
+    """The facts with what searches of this request found. Raises InputProblems where somebody typed in what the log has, or the
+    number of an entry."""
+    works = works_of(workspace, handle)
+    problems = [
+        f"{name}: entry {said.entry} was typed in; the log says which entry it is"
+        for name, said in (("works", facts.works), ("copies", facts.copies))
+        if said is not None and said.entry is not None
+    ]
+    if facts.works is not None and works is not None:
+        problems.append(f"works: entry {works.entry} of the log has them; leave them out of the facts")
+    if problems:
+        raise InputProblems("the facts", problems, code="facts")
+    return replace(facts, works=works) if works is not None else facts
