@@ -40,6 +40,22 @@ def search(
     )
 
 
+def extract(
+    request: Handle,
+    works: Annotated[int, typer.Option("--works", help="So many of the works that a search found are asked for.")] = 20,
+    pictures: Annotated[int, typer.Option("--pictures", help="So often each.")] = 100,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Does the model give the works back? They are asked for by their captions, and so are works that no training saw."""
+    from expunge.workflow.rights.copying import extract_works, words_of
+    from expunge.workflow.workspace import opened
+
+    with progress_on_stderr() as progress, opened(workspace, progress) as ws:
+        found = extract_works(ws, request, works=works, pictures=pictures)
+    emit({"extraction": found}, as_json, lambda console: console.print("\n".join(words_of(found)), markup=False))
+
+
 def rights_policy(path: Path | None) -> Any:
     """The policy in a file, or the one that ships."""
     from expunge.workflow.rights.policy import default_rights_policy, read_rights_policy

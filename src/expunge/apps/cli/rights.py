@@ -41,6 +41,7 @@ def intake(
 
 
 app.command()(_rights_measured.search)
+app.command()(_rights_measured.extract)
 
 
 @app.command()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from expunge.core.errors import InputProblems
+from expunge.workflow.rights.copying import copies_of
 from expunge.workflow.rights.facts import Facts
 from expunge.workflow.rights.searching import works_of
 
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def with_logged(workspace: Workspace, handle: str, facts: Facts) -> Facts:
-    """The facts with what searches of this request found. Raises InputProblems where somebody typed in what the log has, or the
-    number of an entry."""
-    works = works_of(workspace, handle)
+    """The facts with what searches of this request found and what the model in service gave back. Raises InputProblems where
+    somebody typed in what the log has, or the number of an entry."""
+    works, (answers, copies) = works_of(workspace, handle), copies_of(workspace, handle)
     problems = [
         f"{name}: entry {said.entry} was typed in; the log says which entry it is"
         for name, said in (("works", facts.works), ("copies", facts.copies))
@@ -24,6 +25,10 @@ def with_logged(workspace: Workspace, handle: str, facts: Facts) -> Facts:
     ]
     if facts.works is not None and works is not None:
         problems.append(f"works: entry {works.entry} of the log has them; leave them out of the facts")
+    if facts.copies is not None and answers:
+        problems.append(
+            f"copies: entry {answers[-1].index} of the log has what came of it; leave them out of the facts"
+        )
     if problems:
         raise InputProblems("the facts", problems, code="facts")
-    return replace(facts, works=works) if works is not None else facts
+    return replace(facts, works=works or facts.works, copies=copies or facts.copies)
