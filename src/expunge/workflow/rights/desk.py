@@ -34,6 +34,7 @@ from expunge.workflow.rights.load import heavier, load_of
 from expunge.workflow.rights.logged import with_logged
 from expunge.workflow.rights.mitigation import Filter, Mitigation, active, lapsed, mitigation_for
 from expunge.workflow.rights.policy import RightsPolicy
+from expunge.workflow.rights.probed import check_settled
 from expunge.workflow.rights.published import Closed, Published, published
 from expunge.workflow.rights.requests import (
     APPEALED,
@@ -48,6 +49,7 @@ from expunge.workflow.rights.requests import (
     private,
     require_open,
 )
+from expunge.workflow.rights.sealing import Unsealed, deposited
 from expunge.workflow.rights.terms import Action, AuthorityKind, Basis
 from expunge.workflow.rights.triage import Decision, Filed, triage
 from expunge.workflow.styles.baseline import ask_first
@@ -183,8 +185,11 @@ def appeal(
     works: Sequence[bytes],
     policy: RightsPolicy,
     now: datetime,
+    *,
+    opening: Unsealed | None = None,
 ) -> Appeal:
-    """Record an appeal with the claimant's probes, of which only keyed digests are kept: they test and never train."""
+    """Record an appeal with the claimant's probes, of which only keyed digests are kept: they test and never train. Prompts of an
+    `opening` were sealed before the decision, which makes them decide; they come alone."""
     last = last_of(workspace, handle, DECIDED)
     if last is None:
         raise InputError("nothing was decided yet", got=handle)
@@ -194,18 +199,24 @@ def appeal(
         at=parse_timestamp(str(last.body["time"])),
         reviewer=str(last.payload["reviewer"]),
     )
+    if opening is not None and prompts:
+        raise InputError("sealed prompts and others are not mixed", expected="an opening, or prompts")
+    sealed = None if opening is None else deposited(workspace, handle, opening)
+    prompts = prompts if opening is None else opening.prompts
     probes = held_out_of(prompts, works, key_of(workspace, handle), policy)
     found = file_appeal(decided, probes, policy, now, _appeals(workspace, handle))
-    workspace.log.append(APPEALED, {"appeal": encode(found)}, case=handle)
+    payload = {"appeal": encode(found), "sealed": sealed, "prompts": len(prompts)}
+    workspace.log.append(APPEALED, payload, case=handle)
     workspace.log.checkpoint()
     return found
 
 
 def settle(workspace: Workspace, handle: str, outcome: Outcome, reviewer: str, now: datetime) -> AppealOutcome:
-    """How the oldest open appeal ended, by a second reviewer."""
-    filed = _unsettled(workspace, handle)
+    """How the oldest open appeal ended, by a second reviewer. Sealed prompts that were asked leave not every outcome."""
+    filed = unsettled(workspace, handle)
     if not filed:
         raise InputError("there is no open appeal", got=handle)
+    check_settled(workspace, handle, filed[0], outcome)
     named = _pseudonym(workspace, reviewer) if folded(reviewer) else ""
     found = decide_appeal(filed[0], outcome, named, now)
     workspace.log.append(SETTLED, {"outcome": encode(found)}, case=handle)
@@ -224,7 +235,7 @@ def close(workspace: Workspace, handle: str, policy: RightsPolicy, now: datetime
     last = last_of(workspace, handle, DECIDED)
     if last is None or last.payload["action"] == Action.LEGAL_HOLD.value:
         raise InputError("a request that nobody decided stays open", got=handle)
-    if _unsettled(workspace, handle):
+    if unsettled(workspace, handle):
         raise InputError("an appeal is open", got=handle, hint="expunge rights settle")
     if overturned(workspace, handle):
         raise InputError(
@@ -310,7 +321,7 @@ def standing(workspace: Workspace, handle: str, now: datetime) -> Standing:
     promised = (decided or entries[0]).payload["due"]
     done = {"acknowledge"} | ({"triage", "decision"} if decided else set()) | ({"mitigation"} if filters else set())
     left = {name: parse_timestamp(str(moment)) for name, moment in promised.items() if name not in done}
-    for one in _unsettled(workspace, handle)[:1]:
+    for one in unsettled(workspace, handle)[:1]:
         left["appeal"] = one.due
     left = {} if last == "closed" else left
     return Standing(
@@ -360,7 +371,7 @@ def _appeals(workspace: Workspace, handle: str) -> list[Appeal]:
     return [decode(Appeal, entry.payload["appeal"], what="an appeal") for entry in rows]
 
 
-def _unsettled(workspace: Workspace, handle: str) -> list[Appeal]:
+def unsettled(workspace: Workspace, handle: str) -> list[Appeal]:
     """Appeals that nobody has decided, oldest first."""
     settled = {entry.payload["outcome"]["appeal"] for entry in entries_of(workspace, handle, SETTLED)}
     return [one for one in _appeals(workspace, handle) if one.digest not in settled]
