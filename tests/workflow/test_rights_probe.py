@@ -19,6 +19,7 @@ from expunge.workflow.rights.policy import default_rights_policy
 from expunge.workflow.rights.probing import Heard, probe
 from expunge.workflow.rights.sealing import Seal, deposit, read_unsealed, unsealed, written
 from expunge.workflow.styles.story import CHECKPOINTS, ORIGINAL
+from recommending import failed_steps
 from rights import NOW, RECORD
 from testbed import STRANGER, answering, checked, counts, failed
 
@@ -310,6 +311,8 @@ def test_a_hit_revokes_the_certificate_and_silence_needs_the_model_that_was_repl
     hearing(monkeypatch, candidate=40)
     again, other = at_appeal(workspace, (f"{artist} shows a car",), "duotone")
     assert asked(workspace, again, other, "duotone").revoked == (certified,)
+    own = replace(deleted[1].certificate, path=workspace.root / "cases" / certified / deleted[1].certificate.path.name)
+    assert any("was revoked" in step for step in failed_steps(workspace, replace(deleted[1], certificate=own)))
     revoked = [entry.kind for entry in workspace.log.case(certified)]
     assert revoked.count("certificate.revoked") == 1
     settled(workspace, again, "granted")

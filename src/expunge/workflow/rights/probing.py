@@ -18,7 +18,6 @@ from expunge.core.finding import Verdict
 from expunge.data._styles import STYLES
 from expunge.evidence.commitment import commit, keyed
 from expunge.evidence.durable import write_file
-from expunge.evidence.verify_steps import REVOKED
 from expunge.stats.held_out import HeldOutAnswer, judge_held_out
 from expunge.stats.spending import limit_level
 from expunge.stats.styles import Counted, Gates
@@ -26,6 +25,7 @@ from expunge.training.judging.sight import require_seeing
 from expunge.training.text_to_image.probing import ProbeJob, Wording
 from expunge.training.text_to_image.sampler import Sampling, TextToImage
 from expunge.training.text_to_image.testbed import suspect
+from expunge.workflow.certify import revoke
 from expunge.workflow.intake import find_case
 from expunge.workflow.rights.appeal import Appeal, HeldOut, folded, held_out_of
 from expunge.workflow.rights.desk import unsettled
@@ -346,13 +346,11 @@ def _revoke(workspace: Workspace, style: str) -> tuple[str, ...]:
     if not released or released[-1].payload["model"] != workspace.served().digest:
         return tuple(found)
     case = find_case(workspace, str(released[-1].case))
-    kept, own = read_kept(case.folder / FILE), workspace.log.case(case.handle)
-    issued = [entry for entry in own if entry.kind == "certificate.issued"]
+    kept = read_kept(case.folder / FILE)
+    issued = any(entry.kind == "certificate.issued" for entry in workspace.log.case(case.handle))
     if kept is None or kept.plan.target != handle or not issued:
         return tuple(found)
-    if not any(entry.kind == REVOKED for entry in own):
-        workspace.log.append(REVOKED, {"certificate": issued[-1].payload["certificate"]}, case=case.handle)
-        workspace.log.checkpoint()
+    revoke(workspace, case)
     return (*found, case.handle)
 
 
