@@ -293,6 +293,8 @@ def test_a_hit_withdraws_the_statement_that_the_style_was_not_learned(workspace_
     assert found.revoked == (outcome.case,)
     assert failed(checked(workspace, outcome)) != []
     assert asked(workspace, handle, opening, STRANGER) == found, "safe to run again"
+    with pytest.raises(InputError, match="answered for another style"):
+        asked(workspace, handle, opening, "neon")
 
 
 def test_a_hit_revokes_the_certificate_and_silence_needs_the_model_that_was_replaced(case, deleted, monkeypatch):

@@ -129,14 +129,31 @@ def probe(
     if not filed:
         raise InputError("there is no open appeal", got=handle, hint="expunge rights appeal")
     held = _held(workspace, handle, filed[0], prompts if opening is None else opening.prompts, policy)
-    told = answer_to(workspace, handle, filed[0])
-    if told is None:
-        asking = held.ask(lambda texts, _: _asking(workspace, handle, texts, style, original))
-        require_seeing(sights_of(workspace, asking.material, judges_of_styles()))
-        gates = Gates(mistakes=mistakes_of(workspace, style, judges_of_styles()))  # before anything is logged
-        told = _answer(workspace, handle, filed[0], asking, gates)
-    revoked = _revoke(workspace, style) if told.payload["sealed"] and told.payload["verdict"] == "FAIL" else ()
-    return _read(told, revoked)
+    told = held.ask(lambda texts, _: _told(workspace, handle, filed[0], texts, style, original))
+    hit = told.payload["sealed"] and told.payload["verdict"] == Verdict.FAIL.value
+    return _read(told, _revoke(workspace, style, str(told.payload["model"])) if hit else ())
+
+
+def _told(
+    workspace: Workspace, handle: str, appeal: Appeal, texts: tuple[str, ...], style: str, original: Path | None
+) -> Entry:
+    """The answer that is there, or a new one. Raises InputError where it is there for another style."""
+    told = answer_to(workspace, handle, appeal)
+    if told is not None:
+        question = workspace.log.entry(int(told.payload["question"]))
+        if question.payload["asked"] != _said(workspace, handle, style, texts):
+            raise InputError("the appeal was answered for another style", hint="--style as it was asked then")
+        return told
+    asking = _asking(workspace, handle, texts, style, original)
+    judges = judges_of_styles()
+    require_seeing(sights_of(workspace, asking.material, judges))
+    gates = Gates(mistakes=mistakes_of(workspace, style, judges))  # all before anything is logged
+    return _answer(workspace, handle, appeal, asking, gates)
+
+
+def _said(workspace: Workspace, handle: str, style: str, prompts: Sequence[str]) -> str:
+    """Commitment to what is asked."""
+    return commit(key_of(workspace, handle), {"style": style, "prompts": list(prompts)})
 
 
 def _held(workspace: Workspace, handle: str, appeal: Appeal, prompts: Sequence[str], policy: RightsPolicy) -> HeldOut:
@@ -231,7 +248,7 @@ def _asked(workspace: Workspace, handle: str, appeal: Appeal, asking: _Asking) -
     """The question in the log. One that was killed is taken up as it was asked: its seed follows from its place. Raises
     InputError where it asked for something else."""
     model, table = workspace.served().digest, workspace.config.styles
-    said = commit(key_of(workspace, handle), {"style": asking.material.target, "prompts": list(asking.prompts)})
+    said = _said(workspace, handle, asking.material.target, asking.prompts)
     rows = entries_of(workspace, handle, PROBE_ASKED)
     mine = [row for row in rows if (row.payload["appeal"], row.payload["model"]) == (appeal.digest, model)]
     if mine and mine[0].payload["asked"] != said:
@@ -337,13 +354,14 @@ def _share(counted: Counted) -> float:
     return sum(counted.any) / (counted.pictures * len(counted.any))
 
 
-def _revoke(workspace: Workspace, style: str) -> tuple[str, ...]:
-    """Statements about the style on the model in service, and the certificate of the case that put it there, where that case
-    asked for this style. Safe to run again."""
+def _revoke(workspace: Workspace, style: str, model: str) -> tuple[str, ...]:
+    """Statements about the style on the model that was asked, and the certificate of the case that put it into service, where
+    that case asked for this style. Safe to run again."""
     handle = style_handle(workspace, style)
-    found = list(withdraw(workspace, handle, workspace.served().digest))
-    released = [entry for entry in workspace.log.entries() if entry.kind == "model.released" and entry.case is not None]
-    if not released or released[-1].payload["model"] != workspace.served().digest:
+    found = list(withdraw(workspace, handle, model))
+    rows = [entry for entry in workspace.log.entries() if entry.kind == "model.released" and entry.case is not None]
+    released = [entry for entry in rows if entry.payload["model"] == model]
+    if not released:
         return tuple(found)
     case = find_case(workspace, str(released[-1].case))
     kept = read_kept(case.folder / FILE)

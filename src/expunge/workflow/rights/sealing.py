@@ -47,7 +47,7 @@ class Unsealed:
             raise InputError("the opening's key is not hex") from error
         if len(key) != KEY_BYTES:
             raise InputError("the opening's key is none", expected=f"{KEY_BYTES} bytes in hex", got=f"{len(key)} bytes")
-        return Seal(commitments=tuple(sorted(commit(key, folded(prompt)) for prompt in self.prompts)))
+        return Seal(commitments=tuple(sorted(commit(key, prompt) for prompt in self.prompts)))
 
 
 def unsealed(prompts: Sequence[str]) -> Unsealed:

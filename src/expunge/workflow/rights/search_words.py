@@ -54,7 +54,7 @@ def _not_brought(counts: Counts) -> list[str]:
 def _results(counts: Counts) -> list[str]:
     rows = [
         (counts.file, "as the same file"),
-        (counts.pixels, "with the same pixels, in another file"),
+        (counts.pixels, "with the same pixels, and not as the same file"),
         (counts.near, "by likeness only"),
         (counts.erased, "only in places that are empty now (erased, or left out before training)"),
     ]
@@ -84,7 +84,7 @@ def _threshold(counts: Counts, limits: Limits) -> list[str]:
     low, high = limits.imitation_low, limits.imitation_high
     return [
         f"{counts.present} training records are one of the works: {_against(counts.present, limits)}.",
-        f"The artists under whom those records stand have {counts.beside} records: {_against(counts.beside, limits)}.",
+        f"The artists or groups under which those records stand have {counts.beside} records: {_against(counts.beside, limits)}.",
         f"The threshold is {low} to {high} works of a style, which models were found to need before they imitate it ({SOURCE}; "
         "other models, other data: an orientation, and no proof either way).",
     ]
