@@ -248,6 +248,27 @@ def test_attack_an_asking_that_was_killed_goes_on_with_its_own_seed_and_counts(w
     assert kinds(workspace, handle).count("probe_asked") == 1
 
 
+def test_attack_a_model_that_came_after_the_prompts_were_opened_is_not_tested_by_them(workspace_of_works, monkeypatch):
+    """Who has read them can fit a model to them."""
+    drawn, workspace = hearing(monkeypatch), workspace_of_works
+    handle, opening = at_appeal(workspace)
+    workspace.log.append("model.trained", {**_trained(workspace), "model": "sha256:" + "1" * 64})
+    monkeypatch.setattr(type(workspace), "served", lambda self: _Served())
+    with pytest.raises(InputError, match="not held out from it"):
+        asked(workspace, handle, opening)
+    assert not drawn
+    with pytest.raises(InputError, match="were not asked"):
+        settled(workspace, handle, "upheld")
+
+
+class _Served:
+    digest = "sha256:" + "1" * 64
+
+
+def _trained(workspace):
+    return next(dict(entry.payload) for entry in workspace.log.entries() if entry.kind == "model.trained")
+
+
 def test_attack_the_owner_leaves_out_prompts_or_asks_for_another_artist(workspace_of_works, monkeypatch):
     drawn, workspace = hearing(monkeypatch), workspace_of_works
     handle = came(workspace)

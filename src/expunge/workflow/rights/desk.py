@@ -205,7 +205,8 @@ def appeal(
     prompts = prompts if opening is None else opening.prompts
     probes = held_out_of(prompts, works, key_of(workspace, handle), policy)
     found = file_appeal(decided, probes, policy, now, _appeals(workspace, handle))
-    payload = {"appeal": encode(found), "sealed": sealed, "prompts": len(prompts)}
+    served = workspace.state().model  # opened from here on: another model may have been fitted to them
+    payload = {"appeal": encode(found), "sealed": sealed, "prompts": len(prompts), "model": served}
     workspace.log.append(APPEALED, payload, case=handle)
     workspace.log.checkpoint()
     return found

@@ -137,13 +137,22 @@ def probe(
 def _told(
     workspace: Workspace, handle: str, appeal: Appeal, texts: tuple[str, ...], style: str, original: Path | None
 ) -> Entry:
-    """The answer that is there, or a new one. Raises InputError where it is there for another style."""
+    """The answer that is there, or a new one. Raises InputError where it is there for another style, or where sealed prompts
+    were opened before the model came into service: they are not held out from it."""
     told = answer_to(workspace, handle, appeal)
     if told is not None:
         question = workspace.log.entry(int(told.payload["question"]))
         if question.payload["asked"] != _said(workspace, handle, style, texts):
             raise InputError("the appeal was answered for another style", hint="--style as it was asked then")
         return told
+    filed, served = filed_as(workspace, handle, appeal).payload, workspace.served().digest
+    if filed["sealed"] is not None and filed.get("model") != served:
+        raise InputError(
+            "the model was put into service after the prompts were opened, so they are not held out from it",
+            expected=str(filed.get("model")),
+            got=served,
+            hint="grant the appeal, or have it held: prompts sealed before the next decision test this model",
+        )
     asking = _asking(workspace, handle, texts, style, original)
     judges = judges_of_styles()
     require_seeing(sights_of(workspace, asking.material, judges))
