@@ -226,6 +226,7 @@ def test_attack_searching_for_other_files_than_the_letter_lists_is_refused(ws, t
 def test_a_search_of_other_data_than_there_is_now_is_no_fact(ws, tmp_path):
     handle, _ = searched(ws, tmp_path, strangers(1))
     assert searching.works_of(ws, handle) is not None
+    assert desk.standing(ws, handle, datetime.now(UTC)).state == "received", "a measurement moves no request"
     ws.book.erased([2]).save(ws.slots_file)
     ws.reread()
     assert searching.works_of(ws, handle) is None

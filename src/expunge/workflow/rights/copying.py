@@ -196,8 +196,8 @@ def words_of(found: Extracted) -> list[str]:
         f"Shown with a little noise, {said.planted:.0%} of the works themselves are recognised.",
         f"Model {found.model[:23]}…, {found.steps} steps, guidance {found.guidance}.",
         "Distance: Carlini et al. 2023, arXiv 2301.13188, sections 4.2 and 5.1.",
-        "Pictures are held against the training records that were found. Whether a record found by likeness is the claimant's work "
-        "is for a person.",
+        "Pictures are held against the training records that were found; whether one found by likeness is the claimant's "
+        "work is for a person.",
         "A copy that is mirrored, cut or recoloured is none to this distance, and other prompts than captions were not tried: "
         "no copy seen is no proof that none can be drawn.",
     ]

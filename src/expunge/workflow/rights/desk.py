@@ -42,6 +42,7 @@ from expunge.workflow.rights.requests import (
     MITIGATED,
     RECEIVED,
     SETTLED,
+    STEPS,
     claim_of,
     entries_of,
     key_of,
@@ -316,7 +317,7 @@ def standing(workspace: Workspace, handle: str, now: datetime) -> Standing:
     entries = workspace.log.case(handle)
     if not entries or entries[0].kind != RECEIVED:
         raise InputError("no such request", got=handle, hint="expunge rights docket")
-    last = [entry.kind for entry in entries if entry.kind != MITIGATED][-1].removeprefix("rights.")
+    last = [entry.kind for entry in entries if entry.kind in STEPS][-1].removeprefix("rights.")
     filters = [] if last == "closed" else _filters(workspace, handle)
     decided = last_of(workspace, handle, DECIDED)
     promised = (decided or entries[0]).payload["due"]

@@ -20,6 +20,9 @@ RECEIVED, DECIDED, MITIGATED, APPEALED, SETTLED = (
     f"rights.{word}" for word in ("received", "decided", "mitigated", "appealed", "settled")
 )
 
+STEPS = frozenset({RECEIVED, DECIDED, APPEALED, SETTLED, CLOSED})
+"""What says where a request stands; a filter or a measurement does not move it."""
+
 
 def private(workspace: Workspace, handle: str) -> Path:
     """0700 folder with the letter's words and the key of the request's commitments; empty once it is closed."""
