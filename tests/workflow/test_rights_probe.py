@@ -92,6 +92,7 @@ def hearing(monkeypatch, candidate=0, nameless=0, seen=40, described=None):
         )
 
     monkeypatch.setattr(probing, "listened", listened)
+    monkeypatch.setattr(probing, "sights_of", lambda *_: ())  # no judge is asked
     return drawn
 
 
