@@ -283,6 +283,7 @@ def test_facts_that_no_measurement_gives_and_texts_instead_of_records_are_refuse
 def test_counts_below_zero_are_refused(noun):
     names = {"listed": 1, "present": 0, "searched": 1, "records": 1, "by": ("sha256",), "found": 0, "draws": 1}
     names |= {"reserved": 0, "unknown": 0, "others": 0, "asked": 1, "movement": False}
+    names |= {"brought": 1, "planted": (1, 1), "entry": 1}
     good = {field.name: names[field.name] for field in fields(noun)}
     noun(**good)
     for name, value in good.items():

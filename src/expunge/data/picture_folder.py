@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
+import hashlib
 import json
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from expunge.core.errors import DataError, InputError
+from expunge.data._picture_files import MOST_BYTES, square
 from expunge.data._pictures import Pictures, PictureSet, check_pictures
 
 INDEX = "metadata.jsonl"
-MOST_BYTES, MOST_PIXELS, MOST_ROWS, MOST_LINE = 64 << 20, 50_000_000, 5_000_000, 100_000
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+MOST_ROWS, MOST_LINE = 5_000_000, 100_000
 
 
 class PictureFolder:
@@ -64,7 +63,16 @@ class PictureFolder:
         )
         return check_pictures(found, f"{split} of {self.path.name}")
 
+    def file_digests(self) -> dict[str, str]:
+        """Training record -> hex SHA-256 of its file as it lies there. Raises DataError on anything that is not as described."""
+        folder = self.path / "train"
+        names = [str(line["file_name"]) for line in _lines(folder / INDEX)]
+        return {f"train/{name}": hashlib.sha256(self._bytes(folder, name)).hexdigest() for name in names}
+
     def _image(self, folder: Path, name: str) -> NDArray[np.uint8]:
+        return square(self._bytes(folder, name), name, self.size)
+
+    def _bytes(self, folder: Path, name: str) -> bytes:
         parts = Path(name).parts
         file = folder / name
         if (
@@ -76,7 +84,7 @@ class PictureFolder:
         try:
             if file.stat().st_size > MOST_BYTES:
                 raise DataError(f"{name[:80]} is too large", expected=f"at most {MOST_BYTES >> 20} MiB")
-            return _decoded(file.read_bytes(), name, self.size)
+            return file.read_bytes()
         except OSError as error:
             raise DataError(f"{name[:80]} cannot be read", got=str(error)[:120]) from error
 
@@ -109,23 +117,3 @@ def _line(raw: bytes, number: int) -> Mapping[str, Any]:
     if not known or not all(isinstance(found.get(key, ""), str) for key in ("artist", "object")):
         raise DataError(f"{INDEX}, line {number}", expected="file_name and text, and artist and object as texts if any")
     return found  # type: ignore[no-any-return]
-
-
-def _decoded(raw: bytes, name: str, size: int) -> NDArray[np.uint8]:
-    """(size, size, 3) of one file."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(raw), formats=_FORMATS) as image:
-                if image.width * image.height > MOST_PIXELS:
-                    raise DataError(f"{name[:80]} unpacks to too many pixels", expected=f"at most {MOST_PIXELS:,}")
-                side = min(image.size)
-                left, top = (image.width - side) // 2, (image.height - side) // 2
-                square = image.convert("RGB").crop((left, top, left + side, top + side))
-                return np.array(square.resize((size, size), Image.Resampling.LANCZOS), np.uint8)
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise DataError(f"{name[:80]} unpacks to too many pixels", expected=f"at most {MOST_PIXELS:,}") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{name[:80]} is no picture", expected=", ".join(_FORMATS), got=str(error)[:120]) from error

@@ -151,8 +151,8 @@ def verdict_of(
     learned = not_learned(arms, gates, level)
     if learned.verdict is Verdict.PASS:
         return StyleVerdict(rung=StyleRung.NOT_LEARNED, reasons=(), answers=(learned,))
-    prompts = [_prompt(label, arms[label], gates, level) for label in PROMPTS]
-    swaps = [_prompt(label, found, gates, level) for label, found in arms.items() if _of(label) == SWAP]
+    prompts = [judged_prompt(label, arms[label], gates, level) for label in PROMPTS]
+    swaps = [judged_prompt(label, found, gates, level) for label, found in arms.items() if _of(label) == SWAP]
     recoveries = [
         _recovery(label, found, gates, level)
         for label, found in arms.items()
@@ -204,7 +204,7 @@ def no_pictures(label: str, asked: Counted) -> tuple[int, int, float, str] | Non
     return None
 
 
-def _prompt(label: str, arms: Arms, gates: Gates, level: float) -> Answer:
+def judged_prompt(label: str, arms: Arms, gates: Gates, level: float) -> Answer:
     asked = arms.candidate
     total, hits = asked.pictures * len(asked.any), sum(asked.any)
     most, least = share_at_most(hits, total, level), share_at_least(hits, total, LEVEL)

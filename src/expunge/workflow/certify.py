@@ -14,7 +14,7 @@ from expunge.core.codec import canonical, decode, digest_of, encode, loads, sha2
 from expunge.core.errors import EvidenceError
 from expunge.core.finding import Finding, Guarantee
 from expunge.core.plan import Plan
-from expunge.evidence.bundle import file_digests, read_bundle, write_bundle
+from expunge.evidence.bundle import CERTIFICATE, OWN, PROVE_THEMSELVES, file_digests, read_bundle, write_bundle
 from expunge.evidence.durable import storage_errors, write_file
 from expunge.evidence.envelope import payload_of, sign_envelope
 from expunge.evidence.keys import custody_of
@@ -36,6 +36,7 @@ from expunge.evidence.predicate import (
 )
 from expunge.evidence.preregistered import check_preregistered
 from expunge.evidence.statement import build_statement, parse_statement, statement_digest
+from expunge.evidence.verify_steps import REVOKED
 from expunge.training.checkpoint import weights_identity
 from expunge.workflow.histories import content_leaves, digests_after
 from expunge.workflow.intake import destroy_cleartext, received_index, resolve
@@ -112,6 +113,20 @@ def close_case(workspace: Workspace, case: OpenCase) -> Certificate:
         check_command=f"expunge verify {case.bundle} --trust {workspace.root / 'roots.json'} --policy "
         f"{workspace.root / 'policy.yaml'} --against {case.receipt}",
     )
+
+
+def revoke(workspace: Workspace, case: OpenCase) -> None:
+    """Log that an issued certificate holds no more, and write that into the owner's bundle, which then verifies no more. Copies
+    that were handed out do not know. Safe to run again."""
+    own = workspace.log.case(case.handle)
+    issued = [entry for entry in own if entry.kind == "certificate.issued"]
+    if not issued:
+        raise EvidenceError("the case has no certificate", got=case.handle)
+    if not any(entry.kind == REVOKED for entry in own):
+        workspace.log.append(REVOKED, {"certificate": issued[-1].payload["certificate"]}, case=case.handle)
+    bundle = read_bundle(case.bundle)
+    files = {name: data for name, data in bundle.files.items() if name not in PROVE_THEMSELVES | OWN}
+    _write_bundle(workspace, case, {**files, ENVELOPE: bundle.files[CERTIFICATE]})
 
 
 def check_ready(workspace: Workspace, case: OpenCase, accepted: Accepted) -> None:

@@ -101,13 +101,14 @@ def search(workspace: Workspace, resolution: Resolution) -> Links | None:
         inside=tuple(sorted(others & mine)),
         outside=tuple(sorted(row for row in others - mine if row < split)),
         test=tuple(sorted(row - split for row in others if row >= split)),
-        recall=_recall(searcher, train.images, ones, int.from_bytes(seed[:8], "big")),
+        recall=planted_recall(searcher, train.images, ones, int.from_bytes(seed[:8], "big")),
         thresholds=searcher.thresholds,
     )
 
 
-def _recall(searcher: Searcher, images: Any, ones: Mapping[int, Wanted], seed: int) -> tuple[int, int]:
-    """(found, planted): every kind of twin in turn, of a record drawn from the request, with drawn strength."""
+def planted_recall(searcher: Searcher, images: Any, ones: Mapping[int, Wanted], seed: int) -> tuple[int, int]:
+    """(found, planted), over pictures of `images` by the numbers that `ones` has: every kind of twin in turn, of a picture that
+    is drawn, with drawn strength."""
     generator = np.random.Generator(np.random.Philox(seed))
     kinds, slots = list(TWINS.values()), list(ones)
     drawn = [slots[int(generator.integers(len(slots)))] for _ in range(PLANTED)]
@@ -137,14 +138,16 @@ class Searcher:
         embed = _embeddings(workspace, measured)
         index, rule = _index(workspace, embed), measured.rule
         if FEATURES in embed and measured.features_rate is not None:
-            cosine = _feature_cosine(index, measured.features_rate)
+            cosine = cosine_beyond(index, FEATURES, measured.features_rate)
             rule = replace(rule, agree={**rule.agree, FEATURES: cosine})
         return cls(index=index, embed=embed, rule=rule, thresholds=_recorded(rule, measured))
 
 
 def _embeddings(workspace: Workspace, measured: Thresholds) -> dict[str, Callable[[Any], Any]]:
-    adapter = workspace.adapter
     found: dict[str, Callable[[Any], Any]] = {PIXELS: thumbnails}
+    if workspace.state().model is None:
+        return found
+    adapter = workspace.adapter
     if measured.features_rate is not None and isinstance(adapter, HasWhiteBox):
         model = workspace.adapter.load(workspace.root / workspace.served().run / "model.safetensors")
         found[FEATURES] = lambda images: unit(np.asarray(adapter.features(model, images), np.float32))
@@ -153,14 +156,20 @@ def _embeddings(workspace: Workspace, measured: Thresholds) -> dict[str, Callabl
 
 def _index(workspace: Workspace, embed: Mapping[str, Callable[[Any], Any]]) -> Index:
     """The cached index if it is of this model, this data and this code; otherwise a new one. 0600: a hash of a picture
-    says which picture it was. Erased slots are blank and may not be found."""
-    data, file = workspace.data, workspace.root / workspace.served().run / FILE
+    says which picture it was. Erased slots are blank and may not be found. Without a model there is no place for the file."""
+    data = workspace.data
+
+    def anew() -> Index:
+        return indexed(np.concatenate([data.train.images, data.test.images]), embed)
+
     present = np.array([name is not None for name in workspace.book.ids] + [True] * len(data.test))
-    key = _key(workspace, embed)
+    if workspace.state().model is None:
+        return replace(anew(), present=present)
+    key, file = _key(workspace, embed), workspace.root / workspace.served().run / FILE
     cached = _read(file, key)
     if cached is None:
         workspace.progress("near-duplicate index", 0, 1)
-        cached = indexed(np.concatenate([data.train.images, data.test.images]), embed)
+        cached = anew()
         arrays = {f"of {name}": table.astype(np.float16) for name, table in cached.embeddings.items()}
         write_sketch(file, {"key": np.array(key), "hashes": cached.hashes, **arrays})
         cached = _read(file, key) or cached  # rounded like every later reading of it
@@ -196,11 +205,11 @@ def _read(file: Path, key: str) -> Index | None:
     return Index(hashes=hashes, embeddings=tables, present=np.ones(len(hashes), bool))
 
 
-def _feature_cosine(index: Index, rate: float) -> float:
+def cosine_beyond(index: Index, name: str, rate: float) -> float:
     """The cosine that a share `rate` of the pairs of different present records exceeds; real near-duplicates are far too
     few among all pairs to move it. The sample is every k-th record, so that the same index gives the same threshold."""
     rows = np.flatnonzero(index.present)
-    table = index.embeddings[FEATURES][rows]
+    table = index.embeddings[name][rows]
     sample = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), 1 + _PAIRS // len(rows))).round().astype(int))
     cosines = table[sample] @ table.T
     cosines[np.arange(len(sample)), sample] = -1.0

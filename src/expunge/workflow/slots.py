@@ -117,6 +117,13 @@ class SlotBook:
     def _erased(self) -> dict[str, int]:
         return {self._leaves[slot][0]: slot for slot, name in enumerate(self.ids) if name is None}
 
+    @cached_property
+    def _with_content(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for slot, (_, content) in enumerate(self._leaves):
+            found.setdefault(content, []).append(slot)
+        return found
+
     def slots_of(self, ids: Sequence[str], elsewhere: Container[str] = ()) -> list[int]:
         """Slots of ids; unknown and already deleted ones are all reported, with where they were looked for.
 
@@ -145,6 +152,16 @@ class SlotBook:
                 code="not_present" if absent == len(problems) else "unknown-id",
             )
         return [self._slot_of[name] for name in ids]
+
+    def place_of(self, name: str) -> int | None:
+        """Slot of an id that was ever given, erased ones too; None where none was."""
+        slot = self._slot_of.get(name)
+        return slot if slot is not None else self._erased.get(leaves_of(self._key, name, "0" * 64)[0])
+
+    def holding(self, digests: Collection[str]) -> list[int]:
+        """Slots, erased ones too, whose record was committed to with one of these content digests, in order."""
+        leaves = {leaves_of(self._key, "", digest)[1] for digest in digests}
+        return sorted(slot for leaf in leaves for slot in self._with_content.get(leaf, ()))
 
     def in_block(self, block: str) -> list[int]:
         """Present slots of a block."""

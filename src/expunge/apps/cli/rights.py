@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from expunge.apps.cli import _rights_measured
 from expunge.apps.cli._console import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, emit, progress_on_stderr
+from expunge.apps.cli._rights_measured import Handle, PolicyOption, bytes_of, lines_of, rights_policy
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -15,10 +17,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 app = typer.Typer(no_args_is_help=True, help="Requests of rights holders: intake, decision, appeal, release.")
-Handle = Annotated[str, typer.Argument(help="The request, as intake named it.")]
-PolicyOption = Annotated[
-    Path | None, typer.Option("--policy", help="A policy of kind rights_holder; the one that ships if not given.")
-]
 Reviewer = Annotated[str, typer.Option("--reviewer", help="Who decides; the log has a keyed pseudonym.")]
 
 
@@ -42,6 +40,12 @@ def intake(
     emit({"request": found}, as_json, lambda console: _show(console, [found]))
 
 
+app.command()(_rights_measured.search)
+app.command()(_rights_measured.extract)
+app.command()(_rights_measured.seal)
+app.command()(_rights_measured.deposit)
+
+
 @app.command()
 def decide(
     request: Handle,
@@ -55,13 +59,14 @@ def decide(
     """Ask the decision table; writes the letter and logs the decision. A hold exits 4: a person has to decide."""
     from expunge.core.errors import Held
     from expunge.workflow.rights import desk
+    from expunge.workflow.rights.requests import private
     from expunge.workflow.rights.terms import Action
     from expunge.workflow.workspace import opened
 
     rules, book = _policy(policy)
     with progress_on_stderr() as progress, opened(workspace, progress) as ws:
         found = desk.decide(ws, request, _text(facts), rules, book, reviewer=reviewer, style=style)
-        sent = desk.private(ws, request).parent / "letter.txt"
+        sent = private(ws, request).parent / "letter.txt"
     words = f"{found.action.value}, because {found.ground.value} (row {found.row})\n\n{found.words}\n\nletter: {sent}"
     emit({"decision": found, "letter": str(sent)}, as_json, lambda console: console.print(words, markup=False))
     if found.action is Action.LEGAL_HOLD:
@@ -90,7 +95,7 @@ def mitigate(
     if kind not in get_args(Filter):
         raise InputError("no interim filter", expected=", ".join(get_args(Filter)), got=kind[:80])
     with opened(workspace) as ws:
-        found = desk.mitigate(ws, request, kind, _bytes(settings), _policy(policy)[0], _time(""))  # type: ignore[arg-type]
+        found = desk.mitigate(ws, request, kind, bytes_of(settings), _policy(policy)[0], _time(""))  # type: ignore[arg-type]
     emit(
         {"mitigation": found, "label": found.label},
         as_json,
@@ -101,7 +106,12 @@ def mitigate(
 @app.command()
 def appeal(
     request: Handle,
-    prompts: Annotated[Path | None, typer.Option("--prompts", help="The claimant's prompts, one a line.")] = None,
+    opening: Annotated[
+        Path | None, typer.Option("--opening", help="Prompts that were sealed before the decision: they decide.")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option("--prompts", help="Other prompts, one a line: they are reported.")
+    ] = None,
     work: Annotated[list[Path] | None, typer.Option("--work", help="A reference work; may be repeated.")] = None,
     policy: PolicyOption = None,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
@@ -109,12 +119,17 @@ def appeal(
 ) -> None:
     """Record an appeal with probes that test and never train; keyed digests of them are kept, and no words."""
     from expunge.workflow.rights import desk
+    from expunge.workflow.rights.sealing import read_unsealed
     from expunge.workflow.workspace import opened
 
-    lines = [line for line in _text(prompts).splitlines() if line.strip()] if prompts else []
+    lines, shown = lines_of(prompts) if prompts else [], read_unsealed(bytes_of(opening)) if opening else None
+    works, rules = [bytes_of(path) for path in work or ()], _policy(policy)[0]
     with opened(workspace) as ws:
-        found = desk.appeal(ws, request, lines, [_bytes(path) for path in work or ()], _policy(policy)[0], _time(""))
+        found = desk.appeal(ws, request, lines, works, rules, _time(""), opening=shown)
     emit({"appeal": found}, as_json, lambda console: console.print(f"appeal on record; its outcome is due {found.due}"))
+
+
+app.command()(_rights_measured.probe)
 
 
 @app.command()
@@ -233,25 +248,17 @@ def release(
 
 def _policy(path: Path | None) -> tuple[Any, Any]:
     from expunge.workflow.rights.jurisdictions import default_jurisdictions
-    from expunge.workflow.rights.policy import default_rights_policy, read_rights_policy
 
-    return read_rights_policy(path) if path else default_rights_policy(), default_jurisdictions()
+    return rights_policy(path), default_jurisdictions()
 
 
 def _text(path: Path) -> str:
     from expunge.core.errors import InputError
 
     try:
-        return _bytes(path).decode("utf-8")
+        return bytes_of(path).decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path.name} is not text") from error
-
-
-def _bytes(path: Path) -> bytes:
-    from expunge.evidence.durable import storage_errors
-
-    with storage_errors(path, "read"):
-        return path.read_bytes()
 
 
 def _time(text: str) -> datetime:

@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import takewhile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from expunge.core.codec import canonical, decode, digest_of, encode, loads, parse_timestamp, sha256_hex
 from expunge.core.documents import read_document
 from expunge.core.errors import InputError, IntegrityError
-from expunge.evidence.commitment import KeyFile, commit, keyed
+from expunge.evidence.commitment import commit, keyed
 from expunge.evidence.durable import destroy_file, storage_errors, write_file
 from expunge.workflow.rights.appeal import (
     Appeal,
@@ -32,20 +31,32 @@ from expunge.workflow.rights.facts import Facts, Learned
 from expunge.workflow.rights.intake import Claim, Remedy, check_claim
 from expunge.workflow.rights.jurisdictions import Jurisdictions
 from expunge.workflow.rights.load import heavier, load_of
+from expunge.workflow.rights.logged import with_logged
 from expunge.workflow.rights.mitigation import Filter, Mitigation, active, lapsed, mitigation_for
 from expunge.workflow.rights.policy import RightsPolicy
+from expunge.workflow.rights.probed import check_settled
 from expunge.workflow.rights.published import Closed, Published, published
+from expunge.workflow.rights.requests import (
+    APPEALED,
+    DECIDED,
+    MITIGATED,
+    RECEIVED,
+    SETTLED,
+    STEPS,
+    claim_of,
+    entries_of,
+    key_of,
+    last_of,
+    private,
+    require_open,
+)
+from expunge.workflow.rights.sealing import Unsealed, deposited
 from expunge.workflow.rights.terms import Action, AuthorityKind, Basis
 from expunge.workflow.rights.triage import Decision, Filed, triage
 from expunge.workflow.styles.baseline import ask_first
 
 if TYPE_CHECKING:
-    from expunge.evidence.log_entry import Entry
     from expunge.workflow.workspace import Workspace
-
-RECEIVED, DECIDED, MITIGATED, APPEALED, SETTLED = (
-    f"rights.{word}" for word in ("received", "decided", "mitigated", "appealed", "settled")
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,18 +120,19 @@ def decide(
     reviewer: str,
     style: str = "",
 ) -> Decision:
-    """The table's answer to these facts (YAML), logged, with a letter to send beside it. The load is at least that of the log.
-    Where the facts do not say whether the style was learned and `style` names it, the served model is asked, or the answer that
-    is there is taken."""
-    _open(workspace, handle)
+    """The table's answer to these facts (YAML), logged, with a letter to send beside it. The load is at least that of the log;
+    what the log has of the works is not typed in anew. Where the facts do not say whether the style was learned and `style`
+    names it, the served model is asked, or the answer that is there is taken."""
+    require_open(workspace, handle)
     if not folded(reviewer):
         raise InputError("a decision is somebody's", expected="--reviewer")
     _check_reviewer(workspace, handle, reviewer)
     found = read_document(Facts, facts, what="the facts")
     found = replace(found, load=heavier(found.load, load_of(workspace)))
+    found = with_logged(workspace, handle, found)
     if style and found.learned is None:
         found = replace(found, learned=_learned(workspace, style))
-    claim = _kept(workspace, handle)
+    claim = claim_of(workspace, handle)
     law = book.find(claim.jurisdiction)
     decision = triage(found, policy, Filed(received=claim.received, basis=claim.basis, jurisdiction=law))
     folder = private(workspace, handle)
@@ -128,10 +140,11 @@ def decide(
     write_file(folder.parent / "decision.json", canonical(encode(decision)), mode=0o600)
     write_file(folder.parent / "letter.txt", decision.words.encode(), mode=0o600)
     payload = {
-        "decision": commit(_key(workspace, handle), decision),
+        "decision": commit(key_of(workspace, handle), decision),
         "action": decision.action,
         "also": list(decision.also),
         "ground": decision.ground,
+        "cites": {"works": found.works and found.works.entry, "copies": found.copies and found.copies.entry},
         "row": decision.row,
         "policy": decision.policy,
         "law": book.digest,
@@ -146,7 +159,7 @@ def decide(
 
 def _check_reviewer(workspace: Workspace, handle: str, reviewer: str) -> None:
     """After an appeal that was not turned down somebody else decides than did before."""
-    last = _last(workspace, handle, DECIDED)
+    last = last_of(workspace, handle, DECIDED)
     if overturned(workspace, handle) and last.payload["reviewer"] == _pseudonym(workspace, reviewer):
         raise InputError("who decided first does not decide anew", expected="another reviewer", got=handle)
 
@@ -156,10 +169,10 @@ def mitigate(
 ) -> Mitigation:
     """Record that a filter stands in front of the unchanged model from now on, for as long as the policy allows. Of its settings
     the log has a keyed digest: they name somebody, and a plain digest of so few words can be guessed."""
-    _open(workspace, handle)
+    require_open(workspace, handle)
     if not settings.strip():
         raise InputError("a filter without settings blocks nothing", expected="what it blocks, in a file")
-    digest = commit(_key(workspace, handle), {"settings": sha256_hex(settings)})
+    digest = commit(key_of(workspace, handle), {"settings": sha256_hex(settings)})
     found = mitigation_for(handle, kind, digest, policy, now)
     workspace.log.append(MITIGATED, {"mitigation": encode(found)}, case=handle)
     workspace.log.checkpoint()
@@ -173,9 +186,12 @@ def appeal(
     works: Sequence[bytes],
     policy: RightsPolicy,
     now: datetime,
+    *,
+    opening: Unsealed | None = None,
 ) -> Appeal:
-    """Record an appeal with the claimant's probes, of which only keyed digests are kept: they test and never train."""
-    last = _last(workspace, handle, DECIDED)
+    """Record an appeal with the claimant's probes, of which only keyed digests are kept: they test and never train. Prompts of an
+    `opening` were sealed before the decision, which makes them decide; they come alone."""
+    last = last_of(workspace, handle, DECIDED)
     if last is None:
         raise InputError("nothing was decided yet", got=handle)
     decided = Decided(
@@ -184,18 +200,25 @@ def appeal(
         at=parse_timestamp(str(last.body["time"])),
         reviewer=str(last.payload["reviewer"]),
     )
-    probes = held_out_of(prompts, works, _key(workspace, handle), policy)
+    if opening is not None and prompts:
+        raise InputError("sealed prompts and others are not mixed", expected="an opening, or prompts")
+    sealed = None if opening is None else deposited(workspace, handle, opening)
+    prompts = prompts if opening is None else opening.prompts
+    probes = held_out_of(prompts, works, key_of(workspace, handle), policy)
     found = file_appeal(decided, probes, policy, now, _appeals(workspace, handle))
-    workspace.log.append(APPEALED, {"appeal": encode(found)}, case=handle)
+    served = workspace.state().model  # opened from here on: another model may have been fitted to them
+    payload = {"appeal": encode(found), "sealed": sealed, "prompts": len(prompts), "model": served}
+    workspace.log.append(APPEALED, payload, case=handle)
     workspace.log.checkpoint()
     return found
 
 
 def settle(workspace: Workspace, handle: str, outcome: Outcome, reviewer: str, now: datetime) -> AppealOutcome:
-    """How the oldest open appeal ended, by a second reviewer."""
-    filed = _unsettled(workspace, handle)
+    """How the oldest open appeal ended, by a second reviewer. Sealed prompts that were asked leave not every outcome."""
+    filed = unsettled(workspace, handle)
     if not filed:
         raise InputError("there is no open appeal", got=handle)
+    check_settled(workspace, handle, filed[0], outcome)
     named = _pseudonym(workspace, reviewer) if folded(reviewer) else ""
     found = decide_appeal(filed[0], outcome, named, now)
     workspace.log.append(SETTLED, {"outcome": encode(found)}, case=handle)
@@ -207,14 +230,14 @@ def close(workspace: Workspace, handle: str, policy: RightsPolicy, now: datetime
     """A request is done with: by its last decision, which is none of a person's to come, and by the evidence of `case` where
     that decision promised that something is done or shown. Its letter and key are destroyed, so where it was granted less than
     it asked for, not before the time for an appeal has passed or one was turned down. Run again, it finishes after a crash."""
-    done = _last(workspace, handle, CLOSED)
+    done = last_of(workspace, handle, CLOSED)
     if done is not None and any(private(workspace, handle).iterdir()):
         return _destroyed(workspace, handle, decode(Closed, done.payload["closed"], what="a closed request"))
-    _open(workspace, handle)
-    last = _last(workspace, handle, DECIDED)
+    require_open(workspace, handle)
+    last = last_of(workspace, handle, DECIDED)
     if last is None or last.payload["action"] == Action.LEGAL_HOLD.value:
         raise InputError("a request that nobody decided stays open", got=handle)
-    if _unsettled(workspace, handle):
+    if unsettled(workspace, handle):
         raise InputError("an appeal is open", got=handle, hint="expunge rights settle")
     if overturned(workspace, handle):
         raise InputError(
@@ -231,7 +254,7 @@ def close(workspace: Workspace, handle: str, policy: RightsPolicy, now: datetime
 
 def _check_time(workspace: Workspace, handle: str, action: Action, policy: RightsPolicy, now: datetime) -> None:
     """An appeal needs the key of the letter. Raises InputError while one can be filed."""
-    decided, settled = _last(workspace, handle, DECIDED), _last(workspace, handle, SETTLED)
+    decided, settled = last_of(workspace, handle, DECIDED), last_of(workspace, handle, SETTLED)
     turned_down = settled is not None and settled.index > decided.index
     until = parse_timestamp(str(decided.body["time"])) + timedelta(days=policy.appeals.file_within)
     if action in LESS and not turned_down and now <= until:
@@ -248,7 +271,7 @@ def _destroyed(workspace: Workspace, handle: str, found: Closed) -> Closed:
 
 def overturned(workspace: Workspace, handle: str) -> bool:
     """Whether an appeal against the last decision was granted or held, so that it is decided anew."""
-    last, settled = _last(workspace, handle, DECIDED), _last(workspace, handle, SETTLED)
+    last, settled = last_of(workspace, handle, DECIDED), last_of(workspace, handle, SETTLED)
     if last is None or settled is None or settled.index < last.index:
         return False
     return bool(settled.payload["outcome"]["outcome"] != "upheld")
@@ -256,13 +279,13 @@ def overturned(workspace: Workspace, handle: str) -> bool:
 
 def facts_of(workspace: Workspace, handle: str) -> Facts:
     """The private facts of the last decision. Raises IntegrityError where they are not those that it was made on."""
-    folder, last = private(workspace, handle), _last(workspace, handle, DECIDED)
+    folder, last = private(workspace, handle), last_of(workspace, handle, DECIDED)
     files = folder / "facts.json", folder.parent / "decision.json"
     with storage_errors(folder, "read"):
         facts, decision = (loads(file.read_bytes(), what=file.name) for file in files)
     found, made = decode(Facts, facts, what="facts.json"), decode(Decision, decision, what="decision.json")
     logged = None if last is None else last.payload["decision"]
-    if commit(_key(workspace, handle), made) != logged or digest_of(found) != made.facts:
+    if commit(key_of(workspace, handle), made) != logged or digest_of(found) != made.facts:
         raise IntegrityError(
             "the facts are not those of the decision that was logged", got=handle, hint="expunge rights decide"
         )
@@ -271,7 +294,7 @@ def facts_of(workspace: Workspace, handle: str) -> Facts:
 
 def accepted_at(workspace: Workspace, handle: str) -> datetime:
     """Since when its decisions have been what the last one is: who is decided again does not wait from the beginning."""
-    rows = _entries(workspace, handle, DECIDED)
+    rows = entries_of(workspace, handle, DECIDED)
     same = takewhile(lambda row: row.payload["action"] == rows[-1].payload["action"], reversed(rows))
     return parse_timestamp(str(list(same)[-1].body["time"]))
 
@@ -294,13 +317,13 @@ def standing(workspace: Workspace, handle: str, now: datetime) -> Standing:
     entries = workspace.log.case(handle)
     if not entries or entries[0].kind != RECEIVED:
         raise InputError("no such request", got=handle, hint="expunge rights docket")
-    last = [entry.kind for entry in entries if entry.kind != MITIGATED][-1].removeprefix("rights.")
+    last = [entry.kind for entry in entries if entry.kind in STEPS][-1].removeprefix("rights.")
     filters = [] if last == "closed" else _filters(workspace, handle)
-    decided = _last(workspace, handle, DECIDED)
+    decided = last_of(workspace, handle, DECIDED)
     promised = (decided or entries[0]).payload["due"]
     done = {"acknowledge"} | ({"triage", "decision"} if decided else set()) | ({"mitigation"} if filters else set())
     left = {name: parse_timestamp(str(moment)) for name, moment in promised.items() if name not in done}
-    for one in _unsettled(workspace, handle)[:1]:
+    for one in unsettled(workspace, handle)[:1]:
         left["appeal"] = one.due
     left = {} if last == "closed" else left
     return Standing(
@@ -312,11 +335,6 @@ def standing(workspace: Workspace, handle: str, now: datetime) -> Standing:
         filters=active(filters, now),
         lapsed=bool(lapsed(filters, frozenset({handle}), now)),
     )
-
-
-def private(workspace: Workspace, handle: str) -> Path:
-    """0700 folder with the letter's words and the key of the request's commitments; empty once it is closed."""
-    return workspace.root / "cases" / handle / "private"
 
 
 def _claim(letter: Letter, handle: str, received: datetime, key: bytes) -> Claim:
@@ -341,48 +359,21 @@ def _learned(workspace: Workspace, style: str) -> Learned:
     return Learned(verdict=finding.verdict, rate=finding.estimate, at_most=finding.limit)
 
 
-def _open(workspace: Workspace, handle: str) -> None:
-    if standing(workspace, handle, datetime.now(UTC)).state == "closed":
-        raise InputError("the request is closed", got=handle, hint="a new letter is a new request")
-
-
-def _kept(workspace: Workspace, handle: str) -> Claim:
-    file = private(workspace, handle) / "claim.json"
-    claim = decode(Claim, loads(file.read_bytes(), what=file.name), what=file.name)
-    logged = workspace.log.case(handle)[0].payload["claim"]
-    if commit(_key(workspace, handle), claim) != logged:
-        raise IntegrityError("the claim is not the one that was logged", expected=str(logged))
-    return claim
-
-
-def _key(workspace: Workspace, handle: str) -> bytes:
-    return KeyFile(path=private(workspace, handle) / "case.key").read()
-
-
 def _pseudonym(workspace: Workspace, reviewer: str) -> str:
     return "reviewer-" + keyed(workspace.secret("reviewer"), folded(reviewer).encode()).hex()[:16]
 
 
-def _entries(workspace: Workspace, handle: str, kind: str) -> list[Entry]:
-    return [entry for entry in workspace.log.case(handle) if entry.kind == kind]
-
-
-def _last(workspace: Workspace, handle: str, kind: str) -> Any:
-    rows = _entries(workspace, handle, kind)
-    return rows[-1] if rows else None
-
-
 def _filters(workspace: Workspace, handle: str) -> list[Mitigation]:
-    rows = _entries(workspace, handle, MITIGATED)
+    rows = entries_of(workspace, handle, MITIGATED)
     return [decode(Mitigation, entry.payload["mitigation"], what="a mitigation") for entry in rows]
 
 
 def _appeals(workspace: Workspace, handle: str) -> list[Appeal]:
-    rows = _entries(workspace, handle, APPEALED)
+    rows = entries_of(workspace, handle, APPEALED)
     return [decode(Appeal, entry.payload["appeal"], what="an appeal") for entry in rows]
 
 
-def _unsettled(workspace: Workspace, handle: str) -> list[Appeal]:
+def unsettled(workspace: Workspace, handle: str) -> list[Appeal]:
     """Appeals that nobody has decided, oldest first."""
-    settled = {entry.payload["outcome"]["appeal"] for entry in _entries(workspace, handle, SETTLED)}
+    settled = {entry.payload["outcome"]["appeal"] for entry in entries_of(workspace, handle, SETTLED)}
     return [one for one in _appeals(workspace, handle) if one.digest not in settled]

@@ -13,11 +13,13 @@ from typing import Literal
 
 from expunge.core.errors import InputError, InputProblems
 from expunge.core.finding import Verdict
-from expunge.stats.intervals import share_at_most
+from expunge.stats.intervals import share_at_least, share_at_most
 from expunge.workflow.rights.jurisdictions import Jurisdiction
 from expunge.workflow.rights.policy import RightsPolicy
 from expunge.workflow.rights.terms import AuthorityKind, Readings
 
+LEAST_PLANTED = 0.8
+"""Of altered copies of the works themselves, the share that a search has to find before "none" is an answer."""
 _RECORD = re.compile(r"(sha256|hmac-sha256):[0-9a-f]{64}\Z")
 
 
@@ -61,16 +63,25 @@ class Rights:
 class Works:
     """Join of the listed works with the training manifest. `present`: records that are one of them, near-duplicates too;
     `searched`: records that were looked at, of all `records` that were trained on; `by`: how (`sha256`, `perceptual`,
-    `embedding`). Who looked at a part has not shown that nothing is there."""
+    `embedding`). Who looked at a part has not shown that nothing is there.
+
+    Of a search that the log has (`entry`: its number there): how many of the listed works were `brought`, and (found, of so many)
+    altered copies that it was shown. None of these where somebody typed in what another search found."""
 
     listed: int
     present: int
     searched: int
     records: int
     by: tuple[str, ...]
+    brought: int | None = None
+    planted: tuple[int, int] | None = None
+    entry: int | None = None
 
     def __post_init__(self) -> None:
         _counts("works", listed=self.listed, present=self.present, searched=self.searched, records=self.records)
+        _counts("works", **{name: getattr(self, name) or 0 for name in ("brought", "entry")})
+        if (self.brought or 0) > self.listed:
+            raise InputError("more works were brought than are listed", got=f"{self.brought} of {self.listed}")
         if not self.present <= self.searched <= self.records or self.listed < 1:
             got = f"{self.present} of {self.searched} of {self.records} for {self.listed}"
             raise InputError("works that were not searched for", got=got)
@@ -78,13 +89,15 @@ class Works:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copies:
-    """Extraction of the works (Carlini et al. 2023): near-copies among the draws from their captions."""
+    """Extraction of the works (Carlini et al. 2023): near-copies among the draws from their captions; `entry`: number of the
+    last that the log has, None where somebody typed it in."""
 
     found: int
     draws: int
+    entry: int | None = None
 
     def __post_init__(self) -> None:
-        _counts("copies", found=self.found, draws=self.draws)
+        _counts("copies", found=self.found, draws=self.draws, entry=self.entry or 0)
         if self.found > self.draws:
             raise InputError("more copies than draws", got=f"{self.found} of {self.draws}")
 
@@ -204,11 +217,18 @@ def _works(found: Works | None, policy: RightsPolicy) -> Literal["none", "few", 
     if found is None or not found.searched or not found.by:
         return "open"
     if not found.present:
-        return "none" if found.searched == found.records else "open"
+        return "none" if found.searched == found.records and _sees(found) else "open"
     limits = policy.limits
     if found.present < limits.imitation_low:
         return "few"
     return "some" if found.present < limits.imitation_high else "many"
+
+
+def _sees(found: Works) -> bool:
+    """Whether finding nothing says something: all that is listed was looked for, by a search that finds altered copies (lower
+    95 % limit)."""
+    whole = found.brought is None or found.brought == found.listed
+    return whole and (found.planted is None or share_at_least(*found.planted) >= LEAST_PLANTED)
 
 
 def _copies(found: Copies | None, allowed: float) -> Literal["found", "none", "open"]:
@@ -245,7 +265,8 @@ def measurements(facts: Facts, fields: tuple[str, ...]) -> dict[str, str]:
         "rights": facts.rights.record and f"{facts.rights.state} by {facts.rights.record}",
         "works": facts.works and _said_works(facts.works),
         "copies": facts.copies
-        and f"{facts.copies.found} near-copies of {facts.copies.draws} draws, at most {facts.copies.at_most:.2%}",
+        and f"{facts.copies.found} near-copies of {facts.copies.draws} draws, at most {facts.copies.at_most:.2%}, "
+        f"{_on_record(facts.copies.entry)}",
         "learned": facts.learned
         and f"asked for by name it comes in {facts.learned.rate:.1%}, at most {facts.learned.at_most:.1%}",
         "opt_out": facts.opt_out
@@ -260,7 +281,16 @@ def measurements(facts: Facts, fields: tuple[str, ...]) -> dict[str, str]:
 
 def _said_works(works: Works) -> str:
     searched = f"{works.searched} of {works.records} records searched by {', '.join(works.by)}"
-    return f"{works.present} records are among the {works.listed} works; {searched}"
+    said = f"{works.present} records are among the {works.listed} works; {searched}, {_on_record(works.entry)}"
+    if works.brought is not None and works.brought < works.listed:
+        said += f"; {works.listed - works.brought} of the works were not brought and not looked for"
+    if works.planted is not None:
+        said += f"; of {works.planted[1]} altered copies that were planted the search finds {works.planted[0]}"
+    return said
+
+
+def _on_record(entry: int | None) -> str:
+    return "as typed in at the desk" if entry is None else f"by entry {entry} of the log"
 
 
 def _said_harm(harm: Harm) -> str:
