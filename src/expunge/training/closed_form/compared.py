@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.sparse.linalg import LinearOperator, eigsh
 
-from expunge.training.closed_form.gram import Rows
+from expunge.training.closed_form.gram import Rows, add_rows
+from expunge.training.closed_form.inverse import inverse_of
 from expunge.training.closed_form.model import LinearModel
 
 Floats = NDArray[np.float64]
+_FEW = 256
+"""Rows of which the eigenvalues are all worked out, to know the largest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,14 +46,38 @@ def left_out(model: LinearModel, rows: Rows) -> tuple[Floats, float]:
     """`own_residuals` of the model that never had any of these rows S, and the largest leverage among them.
 
     With V = S P and H = V S': S P' = (1 - H)^-1 V and P'_jj = P_jj + V_j' (1 - H)^-1 V_j, from Woodbury's identity, so
-    nothing is downdated or trained (for one row, `left_out_residuals`).
+    nothing is downdated or trained (for one row, `left_out_residuals`). With more rows than items P' is cheaper by its
+    definition, (G - S'S + lambda I)^-1.
     """
+    if rows.shape[0] > rows.shape[1]:
+        return _inverted(model, rows)
     through = _through(model, rows)
     lever = np.asarray((rows.astype(np.float64) @ through.T).T)
     solved = np.linalg.solve(np.eye(rows.shape[0]) - lever, through)
     diagonal = np.diagonal(model.inverse) + np.einsum("kj,kj->j", through, solved)
-    largest = float(np.linalg.eigvalsh((lever + lever.T) / 2).max(initial=0.0))
-    return solved[_places(rows)] / diagonal[rows.indices], largest
+    return solved[_places(rows)] / diagonal[rows.indices], _leverage(model, rows)
+
+
+def _inverted(model: LinearModel, rows: Rows) -> tuple[Floats, float]:
+    left = np.array(model.gram)
+    add_rows(left, rows, -1)
+    without = LinearModel(gram=left, inverse=inverse_of(left, model.lam), lam=model.lam, free=model.free)
+    return own_residuals(without, rows), _leverage(model, rows)
+
+
+def _leverage(model: LinearModel, rows: Rows) -> float:
+    """The largest eigenvalue of S P S' (k, k), 0 for rows without entries. Of many rows by Lanczos' method (ARPACK), which
+    needs products with S and P only, and not the matrix."""
+    plain = rows.astype(np.float64)
+    if rows.nnz == 0:
+        return 0.0
+    if rows.shape[0] <= _FEW:
+        lever = plain @ np.asarray(plain @ model.inverse).T
+        return float(np.linalg.eigvalsh((lever + lever.T) / 2).max(initial=0.0))
+    shape = (rows.shape[0],) * 2
+    lever = LinearOperator(shape, matvec=lambda x: plain @ (model.inverse @ (plain.T @ x)), dtype=np.float64)
+    start = np.ones(rows.shape[0])  # S P S' of rows that are not negative is nearest to it, and nothing is drawn
+    return float(eigsh(lever, k=1, which="LA", v0=start, return_eigenvectors=False)[0])
 
 
 def shortened(model: LinearModel, rows: Rows, after: Rows) -> tuple[Floats, float]:
@@ -68,8 +96,7 @@ def shortened(model: LinearModel, rows: Rows, after: Rows) -> tuple[Floats, floa
     own = slice(0, rows.shape[0])
     answers = through[own] - lever[own] @ solved
     diagonal = np.diagonal(model.inverse) - np.einsum("kj,kj->j", through, solved)
-    largest = float(np.linalg.eigvalsh(lever[own, own]).max(initial=0.0))
-    return answers[_places(rows)] / diagonal[rows.indices], largest
+    return answers[_places(rows)] / diagonal[rows.indices], _leverage(model, rows)
 
 
 def _through(model: LinearModel, rows: Rows) -> Floats:
