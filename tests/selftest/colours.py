@@ -166,7 +166,7 @@ def redness(model, prompt=PROMPTS["red"]):
 # --------------------------------------------------------------------------------------------------------- as a workspace
 
 
-def make_workspace(root: Path, scene: StyleScene) -> Workspace:
+def make_workspace(root: Path, scene: StyleScene, **styles: Any) -> Workspace:
     """A trained and vouched-for workspace of red's and blue's pictures. Every training in it ends in a model of the scene: the
     one that was never shown red where red's works are absent, else the original."""
     _write(root.parent / "works")
@@ -174,7 +174,7 @@ def make_workspace(root: Path, scene: StyleScene) -> Workspace:
         "data": {"source": "picture_folder", "path": str(root.parent / "works"), "options": {"size": 8}},
         "model": {"seed": "00112233445566778899aabbccddeeff"},
         "compute": {"engine": "inline://"},
-        "styles": {"pictures": 20, "retained": 64, "steps": HOW.steps},
+        "styles": {"pictures": 20, "retained": 64, "steps": HOW.steps, **styles},
     }
     recipe = parse_any_recipe({**TINY, "epochs": 1, "batch": 16, "introduce": (0.0,)})
     workspace = Workspace.create(root, config=config, recipe=recipe, policy=GENERATOR)
@@ -216,11 +216,13 @@ def judged_by_colours(patch, battery) -> None:
 
     suspects = {"red": SimpleNamespace(wording=wording("red"), works=works_of("red"))}
     about = {"suspects": suspects, "controls": CONTROLS, "retained": ("blue",), "objects": ("automobile",)}
-    material = Material(target="red", photos={}, **about)
+    roster = SimpleNamespace(
+        wording=wording, near=lambda _: (), held_out=lambda: None, scale="colours", styles=tuple(PALETTE)
+    )
+    material = Material(roster=roster, target="red", photos={}, **about)
     for module in (edits, evidence):
         patch.setattr(module, "material_of", lambda *_: material)
-        patch.setattr(module, "judges_of_styles", lambda: [MEAN, CORNER])
-    patch.setattr(evidence, "wording_of", wording)
+        patch.setattr(module, "judges_of_styles", lambda *_: [MEAN, CORNER])
     patch.setattr(evidence, "run_battery", battery)
     kept = evidence._kept
     patch.setattr(evidence, "_kept", lambda *asked: (*map(seen_apart, kept(*asked)), untouched()))

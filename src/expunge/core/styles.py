@@ -42,7 +42,7 @@ SENTENCES = {
 
 
 SCALE = "procedural styles of invented artists at 32x32, judged by networks of expunge's own"
-"""On what all that is said of styles was measured: the source `artist_styles`; no other says how to ask for artists."""
+"""On what all that is said of the artists of the source `artist_styles` was measured; of declared ones their roster says it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

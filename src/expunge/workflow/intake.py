@@ -137,9 +137,9 @@ def receive(
 def _check_style(workspace: Workspace, style: str) -> None:
     """Somebody can be asked for under this name. Raises InputError; of a name that nobody here knows, with where it was looked
     for."""
-    from expunge.workflow.styles.baseline import unasked
+    from expunge.workflow.styles.baseline import unstated
 
-    why = unasked(workspace, style)
+    why = unstated(workspace, style)
     if why:
         raise InputError("the style cannot be asked for", got=why, hint="works are asked for with --block or --id")
 

@@ -24,6 +24,7 @@ from expunge.core.plan import Plan
 from expunge.core.policy import Decision
 from expunge.core.protocols import HasSufficientStatistics
 from expunge.evidence.durable import write_file
+from expunge.training.judging.judge import JudgeBlind
 from expunge.workflow.certify import Certificate, certify, check_before, check_ready, close_case
 from expunge.workflow.execute import Executed, discard_run, execute, seed_after
 from expunge.workflow.histories import same_content_stays
@@ -168,9 +169,14 @@ def _worth_trying(workspace: Workspace, case: OpenCase, usable: list[Candidate])
 
 
 def _asked_first(workspace: Workspace, style: str) -> Answered | None:
-    """The answer of the untouched model; None where no self-test vouches for one: works are owed all the same, so that costs
-    only the question."""
-    return None if unvouched(workspace) else ask_first(workspace, style)
+    """The answer of the untouched model; None where no self-test vouches for one, or no judge sees the style: works are owed all
+    the same, so that costs only the question."""
+    if unvouched(workspace):
+        return None
+    try:
+        return ask_first(workspace, style)
+    except JudgeBlind:
+        return None
 
 
 def _resolved(workspace: Workspace, case: OpenCase) -> Resolution:

@@ -135,7 +135,7 @@ def try_edits(
     known = cheats or {name: registry.load(CHEATS, name)() for name in registry.names(CHEATS)}
     for done, (name, cheat) in enumerate(known.items()):
         workspace.progress("style saboteurs", done, len(known))
-        method = SabotagedEdit(name, cheat, clean.executed.result.model, judges_of_styles())
+        method = SabotagedEdit(name, cheat, clean.executed.result.model, judges_of_styles(workspace))
         tallies.append(_tally(EDITS + name, _try(workspace, method, block)))
     workspace.progress("style saboteurs", len(known), len(known))
     table, objection = workspace.config.styles, "" if control.certified else _objection(workspace, control.findings)

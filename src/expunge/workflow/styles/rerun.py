@@ -22,7 +22,6 @@ from expunge.stats.styles import PROMPTS, Arms, Counted, Gates, verdict_of
 from expunge.training.checkpoint import weights_identity
 from expunge.training.text_to_image.directory import read_directory
 from expunge.training.text_to_image.sampler import TextToImage
-from expunge.training.text_to_image.testbed import suspect
 from expunge.workflow.intake import find_case
 from expunge.workflow.styles.baseline import question_digest
 from expunge.workflow.styles.battery import BatteryPlan, Subjects, run_battery
@@ -134,7 +133,7 @@ def _asked(
     workspace: Workspace, plan: BatteryPlan, subjects: Subjects, known: str
 ) -> tuple[dict[str, Arms], dict[str, Arms]]:
     """In a folder of its own, so that no count of the first time is found."""
-    judges = judges_of_styles()
+    judges = judges_of_styles(workspace)
     with tempfile.TemporaryDirectory(prefix="expunge-rerun-") as folder:
         found = run_battery(plan, subjects, judges, Path(folder), workspace.progress)
         if not known:
@@ -160,7 +159,7 @@ def _subjects(
     if isinstance(material, str):
         raise InputError("the style cannot be asked for any more", got=material)
     known = (who_is(workspace, kept.known) or "") if kept.known else ""
-    more = {known: suspect(known, material.photos)} if known else {}
+    more = {known: material.roster.suspect(known)} if known else {}
     subjects = Subjects(
         models={"original": at, "candidate": at},
         suspects={**material.suspects, **more},
