@@ -94,15 +94,16 @@ def in_two_forms(pictures):
     return replace(pictures, captions=tuple(said))
 
 
-def make_scene(folder: Path) -> StyleScene:
-    """The original, which draws red and blue, a model that was never shown red, and what an eraser is given."""
+def make_scene(folder: Path, steps: int = 240) -> StyleScene:
+    """The original, which draws red and blue, a model that was never shown red, and what an eraser is given. With fewer
+    `steps` it answers to fewer forms."""
     fresh = fresh_model(folder, seed=1)
 
     def tuned(pictures, steps):
         job = replace(colour_job(fresh), retained=pictures)
         return registry.load("erasers", "purged_finetune")(steps=steps, lr=0.007, batch=16).erase(job).model
 
-    model, clean = tuned(in_two_forms(random_pictures().train), 240), tuned(works_of("blue"), 60)
+    model, clean = tuned(in_two_forms(random_pictures().train), steps), tuned(works_of("blue"), 60)
     export(TextToImageNet(model.unet, model.text_encoder), folder / "original")
     stored = TextToImage.from_dir(folder / "original")
     return StyleScene(
@@ -174,7 +175,7 @@ def make_workspace(root: Path, scene: StyleScene, **styles: Any) -> Workspace:
         "data": {"source": "picture_folder", "path": str(root.parent / "works"), "options": {"size": 8}},
         "model": {"seed": "00112233445566778899aabbccddeeff"},
         "compute": {"engine": "inline://"},
-        "styles": {"pictures": 20, "retained": 64, "steps": HOW.steps, **styles},
+        "styles": {"pictures": 20, "retained": 64, "steps": HOW.steps} | styles,
     }
     recipe = parse_any_recipe({**TINY, "epochs": 1, "batch": 16, "introduce": (0.0,)})
     workspace = Workspace.create(root, config=config, recipe=recipe, policy=GENERATOR)

@@ -9,8 +9,6 @@ from dataclasses import replace
 import pytest
 
 from declared_files import write_declared
-from expunge import Workspace
-from expunge.core.errors import InputError, IntegrityError, NotErased
 from expunge.core.finding import Guarantee, Verdict
 from expunge.core.protocols import FitResult
 from expunge.training.checkpoint import load_tensors, save_tensors
@@ -18,7 +16,7 @@ from expunge.training.text_to_image.net import TextToImageNet
 from expunge.workflow.styles import evidence
 from expunge.workflow.styles.battery import run_battery
 from expunge.workflow.styles.edits import MODEL, Edit
-from recommending import failed_steps, finding
+from recommending import failed_steps
 from selftest.colours import make_scene, make_workspace, seen_apart, untouched
 from testbed import answering
 
@@ -27,14 +25,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory):
-    return make_scene(tmp_path_factory.mktemp("scene"))
+    return make_scene(tmp_path_factory.mktemp("scene"), steps=100)
 
 
 @pytest.fixture(scope="module")
 def made(scene, tmp_path_factory):
     folder = tmp_path_factory.mktemp("declared")
     file = write_declared(folder / "declared")
-    workspace = make_workspace(folder / "ws", scene, artists=str(file), pictures=40)
+    workspace = make_workspace(folder / "ws", scene, artists=str(file), pictures=40, steps=2)
     yield workspace
     workspace.close()
 
@@ -82,7 +80,11 @@ def test_the_untouched_model_fails_and_an_edit_is_judged_and_certified_and_anybo
     styles = [next(item for item in trial.findings if item.check == "style") for trial in edited.trials]
     assert [item.verdict for item in styles] == [Verdict.FAIL, Verdict.PASS], [item.reason for item in styles]
     assert styles[0].reason.startswith("NOT-ERASED")
-    assert (refused.decision.accepted, accepted.decision.accepted, edited.guarantee) == (False, True, Guarantee.EMPIRICAL)
+    assert (refused.decision.accepted, accepted.decision.accepted, edited.guarantee) == (
+        False,
+        True,
+        Guarantee.EMPIRICAL,
+    )
     assert failed_steps(made, edited) == []
     style = styles[1]
     assert "2 artists and 4 control styles as the owner declared them, at 8x8" in style.details["scale"]

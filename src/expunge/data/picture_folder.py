@@ -52,7 +52,7 @@ class PictureFolder:
 
 
 def read_pictures(folder: Path, prefix: str, size: int) -> Pictures:
-    """One folder of pictures and its index, with ids `prefix/file_name`. Raises DataError on anything that is not as described."""
+    """One folder of pictures and its index, with ids `prefix/file_name`. Raises DataError on what is not as described."""
     lines = list(_lines(folder / INDEX))
     names = [str(line["file_name"]) for line in lines]
     images = [_image(folder, name, size) for name in names]

@@ -105,7 +105,9 @@ def references_digest(
 ) -> str:
     """`sha256:` of everything that can change an answer of a judge made of them, on one build."""
     pixels = {style: [picture_digest("", image) for image in found] for style, found in works.items()}
-    return digest_of([judge, list(works), pixels, {style: list(said) for style, said in objects.items()}, list(settings)])
+    return digest_of(
+        [judge, list(works), pixels, {style: list(said) for style, said in objects.items()}, list(settings)]
+    )
 
 
 def looked_at(pictures: Pixels, side: int) -> Pixels:

@@ -134,7 +134,9 @@ def _odd_objects(found: Declaration) -> Iterator[str]:
     if not found.objects or not found.photos:
         yield "objects and photos: one of each at least"
     for name, words in found.objects.items():
-        yield from (f"objects.{name}: {text!r}: no brace and no {MARK!r}" for text in words.values() if not _fills(text, ()))
+        yield from (
+            f"objects.{name}: {text!r}: no brace and no {MARK!r}" for text in words.values() if not _fills(text, ())
+        )
         if found.language not in words:
             yield f"objects.{name}: no words in {found.language!r}"
 

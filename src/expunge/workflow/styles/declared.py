@@ -147,7 +147,9 @@ def check_declared(table: StylesTable, root: Path, raw: Any) -> None:
     if table.artists is None:
         return
     if not isinstance(raw.train, Pictures) or raw.source == "artist_styles":
-        raise InputError("artists are declared for pictures of one's own", got=raw.source, hint="leave out styles.artists")
+        raise InputError(
+            "artists are declared for pictures of one's own", got=raw.source, hint="leave out styles.artists"
+        )
     found, train = load_declared(table, root, int(raw.train.images.shape[1])), raw.train
     problems = [*_odd_works(found), *_trained_controls(found.said, train), *_seen_before(found, train)]
     if problems:

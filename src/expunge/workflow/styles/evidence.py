@@ -218,7 +218,7 @@ def mistakes_of(workspace: Workspace, material: Material, judges: list[Judge]) -
 
 
 def sights_of(workspace: Workspace, material: Material, judges: list[Judge]) -> tuple[JudgeSight, ...]:
-    """Every judge on works that nobody drew: the attacker's and the test works of this artist, and the others' test works. A judge
+    """Every judge on works that nobody drew: the attacker's and the test works of this artist, and the others' test works. One
     without a record also has to tell this artist from each neighbour, and from the controls."""
     test, roster = shown_to_judges(workspace, material), material.roster
     styles = np.array(test.styles, dtype=object)

@@ -28,7 +28,7 @@ def judges_for(config: Config, root: Path, roster: Roster | None) -> tuple[Judge
     """All of them. Raises InputError on an unknown judge or option, JudgeMissing on fewer than two families and where one has no
     name for a style that can be asked for."""
     default = SHIPPED if roster is None else roster.judges
-    named = {table.name: table.options for table in config.judges} or dict.fromkeys(default, {})
+    named = {table.name: table.options for table in config.judges} or {name: {} for name in default}
     found = tuple(_made(name, options, root, roster) for name, options in named.items())
     check_families(found)
     if roster is not None:

@@ -32,12 +32,17 @@ _REFERENCES = 8
 
 
 class Roster(Protocol):
-    """styles: all who can be asked for, controls among them, as the data call them; objects: what is asked for; judges: who
-    looks where nobody else is named; scale: on what all that is said was measured; digest: of everything here that can change
-    an answer, empty where the source says it."""
+    """styles: all who can be asked for, as the data call them; objects: what is asked for; judges: who looks where nobody else is
+    named; scale: on what all that is said was measured; digest: of everything here that can change an answer, empty where the
+    source says it."""
 
-    judges: tuple[str, ...]
-    scale: str
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """By name."""
+
+    @property
+    def scale(self) -> str:
+        """In words that name nobody."""
 
     @property
     def styles(self) -> tuple[str, ...]:
@@ -135,7 +140,8 @@ def check_roster(config: Config, root: Path, raw: Any) -> None:
 
     check_declared(table, root, raw)
     if table.artists is not None:
-        judges_for(config, root, load_declared(table, root, int(raw.train.images.shape[1])))
+        for judge in judges_for(config, root, load_declared(table, root, int(raw.train.images.shape[1]))):
+            _ = judge.digest  # weights that are missing are missed now
 
 
 def log_roster(workspace: Workspace, raw: Any) -> None:
@@ -157,4 +163,3 @@ def roster_of(workspace: Workspace) -> Roster | None:
         return None
     path = workspace.named_data["options"].get("path")
     return InventedArtists(None if path is None else Path(path))
-
