@@ -222,7 +222,7 @@ def judged_by_colours(patch, battery) -> None:
     )
     material = Material(roster=roster, target="red", photos={}, **about)
     for module in (edits, evidence):
-        patch.setattr(module, "material_of", lambda *_: material)
+        patch.setattr(module, "materials_of", lambda *_: (material,))
         patch.setattr(module, "judges_of_styles", lambda *_: [MEAN, CORNER])
     patch.setattr(evidence, "run_battery", battery)
     kept = evidence._kept

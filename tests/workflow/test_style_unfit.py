@@ -70,7 +70,7 @@ def gathered(monkeypatch, tmp_path):
     served = SimpleNamespace(digest="sha256:1", run="run")
     workspace = SimpleNamespace(root=tmp_path, served=lambda: served, data=SimpleNamespace(test=test))
     run = SimpleNamespace(result=SimpleNamespace(digest="sha256:2", model=None, figures={"condition": 2.0}))
-    monkeypatch.setattr(evidence, "material_of", lambda *_: material)
+    monkeypatch.setattr(evidence, "materials_of", lambda *_: (material,))
     monkeypatch.setattr(evidence, "drawing", lambda *_: None)
 
     def by(*judges):

@@ -344,7 +344,7 @@ class Workspace:
         self,
         *,
         ids: Sequence[str] = (),
-        block: str | None = None,
+        block: str | Sequence[str] | None = None,
         style: str | None = None,
         events: EventSelector | None = None,
         subject: str = "",
@@ -354,7 +354,8 @@ class Workspace:
 
         Of a recommender also for `events`: EventSelector(users=["user/7"], items=["movie/31"]), or users with since and
         until, or items alone. The users then remain. Of a text-to-image model also for a `style`, not to be drawn: one that
-        was not learned is answered with a statement of that, and nothing is changed.
+        was not learned is answered with a statement of that, and nothing is changed. Several blocks go together: several artists
+        are one solve, and each is judged by a battery of their own.
         """
         from expunge.workflow.intake import receive
 

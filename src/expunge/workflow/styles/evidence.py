@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -28,8 +28,8 @@ from expunge.workflow.styles.battery import DEFAULT_PROBES, BatteryPlan, ProbePl
 from expunge.workflow.styles.collateral import Asking, ask_for
 from expunge.workflow.styles.declared import committed
 from expunge.workflow.styles.judges import check_families
-from expunge.workflow.styles.kept import FILE, KeptBattery, keep
-from expunge.workflow.styles.material import Material, material_of, shown_to_judges
+from expunge.workflow.styles.kept import KeptBattery, file_of, keep
+from expunge.workflow.styles.material import Material, materials_of, shown_to_judges
 from expunge.workflow.styles.sheet import NEIGHBOURS, Asked, keep_sheet, sheet_of
 
 if TYPE_CHECKING:
@@ -61,10 +61,11 @@ def asked_digest(workspace: Workspace) -> str:
 def style_evidence(
     workspace: Workspace, resolution: Resolution, plan: Plan, executed: Executed, seed: int
 ) -> StyleEvidence:
-    """Draw, judge and count. Raises what the judges and the battery raise; says in `unread` where nothing can be asked."""
-    material, figures = material_of(workspace, resolution), executed.result.figures
-    if isinstance(material, str):
-        return StyleEvidence(unread=material, figures=figures)
+    """Draw, judge and count, each artist by a battery of their own. Raises what the judges and the battery raise; says in
+    `unread` where nothing can be asked."""
+    materials, figures = materials_of(workspace, resolution), executed.result.figures
+    if isinstance(materials, str):
+        return StyleEvidence(unread=materials, figures=figures)
     original = workspace.root / workspace.served().run / "model.safetensors"
     try:
         models = {
@@ -73,20 +74,49 @@ def style_evidence(
         }
     except InputError as error:
         return StyleEvidence(unread=str(error), figures=figures)
-    judges = judges_of_styles(workspace)
+    found, sheets = [], []
+    for number, material in enumerate(materials):
+        key = derive_seed(f"{seed:x}", "battery", *([number] if number else []))
+        part, sheet = _of_artist(workspace, material, plan, executed, models, _Turn(number, len(materials), key))
+        found.append(part)
+        sheets.append(sheet)
+    drawn = [sheet for sheet in sheets if sheet is not None]
+    if drawn:
+        keep_sheet(executed.folder, {**drawn[0], "rows": [row for sheet in drawn for row in sheet["rows"]]})
+    return replace(found[0], further=tuple(found[1:]))
+
+
+class _Turn(NamedTuple):
+    """Which of how many artists, and the seed of their battery."""
+
+    number: int
+    artists: int
+    seed: str
+
+
+def _of_artist(
+    workspace: Workspace,
+    material: Material,
+    plan: Plan,
+    executed: Executed,
+    models: dict[str, tuple[str, TextToImage]],
+    turn: _Turn,
+) -> tuple[StyleEvidence, dict[str, Any] | None]:
+    """One artist, and the sheet of samples; no sheet where nothing was drawn. What stays is asked for in the first turn."""
+    figures, judges = executed.result.figures, judges_of_styles(workspace)
     sights, mistakes, why = looked_through(workspace, material, judges)
     if why:
-        return StyleEvidence(unread=why, figures=figures, judges=sights)
-    asked = _battery(workspace, material, plan, derive_seed(f"{seed:x}", "battery"), judges)
+        return StyleEvidence(unread=why, figures=figures, judges=sights), None
+    level = limit_level(plan.attempt, turn.artists)
+    asked = _battery(workspace, material, plan, turn.seed, judges, level)
     subjects = Subjects(
         models=models, suspects=material.suspects, photos=material.photos, unrelated=others_of(workspace, material)
     )
-    keep_sheet(executed.folder, _sheet(material, models, asked))
 
     def answers(plan: BatteryPlan) -> dict[str, Arms]:
         return run_battery(plan, subjects, judges, workspace.counts_beside(executed.folder), workspace.progress)
 
-    arms = _by_name_first(asked, answers, mistakes, limit_level(plan.attempt))
+    arms = _by_name_first(asked, answers, mistakes, level)
     battery = KeptBattery(
         plan=asked,
         digest=asked.digest,
@@ -95,16 +125,18 @@ def style_evidence(
         mistakes=mistakes,
         given=subjects.given(asked.target),
     )
-    keep(workspace, executed.folder / FILE, battery)
-    return StyleEvidence(
+    keep(workspace, executed.folder / file_of(turn.number), battery)
+    others = turn.number == 0 and plan.aims_at is not Guarantee.EXACT
+    evidence = StyleEvidence(
         arms=arms,
-        kept=_kept(workspace, material, models, judges, asked) if plan.aims_at is not Guarantee.EXACT else (),
+        kept=_kept(workspace, material, models, judges, asked) if others else (),
         mistakes=mistakes,
         plan=asked.digest,
         scale=f"{material.roster.scale}; {asked.seeds} seeds of {asked.pictures} pictures a probe",
         figures=figures,
         judges=sights,
     )
+    return evidence, _sheet(material, models, asked)
 
 
 def looked_through(
@@ -170,10 +202,12 @@ def _probes(guarantee: Guarantee) -> tuple[ProbePlan, ...]:
     return tuple(probe for probe in DEFAULT_PROBES if probe.label in PROMPTS)
 
 
-def _battery(workspace: Workspace, material: Material, plan: Plan, seed: str, judges: list[Judge]) -> BatteryPlan:
-    """Where attacks are tried, with as many seeds as this attempt's level takes: with fewer none of them could pass."""
+def _battery(
+    workspace: Workspace, material: Material, plan: Plan, seed: str, judges: list[Judge], level: float
+) -> BatteryPlan:
+    """Where attacks are tried, with as many seeds as the level takes: with fewer none of them could pass."""
     table = workspace.config.styles
-    fewest = 0 if plan.aims_at is Guarantee.EXACT else fewest_seeds(table.pictures, limit_level(plan.attempt))
+    fewest = 0 if plan.aims_at is Guarantee.EXACT else fewest_seeds(table.pictures, level)
     return BatteryPlan(
         target=material.target,
         controls=material.controls,

@@ -6,7 +6,7 @@ says that nothing was asked, and a certificate rests on provenance.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,18 +39,24 @@ class Material:
     photos: Mapping[str, NDArray[np.uint8]]
 
 
-def material_of(workspace: Workspace, resolution: Resolution) -> Material | str:
-    """What to ask with about the artist whose works all go; or why nothing can be asked."""
-    block, book = resolution.block, workspace.book
-    gone = set(resolution.slots)
+def materials_of(workspace: Workspace, resolution: Resolution) -> tuple[Material, ...] | str:
+    """What to ask with about each artist whose works all go, in an order that tells nothing; or why nothing can be asked."""
+    book, gone = workspace.book, set(resolution.slots)
     stay = {book.blocks[slot] for slot, name in enumerate(book.ids) if name and slot not in gone}
-    if block is None or block in stay:
+    if not resolution.blocks or stay & {*resolution.blocks}:
         return "the request is for single works and not for an artist, so no style was asked for"
-    return material_for(workspace, block)
+    found = []
+    for block in sorted(resolution.blocks, key=lambda name: style_handle(workspace, name)):
+        one = material_for(workspace, block, resolution.blocks)
+        if isinstance(one, str):
+            return one
+        found.append(one)
+    return tuple(found)
 
 
-def material_for(workspace: Workspace, style: str) -> Material | str:
-    """What to ask with about an artist, whether any work of theirs is in the training data or none; or why nothing can be."""
+def material_for(workspace: Workspace, style: str, gone: Collection[str] = ()) -> Material | str:
+    """What to ask with about an artist, whether any work of theirs is in the training data or none; or why nothing can be.
+    `gone`: artists who go at the same time, and so are no others who stay."""
     roster = workspace.roster
     if roster is None:
         return UNSAID
@@ -63,7 +69,7 @@ def material_for(workspace: Workspace, style: str) -> Material | str:
         target=style,
         suspects={name: roster.suspect(name) for name in (style, *controls)},
         controls=controls,
-        retained=tuple(name for name in roster.styles if name in present - {style}),
+        retained=tuple(name for name in roster.styles if name in present - {style, *gone}),
         objects=roster.objects,
         photos=roster.photos(),
     )
