@@ -16,6 +16,7 @@ from expunge.stats.styles import Arms
 from expunge.testing.style_evidence import honest_styles
 from expunge.workflow.intake import resolve
 from expunge.workflow.planner import unlearn_job
+from expunge.workflow.rights.load import load_of
 from expunge.workflow.styles import edits, evidence
 from expunge.workflow.styles.material import materials_of, style_handle
 from recommending import failed_steps
@@ -62,7 +63,6 @@ def test_an_edit_of_two_is_accepted_only_where_each_of_them_passes_and_the_certi
     assert {one.target for one in found} == set(BOTH)
     assert [one.retained for one in found] == [("mosaic",)] * 2  # who goes at the same time is nobody who stays
     outcome = workspace.run(case, ["erasers/uce", "erasers/rece"])
-    refused, accepted = outcome.trials
     assert [trial.decision.accepted for trial in outcome.trials] == [False, True]
     first, second = (next(f for f in t.findings if f.check == "style") for t in outcome.trials)
     assert (first.verdict, second.verdict) == (Verdict.FAIL, Verdict.PASS)
@@ -72,6 +72,7 @@ def test_an_edit_of_two_is_accepted_only_where_each_of_them_passes_and_the_certi
     assert failed_steps(workspace, outcome) == []
     assert second.details["artists"] == "2"
     assert float(second.details["level_pass"]) == limit_level(2, artists=2)
+    assert load_of(workspace).edits == 2
     batteries = {second.details[f"artist.{number}.battery"] for number in (1, 2)}
     assert len(batteries) == 2
     folder = outcome.certificate.path.parent
