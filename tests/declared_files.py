@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +66,16 @@ def write_pictures(folder: Path, images: np.ndarray, thing: str = "automobile") 
     folder.mkdir(parents=True)
     lines = []
     for number, image in enumerate(images):
-        Image.fromarray(image).save(folder / f"{number:03d}.png")
+        (folder / f"{number:03d}.png").write_bytes(_png(image.tobytes(), image.shape[0]))
         lines.append(json.dumps({"file_name": f"{number:03d}.png", "text": "a work", "object": thing}) + "\n")
     (folder / "metadata.jsonl").write_text("".join(lines))
+
+
+@cache
+def _png(pixels: bytes, side: int) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(np.frombuffer(pixels, np.uint8).reshape(side, side, 3)).save(stream, format="PNG")
+    return stream.getvalue()
 
 
 def write_declared(folder: Path, plain: Any = None, each: int = EACH) -> Path:

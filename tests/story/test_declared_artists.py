@@ -32,7 +32,7 @@ def scene(tmp_path_factory):
 def made(scene, tmp_path_factory):
     folder = tmp_path_factory.mktemp("declared")
     file = write_declared(folder / "declared")
-    workspace = make_workspace(folder / "ws", scene, artists=str(file), pictures=40, steps=2)
+    workspace = make_workspace(folder / "ws", scene, artists=str(file), pictures=40, steps=1)
     yield workspace
     workspace.close()
 

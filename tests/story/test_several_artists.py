@@ -10,6 +10,7 @@ import pytest
 
 from expunge.core.errors import InputError
 from expunge.core.finding import Guarantee, Verdict
+from expunge.core.styles import StyleRung
 from expunge.stats.recovery import fewest_seeds
 from expunge.stats.spending import limit_level
 from expunge.stats.styles import Arms
@@ -17,7 +18,7 @@ from expunge.testing.style_evidence import honest_styles
 from expunge.workflow.intake import resolve
 from expunge.workflow.planner import unlearn_job
 from expunge.workflow.rights.load import load_of
-from expunge.workflow.styles import edits, evidence
+from expunge.workflow.styles import edits, evidence, rerun
 from expunge.workflow.styles.material import materials_of, style_handle
 from recommending import failed_steps
 from testbed import answering, counts, make_testbed, small_testbed
@@ -51,7 +52,8 @@ def asked(monkeypatch):
         )
         return {probe.label: made for probe in plan.probes}
 
-    monkeypatch.setattr(evidence, "run_battery", battery)
+    for module in (evidence, rerun):
+        monkeypatch.setattr(module, "run_battery", battery)
     monkeypatch.setattr(evidence, "looked_through", lambda *_: ((), 0.01, ""))
     monkeypatch.setattr(evidence, "_kept", lambda *_: honest_styles().kept)
     return plans
@@ -81,10 +83,10 @@ def test_an_edit_of_two_is_accepted_only_where_each_of_them_passes_and_the_certi
     assert {one["plan"]["target"] for one in kept} == {style_handle(workspace, name) for name in BOTH}
     for file in folder.rglob("*"):
         assert not file.is_file() or not any(name.encode() in file.read_bytes() for name in BOTH), file.name
-
-
-def test_each_artist_is_asked_with_seeds_of_their_own_and_as_many_as_their_share_of_the_error_takes(workspace, asked):
-    workspace.run(workspace.request(block=BOTH), ["erasers/uce", "erasers/rece"])
+    again = rerun.rerun_case(workspace, outcome.case, workspace.served().digest, None)
+    assert (again.expired, again.differing, again.rung) == (False, (), StyleRung.INDISTINGUISHABLE)
+    assert {label.partition(":")[0] for label in again.asked} == {"artist 1", "artist 2"}
+    # each artist is asked with seeds of their own, as many as their share of the error takes
     seeds = {plan.seed: plan for plan in asked}
     assert len(seeds) == 4  # two artists, two attempts
     fewest = [fewest_seeds(40, limit_level(attempt, artists=2)) for attempt in (1, 2)]
