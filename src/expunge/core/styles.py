@@ -68,7 +68,6 @@ class StyleEvidence:
     what all this was measured. `unread`: why nothing could be asked. `figures`: what the eraser said of its edit before
     anything was drawn; they decide nothing. `judges`: how well each of them sees this style.
     `further`: where several artists go at once, the same of each other one by a battery of their own; `kept` is in the first's.
-    `further`: where several artists go at once, the same of each other one by a battery of their own; `kept` is in the first's.
     """
 
     arms: Mapping[str, Any] = field(default_factory=dict)
@@ -79,5 +78,4 @@ class StyleEvidence:
     unread: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)
     judges: tuple[JudgeSight, ...] = ()
-    further: tuple[StyleEvidence, ...] = ()
     further: tuple[StyleEvidence, ...] = ()
