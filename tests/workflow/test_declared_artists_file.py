@@ -6,12 +6,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from declared_files import ARTISTS, CONTROLS, colour_works, declaration, entry, write_declared, write_pictures
 from expunge import Workspace
+from expunge.apps.cli.main import app
 from expunge.core.errors import InputError, InputProblems, IntegrityError
 from expunge.data._pictures import PictureSet
 from expunge.testing.generators import random_pictures
+from expunge.training.judging.references import shrunk
 from expunge.training.recipe import parse_any_recipe
 from expunge.workflow.config import StylesTable
 from expunge.workflow.policy import GENERATOR
@@ -236,6 +239,30 @@ def test_attack_a_declaration_that_is_changed_after_it_was_logged_is_refused(tmp
     )
     with Workspace.open(tmp_path / "ws") as workspace, pytest.raises(IntegrityError, match="or a work beside it"):
         asked_digest(workspace)
+
+
+def test_the_verb_init_takes_the_file_or_says_all_that_is_wrong_with_it(tmp_path, unsearched):
+    from selftest.colours import _write
+
+    _write(tmp_path / "works")
+    file = write_declared(tmp_path / "declared", changed("artists", 0, aliases=[]))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(parse_any_recipe(TINY).model_dump_json())
+    verb = ["init", str(tmp_path / "ws"), "--source", "picture_folder", "--data", str(tmp_path / "works")]
+    verb += ["--option", "size=8", "--recipe", str(recipe), "--artists", str(file)]
+    refused = CliRunner().invoke(app, verb)
+    assert "red: no alias" in str(refused.exception.problems)
+    assert not (tmp_path / "ws").exists()
+    write_declared(tmp_path / "declared")
+    assert CliRunner().invoke(app, verb).exit_code == 0
+    assert f'artists = "{file}"' in (tmp_path / "ws" / "expunge.toml").read_text()
+
+
+def test_large_pictures_are_held_against_the_data_as_averages():
+    """Or declaring works at 512 pixels would take hours; what is the same is found all the same."""
+    large = np.repeat(np.repeat(colour_works("red", 3), 16, axis=1), 16, axis=2)
+    assert (shrunk(large) == np.repeat(np.repeat(colour_works("red", 3), 8, axis=1), 8, axis=2)).all()
+    assert shrunk(colour_works("red", 3)).shape == (3, 8, 8, 3)
 
 
 def test_artists_declared_after_the_workspace_was_made_are_refused(tmp_path, unsearched):

@@ -23,6 +23,7 @@ from expunge.data._pictures import Pictures
 from expunge.data.picture_folder import read_pictures
 from expunge.evidence.commitment import commit
 from expunge.training.judging.calibration import FEWEST
+from expunge.training.judging.references import shrunk
 from expunge.training.text_to_image.probing import Wording
 from expunge.training.text_to_image.templates import Templates
 from expunge.training.text_to_image.testbed import Suspect
@@ -39,6 +40,7 @@ LEAST = 2 * FEWEST
 """Works of each artist, each control and nobody: half of them for judges to show that they see, where `FEWEST` are needed."""
 _JUDGES = 0.3
 _TOLD = 20
+_CHUNK = 256
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -217,8 +219,8 @@ def _trained_controls(said: Declaration, train: Pictures) -> Iterator[str]:
 def _seen_before(found: Declared, train: Pictures) -> Iterator[str]:
     """Declared works that are in the training data, or that are there twice, by hash or to the perceptual search."""
     ids = [(style, name) for style, works in found.works.items() for name in works.ids]
-    declared = np.concatenate([works.images for works in found.works.values()])
-    index = indexed(np.concatenate([train.images, declared]), {PIXELS: thumbnails})
+    declared = _small(np.concatenate([works.images for works in found.works.values()]))
+    index = indexed(np.concatenate([_small(train.images), declared]), {PIXELS: thumbnails})
     rule = (SMALL if declared.shape[1] < SMALL_SIDE else ORDINARY).rule
     for number, image in enumerate(declared):
         own, (style, name) = len(train) + number, ids[number]
@@ -229,6 +231,11 @@ def _seen_before(found: Declared, train: Pictures) -> Iterator[str]:
         if later:
             other, twin = ids[later[0] - len(train)]
             yield f"{style}: {name} is the same picture as {twin} of {other}"
+
+
+def _small(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Averaged down, a few at a time: the search looks at low frequencies, and would take hours at 512 pixels."""
+    return np.concatenate([shrunk(images[start : start + _CHUNK]) for start in range(0, len(images), _CHUNK)])
 
 
 # ---------------------------------------------------------------------------------------------------------- in the log
