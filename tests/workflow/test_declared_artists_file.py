@@ -14,9 +14,10 @@ from expunge.apps.cli.main import app
 from expunge.core.errors import InputError, InputProblems, IntegrityError
 from expunge.data._pictures import PictureSet
 from expunge.testing.generators import random_pictures
+from expunge.testing.judges import tiny_vision
 from expunge.training.judging.references import shrunk
 from expunge.training.recipe import parse_any_recipe
-from expunge.workflow.config import StylesTable
+from expunge.workflow.config import JudgeTable, StylesTable
 from expunge.workflow.policy import GENERATOR
 from expunge.workflow.styles import declared
 from expunge.workflow.styles.declaration import parse_declaration
@@ -302,6 +303,26 @@ def test_the_judges_that_are_named_look_and_their_options_are_in_what_a_plan_fix
     with new(tmp_path / "second", file, judges=named) as workspace:
         assert workspace.judges[1].steps == 8
         assert asked_digest(workspace) != first
+
+
+def test_an_embedder_of_the_users_own_is_made_of_the_declared_works_and_is_one_of_two_families(tmp_path):
+    """With random weights it still tells colours apart; its folder is taken from the workspace."""
+    roster = load_declared(StylesTable(artists=str(write_declared(tmp_path))), tmp_path, 8)
+    tiny_vision(tmp_path / "ws" / "vision")
+    named = (
+        JudgeTable(name="embedder", options={"weights": "vision", "k": 5}),
+        JudgeTable(name="reference_statistics"),
+    )
+    judges = judges_for(SimpleNamespace(judges=named), tmp_path / "ws", roster)
+    assert [judge.family for judge in judges] == ["embedding", "random-filter statistics"]
+    material = SimpleNamespace(
+        roster=roster, target="red", controls=roster.controls, suspects={"red": roster.suspect("red")}
+    )
+    sights, mistakes, why = looked_through(SimpleNamespace(), material, list(judges))
+    assert why == ""
+    assert mistakes < 0.05
+    assert [sight.held_out[1] for sight in sights] == [7 * 52] * 2
+    assert all(hits > 0.9 * n for hits, n in (sight.held_out for sight in sights))
 
 
 def test_invented_artists_are_a_roster_like_any_other():
