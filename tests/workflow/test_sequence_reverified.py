@@ -24,13 +24,15 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 @pytest.fixture(scope="module")
 def scripts():
-    """The benchmark's modules by name, with the path as it was afterwards."""
-    before = list(sys.path)
+    """The benchmark's modules by name; path and modules are as they were afterwards."""
+    before, known = list(sys.path), set(sys.modules)
     sys.path[:0] = [str(BENCHMARKS / "artist_style"), str(BENCHMARKS)]
     yield SimpleNamespace(
         sequence=importlib.import_module("sequence"), reverified=importlib.import_module("reverified")
     )
     sys.path[:] = before
+    for name in {"sequence", "reverified", "train", "checkpoints", "recorded", "hardware"} - known:
+        sys.modules.pop(name, None)
 
 
 # -------------------------------------------------------------------------------------------------- the order of events
