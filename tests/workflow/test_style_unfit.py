@@ -174,6 +174,17 @@ def test_attack_a_constant_judge_ends_in_no_verdict_and_nothing_is_drawn(gathere
     assert found.figures == {"condition": 2.0}
 
 
+def test_attack_two_judges_of_one_family_count_once_and_nothing_is_drawn(gathered):
+    twin = Bright("twin")
+    twin.family = "one"
+    found = gathered(Bright("one"), twin)
+    assert found.arms == {}
+    for check in (Style, Collateral):
+        answer = asked(check, found)
+        assert answer.verdict is Verdict.INCONCLUSIVE
+        assert "too few families" in answer.reason
+
+
 def test_judges_that_see_are_let_through_to_the_drawing(gathered):
     with pytest.raises(AttributeError):
         gathered(Bright("one"), Bright("two"))
