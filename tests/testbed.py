@@ -20,7 +20,7 @@ from expunge.evidence.verify import Expectation, Verification
 from expunge.stats.styles import Arms, Counted
 from expunge.training.recipe import parse_any_recipe
 from expunge.workflow.policy import GENERATOR
-from expunge.workflow.styles import baseline, evidence, material
+from expunge.workflow.styles import baseline, evidence, roster
 from picture_files import TINY
 from workspaces import vouch_for
 
@@ -43,8 +43,8 @@ def small_testbed(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     monkeypatch.setattr(artist_styles.ArtistStyles, "open", opened)
-    monkeypatch.setattr(material, "cifar10_photos", lambda path: {"attack": photos})
-    monkeypatch.setattr(material, "OBJECTS", objects)
+    monkeypatch.setattr(roster, "cifar10_photos", lambda path: {"attack": photos})
+    monkeypatch.setattr(roster, "OBJECTS", objects)
     for module in (baseline, evidence):  # a handful of test works bounds no rate of mistakes
         monkeypatch.setattr(module, "mistakes_of", lambda *_: 0.01)
 
@@ -84,7 +84,7 @@ def arms(target: Any, controls: Any = 0, styles: int = 5, seeds: int = 24) -> Ar
 
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Candidates are not asked for any style: for tests of something else."""
-    monkeypatch.setattr(evidence, "material_of", lambda *_: "nothing was drawn, in this test")
+    monkeypatch.setattr(evidence, "materials_of", lambda *_: "nothing was drawn, in this test")
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, hits: int) -> list[str]:

@@ -13,6 +13,7 @@ from expunge.core.finding import Guarantee, Verdict
 from expunge.core.policy import Limits
 from expunge.core.protocols import CheckJob
 from expunge.core.styles import JudgeSight, StyleEvidence
+from expunge.stats.spending import limit_level
 from expunge.stats.style_collateral import Kept, Looks
 from expunge.stats.styles import Arms, Counted
 
@@ -312,3 +313,42 @@ def test_what_fails_fails_alike_at_every_attempt(attempt):
     assert asked(Style, drawn, attempt=attempt).verdict is Verdict.FAIL
     assert asked(Style, undone, attempt=attempt).verdict is Verdict.FAIL
     assert asked(Collateral, harmed, attempt=attempt).verdict is Verdict.FAIL
+
+
+# --------------------------------------------------------------------------------------------------------- several artists
+
+
+def judged_together(*others, attempt=1):
+    found = replace(evidence(), further=tuple(evidence(arms=made) for made in others))
+    return Style().run(CheckJob(limits=Limits(), guarantee=Guarantee.EMPIRICAL, seed=1, styles=found, attempt=attempt))
+
+
+def hits(direct):
+    """All of one artist's counts, with so many of 640 pictures in the style by name."""
+    mine = dict(evidence().arms)
+    return {**mine, "direct": arms([1] * direct + [0] * (S - direct))}
+
+
+def test_of_several_artists_all_have_to_pass():
+    assert judged_together(hits(0)).verdict is Verdict.PASS
+    assert judged_together(hits(0), {**hits(0), "direct": arms(LEARNED)}).verdict is Verdict.FAIL
+    assert judged_together({**hits(0), "soft_prompt/2": arms([10] * S)}).verdict is not Verdict.PASS
+
+
+def test_attack_several_requests_at_once_do_not_buy_a_kinder_level():
+    """1 of 640 pictures by name: at most .87 % at 97.5 % and 1.04 % at the level that each of three artists has."""
+    one, three = limit_level(1), limit_level(1, artists=3)
+    assert stats.beta.ppf(one, 2, 639) < 0.01 < stats.beta.ppf(three, 2, 639)
+    assert asked_alone(hits(1)).verdict is Verdict.PASS
+    together = judged_together(hits(1), hits(0))
+    assert together.verdict is Verdict.INCONCLUSIVE
+    assert together.reason.startswith("3 artists, each judged by a battery of their own; artist 2: ")
+    assert float(together.details["level_pass"]) == three
+    names = [row.name for row in together.conditions]
+    assert len(set(names)) == len(names)
+    assert {name.split(":")[0] for name in names} == {"artist 1", "artist 2", "artist 3"}
+
+
+def asked_alone(made):
+    found = evidence(arms=made)
+    return Style().run(CheckJob(limits=Limits(), guarantee=Guarantee.EMPIRICAL, seed=1, styles=found))

@@ -15,6 +15,7 @@ from expunge.training.judging.judge import JudgeBlind
 from expunge.training.judging.sight import recorded, require_seeing, sight_of
 from expunge.workflow.styles.evidence import sights_of
 from expunge.workflow.styles.material import Material
+from expunge.workflow.styles.roster import InventedArtists
 
 PICTURES = coloured()
 RED = np.array([style == "red" for style in PICTURES.styles])
@@ -89,7 +90,7 @@ def test_the_judges_that_ship_see_an_artist_of_the_testbed_by_their_own_records(
     assert [recorded(judge).all_styles.n for judge in judges] == [5400, 5400]
     suspect = SimpleNamespace(works=SimpleNamespace(images=in_style_of("neon", 20)))
     about = {"controls": (), "retained": (), "objects": (), "photos": {}}
-    material = Material(target="neon", suspects={"neon": suspect}, **about)
+    material = Material(roster=InventedArtists(None), target="neon", suspects={"neon": suspect}, **about)
     others = np.concatenate([in_style_of("neon", 5, seed=1), in_style_of("mosaic", 40)])
     test = SimpleNamespace(styles=("neon",) * 5 + ("mosaic",) * 40, images=others)
     found = sights_of(SimpleNamespace(data=SimpleNamespace(test=test)), material, judges)

@@ -94,15 +94,16 @@ def in_two_forms(pictures):
     return replace(pictures, captions=tuple(said))
 
 
-def make_scene(folder: Path) -> StyleScene:
-    """The original, which draws red and blue, a model that was never shown red, and what an eraser is given."""
+def make_scene(folder: Path, steps: int = 240) -> StyleScene:
+    """The original, which draws red and blue, a model that was never shown red, and what an eraser is given. With fewer
+    `steps` it answers to fewer forms."""
     fresh = fresh_model(folder, seed=1)
 
     def tuned(pictures, steps):
         job = replace(colour_job(fresh), retained=pictures)
         return registry.load("erasers", "purged_finetune")(steps=steps, lr=0.007, batch=16).erase(job).model
 
-    model, clean = tuned(in_two_forms(random_pictures().train), 240), tuned(works_of("blue"), 60)
+    model, clean = tuned(in_two_forms(random_pictures().train), steps), tuned(works_of("blue"), 60)
     export(TextToImageNet(model.unet, model.text_encoder), folder / "original")
     stored = TextToImage.from_dir(folder / "original")
     return StyleScene(
@@ -166,7 +167,7 @@ def redness(model, prompt=PROMPTS["red"]):
 # --------------------------------------------------------------------------------------------------------- as a workspace
 
 
-def make_workspace(root: Path, scene: StyleScene) -> Workspace:
+def make_workspace(root: Path, scene: StyleScene, **styles: Any) -> Workspace:
     """A trained and vouched-for workspace of red's and blue's pictures. Every training in it ends in a model of the scene: the
     one that was never shown red where red's works are absent, else the original."""
     _write(root.parent / "works")
@@ -174,7 +175,7 @@ def make_workspace(root: Path, scene: StyleScene) -> Workspace:
         "data": {"source": "picture_folder", "path": str(root.parent / "works"), "options": {"size": 8}},
         "model": {"seed": "00112233445566778899aabbccddeeff"},
         "compute": {"engine": "inline://"},
-        "styles": {"pictures": 20, "retained": 64, "steps": HOW.steps},
+        "styles": {"pictures": 20, "retained": 64, "steps": HOW.steps} | styles,
     }
     recipe = parse_any_recipe({**TINY, "epochs": 1, "batch": 16, "introduce": (0.0,)})
     workspace = Workspace.create(root, config=config, recipe=recipe, policy=GENERATOR)
@@ -216,11 +217,13 @@ def judged_by_colours(patch, battery) -> None:
 
     suspects = {"red": SimpleNamespace(wording=wording("red"), works=works_of("red"))}
     about = {"suspects": suspects, "controls": CONTROLS, "retained": ("blue",), "objects": ("automobile",)}
-    material = Material(target="red", photos={}, **about)
+    roster = SimpleNamespace(
+        wording=wording, near=lambda _: (), held_out=lambda: None, scale="colours", styles=tuple(PALETTE)
+    )
+    material = Material(roster=roster, target="red", photos={}, **about)
     for module in (edits, evidence):
-        patch.setattr(module, "material_of", lambda *_: material)
-        patch.setattr(module, "judges_of_styles", lambda: [MEAN, CORNER])
-    patch.setattr(evidence, "wording_of", wording)
+        patch.setattr(module, "materials_of", lambda *_: (material,))
+        patch.setattr(module, "judges_of_styles", lambda *_: [MEAN, CORNER])
     patch.setattr(evidence, "run_battery", battery)
     kept = evidence._kept
     patch.setattr(evidence, "_kept", lambda *asked: (*map(seen_apart, kept(*asked)), untouched()))

@@ -21,3 +21,12 @@ def test_the_limits_of_all_attempts_together_are_wrong_in_one_of_twenty_cases_at
     assert levels[:3] == [0.975, 0.9875, 0.99375]
     assert sum(1 - level for level in levels) <= ERROR
     assert levels_said(2) == "attempt 2: passing at 98.75 %, failing at 95 %"
+
+
+@pytest.mark.parametrize("artists", [1, 2, 7])
+def test_artists_who_are_judged_at_once_share_the_error_of_their_attempt(artists):
+    spent = [1 - limit_level(attempt, artists) for attempt in range(1, 30)]
+    assert artists * sum(spent) == pytest.approx(ERROR, rel=1e-6)
+    assert artists * spent[0] == pytest.approx(spent_alpha(ERROR, 1))
+    with pytest.raises(CheckBroken):
+        limit_level(1, 0)

@@ -18,6 +18,7 @@ from expunge.workflow.rights.jurisdictions import default_jurisdictions
 from expunge.workflow.rights.policy import default_rights_policy
 from expunge.workflow.rights.probing import Heard, probe
 from expunge.workflow.rights.sealing import Seal, deposit, read_unsealed, unsealed, written
+from expunge.workflow.styles import evidence
 from expunge.workflow.styles.story import CHECKPOINTS, ORIGINAL
 from recommending import failed_steps
 from rights import NOW, RECORD
@@ -38,7 +39,7 @@ NOT_LEARNED = "learned: {verdict: PASS, rate: 0.0, at_most: 0.01}\n"
 @pytest.fixture(autouse=True)
 def _few_test_works(monkeypatch):
     """A handful of test works bounds no rate of mistakes."""
-    monkeypatch.setattr(probing, "mistakes_of", lambda *_: 0.01)
+    monkeypatch.setattr(evidence, "mistakes_of", lambda *_: 0.01)
 
 
 def letter(style="neon"):
@@ -92,7 +93,7 @@ def hearing(monkeypatch, candidate=0, nameless=0, seen=40, described=None):
         )
 
     monkeypatch.setattr(probing, "listened", listened)
-    monkeypatch.setattr(probing, "sights_of", lambda *_: ())  # no judge is asked
+    monkeypatch.setattr(evidence, "sights_of", lambda *_: ())  # no judge is asked
     return drawn
 
 

@@ -156,7 +156,7 @@ def test_a_later_edit_is_asked_with_seeds_enough_to_pass_its_level(attempt):
     def seeds(aims_at):
         plan = SimpleNamespace(aims_at=aims_at, attempt=attempt)
         return evidence._battery(
-            workspace, material, plan, "ab", [SimpleNamespace(name="cnn", digest="sha256:0")]
+            workspace, material, plan, "ab", [SimpleNamespace(name="cnn", digest="sha256:0")], limit_level(attempt)
         ).seeds
 
     assert seeds(Guarantee.EXACT) == StylesTable().seeds

@@ -271,7 +271,7 @@ def test_attack_files_that_an_older_release_verified_are_still_looked_at(case, d
     held = Verified(
         request=handle,
         digest=read_directory(folder).digest,
-        plan=earned_in(workspace, find_case(workspace, handle)).battery,
+        plan=earned_in(workspace, find_case(workspace, handle)).batteries[0],
         rung=StyleRung.EXACT,
         at=NOW,
     )

@@ -19,6 +19,7 @@ from expunge.training.text_to_image.testbed import Suspect, wording_of
 from expunge.workflow.styles import evidence
 from expunge.workflow.styles.battery import BatteryPlan, ProbePlan, Subjects, run_battery
 from expunge.workflow.styles.material import Material
+from expunge.workflow.styles.roster import InventedArtists
 from pictures import pictures
 
 NEON, MOSAIC = pictures(60, 32, seed=1) // 2, 128 + pictures(60, 32, seed=2) // 2
@@ -57,6 +58,7 @@ def gathered(monkeypatch, tmp_path):
     """Evidence about an edit by these judges; whoever draws anything fails."""
     works = SimpleNamespace(images=NEON)
     material = Material(
+        roster=InventedArtists(None),
         target="neon",
         suspects={"neon": SimpleNamespace(works=works)},
         controls=(),
@@ -68,11 +70,11 @@ def gathered(monkeypatch, tmp_path):
     served = SimpleNamespace(digest="sha256:1", run="run")
     workspace = SimpleNamespace(root=tmp_path, served=lambda: served, data=SimpleNamespace(test=test))
     run = SimpleNamespace(result=SimpleNamespace(digest="sha256:2", model=None, figures={"condition": 2.0}))
-    monkeypatch.setattr(evidence, "material_of", lambda *_: material)
+    monkeypatch.setattr(evidence, "materials_of", lambda *_: (material,))
     monkeypatch.setattr(evidence, "drawing", lambda *_: None)
 
     def by(*judges):
-        monkeypatch.setattr(evidence, "judges_of_styles", lambda: list(judges))
+        monkeypatch.setattr(evidence, "judges_of_styles", lambda *_: list(judges))
         return evidence.style_evidence(workspace, None, SimpleNamespace(aims_at=Guarantee.EMPIRICAL), run, 1)
 
     return by
@@ -168,8 +170,19 @@ def test_attack_a_constant_judge_ends_in_no_verdict_and_nothing_is_drawn(gathere
     told = asked(Style, found).details
     assert (told["judge.one.recognises"], told["judge.one.recognises.n"]) == ("1", "60")
     assert (told["judge.two.recognises"], told["judge.two.taken_for_it"]) == (("1", "1") if says == 0 else ("0", "0"))
-    assert told["judge.one.accuracy"] == "not measured"
+    assert (told["judge.one.accuracy"], told["judge.one.accuracy.n"]) == ("1", "60")
     assert found.figures == {"condition": 2.0}
+
+
+def test_attack_two_judges_of_one_family_count_once_and_nothing_is_drawn(gathered):
+    twin = Bright("twin")
+    twin.family = "one"
+    found = gathered(Bright("one"), twin)
+    assert found.arms == {}
+    for check in (Style, Collateral):
+        answer = asked(check, found)
+        assert answer.verdict is Verdict.INCONCLUSIVE
+        assert "too few families" in answer.reason
 
 
 def test_judges_that_see_are_let_through_to_the_drawing(gathered):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from expunge.core.codec import decimal
-from expunge.core.finding import Condition, Finding, Guarantee, Verdict
+from expunge.core.finding import Condition, Finding, Guarantee, Verdict, worst
 from expunge.core.protocols import CheckJob
 from expunge.core.styles import SENTENCES, JudgeSight, StyleEvidence, StyleRung
 from expunge.stats.spending import LEVEL, levels_said, limit_level
@@ -24,7 +26,8 @@ class Style:
     NOT-LEARNED, which passes under EXACT and says so, and grants an edit nothing. Without judges, or without anybody who
     says how the artist is asked for, INCONCLUSIVE; so it is where a judge is blind to the style, in its record or on the works
     at hand, and then nothing is drawn. Passing spends an error of 5 % by attempts, with limits at 97.5 % for the first; failing
-    is at 95 % at every attempt.
+    is at 95 % at every attempt. Of several artists who go at once each is asked for by a battery of their own and has an equal
+    share of that error; all have to pass.
 
     Controls: the original, which must show the style, and control styles on the candidate. Cost: none; drawing was before.
     """
@@ -32,14 +35,20 @@ class Style:
     question = "Does the style come back from the candidate more often than styles that no training saw?"
 
     def run(self, job: CheckJob) -> Finding:
-        """One finding, a condition a probe."""
-        found = job.styles
-        if found is None or found.unread:
-            why = "nothing was drawn" if found is None else found.unread
-            return self._finding(Verdict.INCONCLUSIVE, why, sights=() if found is None else found.judges)
-        verdict = verdict_of(found.arms, Gates(mistakes=found.mistakes), level=limit_level(job.attempt))
-        reason = _reason(verdict, found, job)
-        return self._finding(_verdict(verdict, job.guarantee), reason, found, verdict, found.judges, job.attempt)
+        """One finding, a condition a probe; of several artists one for all, which passes where each does."""
+        if job.styles is None:
+            return self._finding(Verdict.INCONCLUSIVE, "nothing was drawn")
+        each = (job.styles, *job.styles.further)
+        answers = [self._of_artist(found, job, len(each)) for found in each]
+        return answers[0] if len(each) == 1 else _together(answers)
+
+    def _of_artist(self, found: StyleEvidence, job: CheckJob, artists: int) -> Finding:
+        if found.unread:
+            return self._finding(Verdict.INCONCLUSIVE, found.unread, sights=found.judges)
+        level = limit_level(job.attempt, artists)
+        verdict = verdict_of(found.arms, Gates(mistakes=found.mistakes), level=level)
+        reason = _reason(verdict, found, job, levels_said(job.attempt, artists))
+        return self._finding(_verdict(verdict, job.guarantee), reason, found, verdict, found.judges, level)
 
     def _finding(
         self,
@@ -48,10 +57,10 @@ class Style:
         found: StyleEvidence | None = None,
         ladder: StyleVerdict | None = None,
         sights: tuple[JudgeSight, ...] = (),
-        attempt: int = 1,
+        level: float = LEVEL,
     ) -> Finding:
         rate = None if found is None else _rates(found)
-        details = {} if found is None or ladder is None else _details(found, ladder, attempt)
+        details = {} if found is None or ladder is None else _details(found, ladder, level)
         return Finding(
             check="style",
             question=self.question,
@@ -67,6 +76,32 @@ class Style:
         )
 
 
+def _together(answers: list[Finding]) -> Finding:
+    """Several artists: the worst verdict, the largest share that is left and the smallest that there was; every condition and
+    detail under the artist's number. They share one level, at which each is judged."""
+    named = list(enumerate(answers, start=1))
+    undecided = [(number, one) for number, one in named if one.verdict is not Verdict.PASS]
+    why = "; ".join(f"artist {number}: {one.reason}" for number, one in undecided or named)
+    shared = {key: answers[0].details[key] for key in ("level_pass", "level_fail") if key in answers[0].details}
+    return replace(
+        answers[0],
+        verdict=worst(tuple(one.verdict for one in answers)),
+        reason=f"{len(answers)} artists, each judged by a battery of their own; {why}",
+        estimate=max((one.estimate for one in answers if one.estimate is not None), default=None),
+        original=min((one.original for one in answers if one.original is not None), default=None),
+        reference=max((one.reference for one in answers if one.reference is not None), default=None),
+        n=sum(one.n for one in answers),
+        conditions=tuple(
+            replace(row, name=f"artist {number}: {row.name}") for number, one in named for row in one.conditions
+        ),
+        details={
+            **shared,
+            "artists": str(len(answers)),
+            **{f"artist.{number}.{key}": said for number, one in named for key, said in one.details.items()},
+        },
+    )
+
+
 def _verdict(found: StyleVerdict, guarantee: Guarantee) -> Verdict:
     """What the rung means for the guarantee that is aimed at."""
     if found.rung is StyleRung.NOT_LEARNED:
@@ -79,10 +114,10 @@ def _verdict(found: StyleVerdict, guarantee: Guarantee) -> Verdict:
     return Verdict.FAIL if any(answer.verdict is Verdict.FAIL for answer in told) else Verdict.INCONCLUSIVE
 
 
-def _reason(ladder: StyleVerdict, found: StyleEvidence, job: CheckJob) -> str:
+def _reason(ladder: StyleVerdict, found: StyleEvidence, job: CheckJob, levels: str) -> str:
     """The word, why it is not the next higher one, and the levels; where the proof is provenance, what was seen beside it."""
     guarantee, why = job.guarantee, f" Not more, because: {'; '.join(ladder.reasons[:4])}" if ladder.reasons else ""
-    why += f" ({levels_said(job.attempt)})"
+    why += f" ({levels})"
     if guarantee is not Guarantee.EXACT or ladder.rung is StyleRung.NOT_LEARNED:
         return f"{ladder.rung.value}: {SENTENCES[ladder.rung]}{why}"
     rates = _rates(found)
@@ -126,13 +161,13 @@ def _sights(sights: tuple[JudgeSight, ...]) -> dict[str, str]:
     return found
 
 
-def _details(found: StyleEvidence, ladder: StyleVerdict, attempt: int) -> dict[str, str]:
+def _details(found: StyleEvidence, ladder: StyleVerdict, level: float) -> dict[str, str]:
     details = {
         "rung": ladder.rung.value,
         "battery": found.plan,
         "scale": found.scale,
         "mistakes": decimal(found.mistakes),
-        "level_pass": decimal(limit_level(attempt)),
+        "level_pass": decimal(level),
         "level_fail": decimal(LEVEL),
     }
     for arm, sizes in ladder.budgets.items():

@@ -42,7 +42,7 @@ SENTENCES = {
 
 
 SCALE = "procedural styles of invented artists at 32x32, judged by networks of expunge's own"
-"""On what all that is said of styles was measured: the source `artist_styles`; no other says how to ask for artists."""
+"""On what all that is said of the artists of the source `artist_styles` was measured; of declared ones their roster says it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +67,7 @@ class StyleEvidence:
     pictures that the judges take for the style and that are not. `plan`: digest of the battery as it was fixed. `scale`: on
     what all this was measured. `unread`: why nothing could be asked. `figures`: what the eraser said of its edit before
     anything was drawn; they decide nothing. `judges`: how well each of them sees this style.
+    `further`: where several artists go at once, the same of each other one by a battery of their own; `kept` is in the first's.
     """
 
     arms: Mapping[str, Any] = field(default_factory=dict)
@@ -77,3 +78,4 @@ class StyleEvidence:
     unread: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)
     judges: tuple[JudgeSight, ...] = ()
+    further: tuple[StyleEvidence, ...] = ()

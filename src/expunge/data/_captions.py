@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from string import ascii_lowercase
 from types import MappingProxyType
 
@@ -163,12 +163,13 @@ def _known(what: str, name: str, names: tuple[str, ...]) -> str:
     return name
 
 
-def misspellings(name: str, key: str, count: int) -> tuple[str, ...]:
-    """`count` different lower-case misspellings of edit distance 1, that are nobody else's name; the same for a key.
+def misspellings(name: str, key: str, count: int, others: Collection[str] = ()) -> tuple[str, ...]:
+    """`count` different lower-case misspellings of edit distance 1, that are no name of the testbed's artists or of `others`;
+    the same for a key.
 
     By turns a letter is changed, left out or added. Spaces stay, so that two words remain two.
     """
-    taken = {name, *(part for style in STYLES.values() for part in (style.artist, style.alias))}
+    taken = {name, *others, *(part for style in STYLES.values() for part in (style.artist, style.alias))}
     kinds = [_shuffled(sorted(kind - taken), key) for kind in _edits(name)]
     turns = [kind[turn] for turn in range(max(map(len, kinds))) for kind in kinds if turn < len(kind)]
     found = tuple(dict.fromkeys(turns))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from expunge.core.errors import DataError, InputError
 from expunge.data._picture_files import MOST_BYTES, square
@@ -47,46 +46,44 @@ class PictureFolder:
         """Nothing is open."""
 
     def _split(self, split: str) -> Pictures:
-        folder = self.path / split
-        lines = list(_lines(folder / INDEX))
-        names = [str(line["file_name"]) for line in lines]
-        images = [self._image(folder, name) for name in names]
-        ids = tuple(f"{split}/{name}" for name in names)
-        artists = tuple(str(line.get("artist", "")) for line in lines)
-        found = Pictures(
-            ids=ids,
-            images=np.stack(images) if images else np.zeros((0, self.size, self.size, 3), np.uint8),
-            captions=tuple(str(line["text"]) for line in lines),
-            styles=artists,
-            objects=tuple(str(line.get("object", "")) for line in lines),
-            blocks=tuple(artist or record for artist, record in zip(artists, ids, strict=True)),
-        )
-        return check_pictures(found, f"{split} of {self.path.name}")
+        return read_pictures(self.path / split, split, self.size)
 
     def file_digests(self) -> dict[str, str]:
         """Training record -> hex SHA-256 of its file as it lies there. Raises DataError on anything that is not as described."""
         folder = self.path / "train"
         names = [str(line["file_name"]) for line in _lines(folder / INDEX)]
-        return {f"train/{name}": hashlib.sha256(self._bytes(folder, name)).hexdigest() for name in names}
+        return {f"train/{name}": hashlib.sha256(_bytes(folder, name)).hexdigest() for name in names}
 
-    def _image(self, folder: Path, name: str) -> NDArray[np.uint8]:
-        return square(self._bytes(folder, name), name, self.size)
 
-    def _bytes(self, folder: Path, name: str) -> bytes:
-        parts = Path(name).parts
-        file = folder / name
-        if (
-            Path(name).is_absolute()
-            or ".." in parts
-            or any(p.is_symlink() for p in (file, *file.parents[: len(parts)]))
-        ):
-            raise DataError(f"{name[:80]} leaves its folder", expected="a plain file inside it, no link")
-        try:
-            if file.stat().st_size > MOST_BYTES:
-                raise DataError(f"{name[:80]} is too large", expected=f"at most {MOST_BYTES >> 20} MiB")
-            return file.read_bytes()
-        except OSError as error:
-            raise DataError(f"{name[:80]} cannot be read", got=str(error)[:120]) from error
+def read_pictures(folder: Path, prefix: str, size: int) -> Pictures:
+    """One folder of pictures and its index, with ids `prefix/file_name`. Raises DataError on what is not as described."""
+    lines = list(_lines(folder / INDEX))
+    names = [str(line["file_name"]) for line in lines]
+    images = [square(_bytes(folder, name), name, size) for name in names]
+    ids = tuple(f"{prefix}/{name}" for name in names)
+    artists = tuple(str(line.get("artist", "")) for line in lines)
+    found = Pictures(
+        ids=ids,
+        images=np.stack(images) if images else np.zeros((0, size, size, 3), np.uint8),
+        captions=tuple(str(line["text"]) for line in lines),
+        styles=artists,
+        objects=tuple(str(line.get("object", "")) for line in lines),
+        blocks=tuple(artist or record for artist, record in zip(artists, ids, strict=True)),
+    )
+    return check_pictures(found, f"{prefix} of {folder.parent.name}")
+
+
+def _bytes(folder: Path, name: str) -> bytes:
+    parts = Path(name).parts
+    file = folder / name
+    if Path(name).is_absolute() or ".." in parts or any(p.is_symlink() for p in (file, *file.parents[: len(parts)])):
+        raise DataError(f"{name[:80]} leaves its folder", expected="a plain file inside it, no link")
+    try:
+        if file.stat().st_size > MOST_BYTES:
+            raise DataError(f"{name[:80]} is too large", expected=f"at most {MOST_BYTES >> 20} MiB")
+        return file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{name[:80]} cannot be read", got=str(error)[:120]) from error
 
 
 def _lines(file: Path) -> Iterator[Mapping[str, Any]]:

@@ -295,12 +295,14 @@ def check_policy(policy: Policy, predicate: Predicate, plan: Plan) -> None:
 
 
 def _check_levels(demanded: Set[str], predicate: Predicate) -> None:
-    """What passed with limits of its own was judged at the level that its attempt may spend: 1 - .05 * 2^-attempts."""
-    needed = 1 - LEVELLED_ERROR * 2.0**-predicate.attempts
+    """What passed with limits of its own was judged at the level that its attempt may spend, 1 - .05 * 2^-attempts; where it is
+    of several artists, each at an equal share of that error."""
     for finding in predicate.findings:
         said = finding.details.get("level_pass", "not said")
         if finding.check not in LEVELLED & demanded or finding.verdict is not Verdict.PASS:
             continue
+        artists = {row.name.partition(":")[0] for row in finding.conditions if row.name.startswith("artist ")}
+        needed = 1 - LEVELLED_ERROR * 2.0**-predicate.attempts / max(1, len(artists))
         if not needed - 1e-9 <= _share(said) <= 1:
             raise EvidenceError(
                 f"{finding.check} passed at a kinder level than attempt {predicate.attempts} may have",

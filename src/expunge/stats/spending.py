@@ -24,11 +24,14 @@ def spent_alpha(alpha: float, attempt: int) -> float:
     return alpha * 2.0**-attempt
 
 
-def limit_level(attempt: int) -> float:
-    """Level of each limit that lets attempt j pass: 1 - spent_alpha(.05, j), 97.5 % for the first. CheckBroken on j < 1."""
-    return 1 - spent_alpha(ERROR, attempt)
+def limit_level(attempt: int, artists: int = 1) -> float:
+    """Level of each limit that lets attempt j pass: 1 - spent_alpha(.05, j), 97.5 % for the first. Of several `artists` who are
+    judged at once each has an equal share of the error (Bonferroni). CheckBroken on j < 1 and on nobody."""
+    if artists < 1:
+        raise CheckBroken("somebody is judged", expected="one artist or more", got=str(artists))
+    return 1 - spent_alpha(ERROR, attempt) / artists
 
 
-def levels_said(attempt: int) -> str:
+def levels_said(attempt: int, artists: int = 1) -> str:
     """Both levels of an attempt, for a finding's reason."""
-    return f"attempt {attempt}: passing at {100 * limit_level(attempt):g} %, failing at {100 * LEVEL:g} %"
+    return f"attempt {attempt}: passing at {100 * limit_level(attempt, artists):g} %, failing at {100 * LEVEL:g} %"

@@ -66,6 +66,10 @@ class Arms:
         return Runs(hits=np.array([hits]), pictures=counted.pictures)
 
 
+MOST_MISTAKES = 0.05
+"""Share of pictures that judges may take for the style where it is not: with more, nothing that they say is a verdict."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gates:
     """What is allowed, logged with the plan. direct, reworded: largest upper limit of the share of pictures in the style
@@ -81,7 +85,14 @@ class Gates:
     luck: float = 0.15
 
     def __post_init__(self) -> None:
-        floors = {"direct": 0.05, "reworded": 0.05, "mistakes": 0.05, "margin": 0.15, "not_learned": 0.10, "luck": 0.15}
+        floors = {
+            "direct": 0.05,
+            "reworded": 0.05,
+            "mistakes": MOST_MISTAKES,
+            "margin": 0.15,
+            "not_learned": 0.10,
+            "luck": 0.15,
+        }
         odd = [name for name, most in floors.items() if not 0 <= getattr(self, name) <= most]
         if odd or not 0.2 <= self.assay <= 1:
             raise CheckBroken("gates beyond what any policy may set", got=", ".join(odd) or f"assay {self.assay}")

@@ -110,14 +110,23 @@ class QualityTable(_Table):
 
 class StylesTable(_Table):
     """How often a text-to-image model is asked for a style: attack `seeds`, `pictures` a seed and probe, `retained` pictures of
-    each other artist; DDIM `steps` and `guidance`; `budget` of attacks in percent of their own."""
+    each other artist; DDIM `steps` and `guidance`; `budget` of attacks in percent of their own. `artists`: the file that says
+    how artists are asked for (`styles.declaration`), where the data's source does not; fixed when the workspace is made."""
 
+    artists: str | None = None
     seeds: int = Field(default=8, ge=8, le=200)
     pictures: int = Field(default=40, ge=4, le=1000)
     retained: int = Field(default=60, ge=4, le=10_000)
     steps: int = Field(default=20, ge=1, le=1000)
     guidance: str = Field(default="3", pattern=r"^\d{1,2}(\.\d{1,3})?$")
     budget: int = Field(default=100, ge=1, le=1000)
+
+
+class JudgeTable(_Table):
+    """Who looks at pictures: a plug-in of `judges` with its options, such as the folder of its weights."""
+
+    name: str
+    options: Mapping[str, int | str | bool] = Field(default_factory=dict)
 
 
 class PlaceTable(_Table):
@@ -167,12 +176,16 @@ class Config(_Table):
     styles: StylesTable = StylesTable()
     places: tuple[PlaceTable, ...] = ()
     artefacts: tuple[ArtefactTable, ...] = ()
+    judges: tuple[JudgeTable, ...] = ()
 
     @model_validator(mode="after")
     def _names_differ(self) -> Config:
-        names = [*(place.name for place in self.places), *(artefact.name for artefact in self.artefacts)]
-        if len(set(names)) != len(names):
+        kept = [*(place.name for place in self.places), *(artefact.name for artefact in self.artefacts)]
+        if len(set(kept)) != len(kept):
             raise ValueError("two places or artefacts have the same name")
+        judges = [judge.name for judge in self.judges]
+        if len(set(judges)) != len(judges):
+            raise ValueError("two judges have the same name")
         return self
 
 
@@ -226,10 +239,9 @@ def config_text(config: Config) -> str:
     lines = [f"version = {config.version}"]
     for name in ("data", "model", "bank", "compute", "owner", "quality", "styles"):
         lines += _table_text(f"[{name}]", name, getattr(config, name))
-    for place in config.places:
-        lines += _table_text("[[places]]", "places", place)
-    for artefact in config.artefacts:
-        lines += _table_text("[[artefacts]]", "artefacts", artefact)
+    for name in ("places", "artefacts", "judges"):
+        for one in getattr(config, name):
+            lines += _table_text(f"[[{name}]]", name, one)
     return "\n".join(lines) + "\n"
 
 

@@ -72,6 +72,8 @@ class Resolution:
     """A request as exact slots. `copies` are slots outside it with the same content: listed, never deleted by closure.
     `test_copies` are rows of the test split with the same content: nothing is trained on them, so they hold no case.
 
+    `blocks` are those of the slots, sorted; `block` is the only one, None where there are several.
+
     `commitment` is the keyed commitment to the split; `subjects` are the records' keyed handles under which attempts are
     counted, so that a re-filed or overlapping request starts no new count. `cut`: where events go and the slots stay.
     """
@@ -84,6 +86,7 @@ class Resolution:
     subjects: tuple[str, ...]
     test_copies: tuple[int, ...] = ()
     cut: Cut | None = None
+    blocks: tuple[str, ...] = ()
 
     @property
     def unit(self) -> Unit:
@@ -95,16 +98,17 @@ def receive(
     workspace: Workspace,
     *,
     ids: Sequence[str] = (),
-    block: str | None = None,
+    block: str | Sequence[str] | None = None,
     style: str | None = None,
     events: EventSelector | None = None,
     subject: str = "",
     basis: str = "",
 ) -> OpenCase:
     """Check a request completely, log its commitment, and write the receipt. A bad request logs nothing."""
+    blocks = [block] if isinstance(block, str) and block else list(block or ())
     selectors = tuple(
         Selector(kind=kind, values=tuple(values))
-        for kind, values in (("id", ids), ("block", [block] if block else []), ("style", [style] if style else []))
+        for kind, values in (("id", ids), ("block", blocks), ("style", [style] if style else []))
         if values
     )
     received = datetime.now(UTC)
@@ -138,9 +142,9 @@ def receive(
 def _check_style(workspace: Workspace, style: str) -> None:
     """Somebody can be asked for under this name. Raises InputError; of a name that nobody here knows, with where it was looked
     for."""
-    from expunge.workflow.styles.baseline import unasked
+    from expunge.workflow.styles.baseline import unstated
 
-    why = unasked(workspace, style)
+    why = unstated(workspace, style)
     if why:
         raise InputError("the style cannot be asked for", got=why, hint="works are asked for with --block or --id")
 
@@ -298,6 +302,7 @@ def resolve(workspace: Workspace, case: OpenCase) -> Resolution:
         commitment=commit(case.key(), {"forget": sorted(split.forget), "data": encode(reference)}),
         subjects=subjects,
         test_copies=tuple(_test_copies(workspace, slots)),
+        blocks=tuple(sorted(blocks)),
     )
 
 

@@ -24,6 +24,7 @@ from expunge.core.plan import Plan
 from expunge.core.policy import Decision
 from expunge.core.protocols import HasSufficientStatistics
 from expunge.evidence.durable import write_file
+from expunge.training.judging.judge import JudgeBlind
 from expunge.workflow.certify import Certificate, certify, check_before, check_ready, close_case
 from expunge.workflow.execute import Executed, discard_run, execute, seed_after
 from expunge.workflow.histories import same_content_stays
@@ -88,24 +89,25 @@ def preview(workspace: Workspace, case: OpenCase, methods: Sequence[str] = ()) -
 
 def first_asked(workspace: Workspace, case: OpenCase, found: Sequence[Candidate]) -> str:
     """What a run will ask the untouched model first, in words; empty = nothing. An answer that is there is told."""
-    style = _asked_about(workspace, case, found)
-    if style is None:
+    styles = _asked_about(workspace, case, found)
+    if not styles:
         return ""
-    told = answered(workspace, style)
-    if told is None:
+    told = [answered(workspace, style) for style in styles]
+    said = [one for one in told if one is not None]
+    if len(said) < len(told):
         return "is the style learned? The untouched model is asked, before anything is edited"
-    return (
-        f"asked before: {'learned, or not shown not to be' if told.learned else 'not learned'} ({told.finding.reason})"
-    )
+    words = ("learned, or not shown not to be" if one.learned else "not learned" for one in said)
+    both = (f"{word} ({one.finding.reason})" for word, one in zip(words, said, strict=True))
+    return f"asked before: {'; '.join(both)}"
 
 
-def _asked_about(workspace: Workspace, case: OpenCase, found: Sequence[Candidate]) -> str | None:
-    """The style to ask for: that of the request, or of the artist whose works go where an edit would be tried."""
+def _asked_about(workspace: Workspace, case: OpenCase, found: Sequence[Candidate]) -> tuple[str, ...]:
+    """The styles to ask for: that of the request, or of the artists whose works go where an edit would be tried."""
     style = case.request().style
     if style is not None or not any(is_edit(candidate.method) and not candidate.refused for candidate in found):
-        return style
-    block = resolve(workspace, case).block
-    return None if block is None or unasked(workspace, block) else block
+        return () if style is None else (style,)
+    blocks = resolve(workspace, case).blocks
+    return () if any(unasked(workspace, block) for block in blocks) else blocks
 
 
 def handle(workspace: Workspace, case: OpenCase, methods: Sequence[str] = ()) -> Outcome:
@@ -125,7 +127,8 @@ def handle(workspace: Workspace, case: OpenCase, methods: Sequence[str] = ()) ->
         if statement is not None:
             return _not_learned(case, statement)
     resolution = _resolved(workspace, case)
-    check_surrogates(workspace, vouched, resolution.block)
+    for block in resolution.blocks if workspace.policy.kind == "generator" else (resolution.block,):
+        check_surrogates(workspace, vouched, block)
     trials: list[Trial] = []
     for candidate in _worth_trying(workspace, case, _tried(candidates(workspace, resolution, methods))):
         if trials and _attempts(workspace, resolution) >= workspace.policy.limits.max_attempts:
@@ -148,12 +151,13 @@ def _not_learned(case: OpenCase, statement: Statement) -> Outcome:
 
 def _worth_trying(workspace: Workspace, case: OpenCase, usable: list[Candidate]) -> Iterator[Candidate]:
     """All of them; but a style that was not learned is not edited, because there is nothing that an edit could be seen to
-    take away. It is asked for when the first edit's turn comes. The works are still deleted."""
-    style, left, asked = _asked_about(workspace, case, usable), 0, None
+    take away; of several artists each has to be learned. They are asked for when the first edit's turn comes. The works are
+    still deleted."""
+    styles, left, asked = _asked_about(workspace, case, usable), 0, None
     for candidate in usable:
-        if style is not None and is_edit(candidate.method):
-            asked = asked or _asked_first(workspace, style)
-            if asked is not None and not asked.learned:
+        if is_edit(candidate.method):
+            asked = asked or _first_not_learned(workspace, styles)
+            if asked is not None:
                 continue
         left += 1
         yield candidate
@@ -167,10 +171,24 @@ def _worth_trying(workspace: Workspace, case: OpenCase, usable: list[Candidate])
         )
 
 
+def _first_not_learned(workspace: Workspace, styles: Sequence[str]) -> Answered | None:
+    """The first answer that shows that a style was not learned; an answer that is there is not asked for again."""
+    for style in styles:
+        found = _asked_first(workspace, style)
+        if found is not None and not found.learned:
+            return found
+    return None
+
+
 def _asked_first(workspace: Workspace, style: str) -> Answered | None:
-    """The answer of the untouched model; None where no self-test vouches for one: works are owed all the same, so that costs
-    only the question."""
-    return None if unvouched(workspace) else ask_first(workspace, style)
+    """The answer of the untouched model; None where no self-test vouches for one, or no judge sees the style: works are owed all
+    the same, so that costs only the question."""
+    if unvouched(workspace):
+        return None
+    try:
+        return ask_first(workspace, style)
+    except JudgeBlind:
+        return None
 
 
 def _resolved(workspace: Workspace, case: OpenCase) -> Resolution:

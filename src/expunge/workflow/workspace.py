@@ -42,9 +42,12 @@ from expunge.workflow.places import check_places
 from expunge.workflow.policy import DEFAULT, check_kind, check_recipe, parse_policy, policy_digest, read_policy
 from expunge.workflow.slots import SlotBook
 from expunge.workflow.state import ModelRecord, State
+from expunge.workflow.styles.roster import check_roster, log_roster
 
 if TYPE_CHECKING:
+    from expunge.training.judging.judge import Judge
     from expunge.workflow.selftest.gate import Vouched
+    from expunge.workflow.styles.roster import Roster
 
 KEYS = ("operator", "verifier", "log")
 VOCABULARY = "store/items.json"
@@ -87,6 +90,7 @@ class Workspace:
         raw = open_data(parsed.data.named(root))  # before anything is written: bad data leaves no half workspace
         check_kind(parse_policy(policy), raw, recipe)
         enforcement_of(parsed.data, root, raw)
+        check_roster(parsed, root, raw)
         with storage_errors(root, "create workspace in"):
             for folder in ("", "keys", "store", "store/runs", "store/models", "store/banks", "cases"):
                 (root / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -122,6 +126,7 @@ class Workspace:
                 **coins_commitment(self),
             },
         )
+        log_roster(self, raw)
         book = heed(self, raw, book)
         book.save(self.slots_file)
         self.log.append("data.ingested", {"data": encode(book.data_ref(raw.source))})
@@ -204,6 +209,20 @@ class Workspace:
     def adapter(self) -> Any:
         """The model family's adapter."""
         return adapter_for(self.recipe.model_dump(), self.data)
+
+    @cached_property
+    def roster(self) -> Roster | None:
+        """Who can be asked for, of a text-to-image model; see workflow.styles.roster."""
+        from expunge.workflow.styles.roster import roster_of
+
+        return roster_of(self)
+
+    @cached_property
+    def judges(self) -> tuple[Judge, ...]:
+        """Who looks at pictures; see workflow.styles.judges."""
+        from expunge.workflow.styles.judges import judges_for
+
+        return judges_for(self.config, self.root, self.roster)
 
     @property
     def numerics(self) -> Numerics:
@@ -325,7 +344,7 @@ class Workspace:
         self,
         *,
         ids: Sequence[str] = (),
-        block: str | None = None,
+        block: str | Sequence[str] | None = None,
         style: str | None = None,
         events: EventSelector | None = None,
         subject: str = "",
@@ -335,7 +354,8 @@ class Workspace:
 
         Of a recommender also for `events`: EventSelector(users=["user/7"], items=["movie/31"]), or users with since and
         until, or items alone. The users then remain. Of a text-to-image model also for a `style`, not to be drawn: one that
-        was not learned is answered with a statement of that, and nothing is changed.
+        was not learned is answered with a statement of that, and nothing is changed. Several blocks go together: several artists
+        are one solve, and each is judged by a battery of their own.
         """
         from expunge.workflow.intake import receive
 

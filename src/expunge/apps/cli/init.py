@@ -27,6 +27,12 @@ def command(
         Path | None,
         typer.Option("--signals", help="What sources said about training, a line a row; heeded from now on."),
     ] = None,
+    artists: Annotated[
+        Path | None,
+        typer.Option(
+            "--artists", help="artists.yaml: how artists are asked for, and styles no training saw; fixed from now on."
+        ),
+    ] = None,
     owner: Annotated[str | None, typer.Option("--owner", help="Name that stands in certificates.")] = None,
     option: Annotated[list[str] | None, typer.Option("--option", help="Source option NAME=VALUE.")] = None,
     as_json: JsonOption = False,
@@ -41,6 +47,8 @@ def command(
 
     config = _config(source, data, _options(option or []), signals)
     config["bank"] = {"pairs": pairs, "anchors": anchors, "monitored": tuple(monitored or ())}
+    if artists:
+        config["styles"] = {"artists": str(artists.resolve())}
     if owner:
         config["owner"] = {"name": owner}
     kind = kind_of(open_data(parse_config(drawn(config)).data.named(folder)))

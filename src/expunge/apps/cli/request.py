@@ -36,7 +36,9 @@ def command(
     item: Annotated[list[str] | None, typer.Option("--item", help=ITEM)] = None,
     since: Annotated[str | None, typer.Option("--since", help=SINCE)] = None,
     until: Annotated[str | None, typer.Option("--until", help=UNTIL)] = None,
-    block: Annotated[str | None, typer.Option("--block", help="All records of a block (a user, a cluster).")] = None,
+    block: Annotated[
+        list[str] | None, typer.Option("--block", help="All records of a block (a user, a cluster); may be repeated.")
+    ] = None,
     style: Annotated[str | None, typer.Option("--style", help=STYLE)] = None,
     subject: Annotated[str, typer.Option("--subject", help="Who asks; kept in the case's private folder only.")] = "",
     basis: Annotated[str, typer.Option("--basis", help="Legal basis.")] = "",

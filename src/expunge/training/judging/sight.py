@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from expunge.core.codec import decode
 from expunge.core.errors import IntegrityError
 from expunge.core.styles import JudgeSight
+from expunge.data._pictures import Pictures
 from expunge.stats.intervals import share_at_least, share_at_most
 from expunge.training.judging.calibration import FEWEST, FLOOR, LEVEL, MIXED_UP, Calibration, require_sighted
 from expunge.training.judging.files import Shipped
@@ -32,8 +35,28 @@ def recorded(judge: Judge) -> Calibration | None:
     return found
 
 
-def sight_of(judge: Judge, style: str, own: Pixels, others: Pixels) -> JudgeSight:
-    """What is known of one judge about a style, from its record and from works (N, 32, 32, 3) of the artist and of others.
+def accuracy_of(judge: Judge, works: Pictures) -> tuple[int, int] | None:
+    """(hits, n) of works whose style it has a name for, over all styles; None where it has a record, which counts then."""
+    if recorded(judge) is not None:
+        return None
+    truth = [judge.styles.index(style) if style in judge.styles else -1 for style in works.styles]
+    known = np.array(truth, np.int64)
+    said = judge.judge(np.asarray(works.images)).style if works.styles else known
+    return int((said == known)[known >= 0].sum()), int((known >= 0).sum())
+
+
+def sight_of(
+    judge: Judge,
+    style: str,
+    own: Pixels,
+    others: Pixels,
+    *,
+    apart: Sequence[Pixels] = (),
+    told: tuple[int, int] | None = None,
+) -> JudgeSight:
+    """What is known of one judge about a style, from its record and from works (N, S, S, 3) of the artist and of others. `apart`:
+    works of others that a judge without a record has to tell from this style group by group; `told`: its accuracy on works that
+    it was not made of.
 
     Blind is: a record that does not show that it sees the style; works at hand that show that it does not (`HERE`, and the
     limit of works of others in `calibration`, each at 95 %); or no record, and works at hand that do not show that it does.
@@ -42,13 +65,12 @@ def sight_of(judge: Judge, style: str, own: Pixels, others: Pixels) -> JudgeSigh
     record = recorded(judge)
     seen, taken = (int(judge.judge(images).says(style).sum()) if len(images) else 0 for images in (own, others))
     shares = (seen, len(own)), (taken, len(others))
-    return JudgeSight(
-        judge=judge.name,
-        held_out=None if record is None else (record.all_styles.hits, record.all_styles.n),
-        own=shares[0],
-        others=shares[1],
-        blind=_unshown(*shares) if record is None else _against(record, style) or _shown_blind(*shares),
-    )
+    if record is not None:
+        told, blind = (record.all_styles.hits, record.all_styles.n), _against(record, style) or _shown_blind(*shares)
+    else:
+        groups = [(int(judge.judge(images).says(style).sum()), len(images)) for images in apart if len(images)]
+        blind = _unshown(*shares) or next((why for group in groups if (why := _mixed_up(group))), "")
+    return JudgeSight(judge=judge.name, held_out=told, own=shares[0], others=shares[1], blind=blind)
 
 
 def require_seeing(sights: Sequence[JudgeSight]) -> None:
@@ -79,6 +101,10 @@ def _shown_blind(own: tuple[int, int], others: tuple[int, int]) -> str:
 def _unshown(own: tuple[int, int], others: tuple[int, int]) -> str:
     if own[1] < FEWEST or share_at_least(*own, LEVEL) < FLOOR:
         return f"it has no record, and recognises {own[0]} of {own[1]} of the artist's works; {FLOOR} must be shown"
+    return _mixed_up(others)
+
+
+def _mixed_up(others: tuple[int, int]) -> str:
     if not others[1] or share_at_most(*others, LEVEL) > MIXED_UP:
         return f"it has no record, and takes {others[0]} of {others[1]} works of others for it; {MIXED_UP} is allowed"
     return ""

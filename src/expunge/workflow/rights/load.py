@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from expunge.core.errors import Held, IntegrityError
-from expunge.core.finding import Guarantee
+from expunge.core.finding import Finding, Guarantee
 from expunge.evidence.bundle import read_bundle
 from expunge.evidence.envelope import payload_of
 from expunge.evidence.statement import parse_statement
@@ -25,13 +25,14 @@ _CHECK = "collateral"
 
 
 def load_of(workspace: Workspace) -> Load:
-    """Edits since the last training. An adopted model starts at none: nobody here knows what was done to it elsewhere.
+    """Edits since the last training, one an artist: several who went at once are one solve, and as much to bear as one after the
+    other. An adopted model starts at none: nobody here knows what was done to it elsewhere.
 
     Raises Held on an edit without a certificate, IntegrityError on a certificate that is not the logged one.
     """
-    cases = _edited(workspace)
-    lost = sum(max(0.0, lost_by(workspace, find_case(workspace, handle))) for handle in cases)
-    return Load(edits=len(cases), lost=min(1.0, lost))
+    cases = [find_case(workspace, handle) for handle in _edited(workspace)]
+    lost = sum(max(0.0, lost_by(workspace, case)) for case in cases)
+    return Load(edits=sum(artists_of(workspace, case) for case in cases), lost=min(1.0, lost))
 
 
 def heavier(first: Load, second: Load) -> Load:
@@ -47,12 +48,22 @@ def lost_by(workspace: Workspace, case: OpenCase) -> float:
             got=case.handle,
             hint=f"expunge run --case {case.handle}",
         )
+    said = [item.details.get(LOST) for item in _findings(workspace, case) if item.check == _CHECK]
+    return float(said[0]) if said and said[0] is not None else 1.0
+
+
+def artists_of(workspace: Workspace, case: OpenCase) -> int:
+    """How many went at once, as the certificate of an edit says. Raises IntegrityError where that is not the logged one."""
+    said = [item.details.get("artists", "1") for item in _findings(workspace, case) if item.check == "style"]
+    return max(1, int(said[0])) if said else 1
+
+
+def _findings(workspace: Workspace, case: OpenCase) -> tuple[Finding, ...]:
     found = parse_statement(payload_of(read_bundle(case.bundle).json("certificate.json")))
     logged = [entry.payload for entry in workspace.log.case(case.handle) if entry.kind == "certificate.issued"]
     if [entry["certificate"] for entry in logged[-1:]] != [found.digest]:
         raise IntegrityError("the certificate is not the one that was logged", got=case.handle)
-    said = [item.details.get(LOST) for item in found.predicate.findings if item.check == _CHECK]
-    return float(said[0]) if said and said[0] is not None else 1.0
+    return tuple(found.predicate.findings)
 
 
 def was_exact(workspace: Workspace, case: str) -> bool:

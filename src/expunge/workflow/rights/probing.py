@@ -15,16 +15,14 @@ from expunge.core import registry
 from expunge.core.codec import canonical, decimal, encode, loads
 from expunge.core.errors import InputError
 from expunge.core.finding import Verdict
-from expunge.data._styles import STYLES
 from expunge.evidence.commitment import commit, keyed
 from expunge.evidence.durable import write_file
 from expunge.stats.held_out import HeldOutAnswer, judge_held_out
 from expunge.stats.spending import limit_level
 from expunge.stats.styles import Counted, Gates
-from expunge.training.judging.sight import require_seeing
+from expunge.training.judging.judge import JudgeBlind
 from expunge.training.text_to_image.probing import ProbeJob, Wording
 from expunge.training.text_to_image.sampler import Sampling, TextToImage
-from expunge.training.text_to_image.testbed import suspect
 from expunge.workflow.certify import revoke
 from expunge.workflow.intake import find_case
 from expunge.workflow.rights.appeal import Appeal, HeldOut, folded, held_out_of
@@ -33,7 +31,7 @@ from expunge.workflow.rights.probed import PROBE_ASKED, PROBED, answer_to, filed
 from expunge.workflow.rights.requests import claim_of, entries_of, key_of, private, require_open
 from expunge.workflow.rights.sealing import Unsealed
 from expunge.workflow.styles.battery import count
-from expunge.workflow.styles.evidence import drawing, judges_of_styles, mistakes_of, sights_of
+from expunge.workflow.styles.evidence import drawing, judges_of_styles, looked_through
 from expunge.workflow.styles.issued import withdraw
 from expunge.workflow.styles.kept import FILE, read_kept
 from expunge.workflow.styles.material import Material, material_for, style_handle
@@ -154,10 +152,10 @@ def _told(
             hint="grant the appeal, or have it held: prompts sealed before the next decision test this model",
         )
     asking = _asking(workspace, handle, texts, style, original)
-    judges = judges_of_styles()
-    require_seeing(sights_of(workspace, asking.material, judges))
-    gates = Gates(mistakes=mistakes_of(workspace, style, judges))  # all before anything is logged
-    return _answer(workspace, handle, appeal, asking, gates)
+    _, mistakes, why = looked_through(workspace, asking.material, judges_of_styles(workspace))
+    if why:  # all before anything is logged
+        raise JudgeBlind(why, hint="use another judge for this style, or make it of more works")
+    return _answer(workspace, handle, appeal, asking, Gates(mistakes=mistakes))
 
 
 def _said(workspace: Workspace, handle: str, style: str, prompts: Sequence[str]) -> str:
@@ -184,9 +182,9 @@ def _asking(workspace: Workspace, handle: str, prompts: tuple[str, ...], style: 
     if isinstance(material, str):
         raise InputError("the style cannot be asked for", got=material)
     names = _names(workspace, handle)
-    if not {folded(STYLES[style].artist), folded(STYLES[style].alias)} & set(names) - {""}:
+    if not {folded(name) for name in material.roster.names(style)} & set(names) - {""}:
         raise InputError("the letter names another artist than whose style this is", hint="--style of the claimant's")
-    near = {style, *STYLES[style].neighbours}
+    near = {style, *material.roster.near(style)}
     replaced = _replaced(workspace)
     before = None if original is None else at_hand(workspace, original)
     if before is not None and before[0] != replaced:
@@ -300,7 +298,7 @@ def _how(asked: Entry, seed: str) -> How:
 def listened(workspace: Workspace, asking: _Asking, how: How) -> Heard:
     """All counts. The trained artist stands for the original where nothing was edited: the same sentences by that name."""
     served = drawing(workspace, workspace.root / workspace.served().run / "model.safetensors")
-    never = [STYLES[name].artist for name in asking.material.controls]
+    never = [asking.material.roster.names(name)[0] for name in asking.material.controls]
 
     def counted(model: TextToImage, style: str, prompts: tuple[str, ...]) -> Counted | None:
         return _drawn(workspace, asking, (model, style), prompts, how) if prompts else None
@@ -309,7 +307,7 @@ def listened(workspace: Workspace, asking: _Asking, how: How) -> Heard:
     if asking.before is not None:
         seen = counted(asking.before, asking.material.target, asking.named)
     elif not asking.edited and asking.known:
-        seen = counted(served, asking.known, asking.renamed([STYLES[asking.known].artist]))
+        seen = counted(served, asking.known, asking.renamed([asking.material.roster.names(asking.known)[0]]))
     return Heard(
         candidate=counted(served, asking.material.target, asking.named),
         nameless=counted(served, asking.material.target, asking.renamed(never)),
@@ -323,7 +321,7 @@ def _drawn(
 ) -> Counted:
     """A unit of the battery: the direct probe with these prompts in turn, judged for one style."""
     (model, style), material = at, asking.material
-    target = material.suspects.get(style) or suspect(style, material.photos)
+    target = material.suspects.get(style) or material.roster.suspect(style)
 
     def prompt(name: str, number: int) -> str:
         return prompts[number % len(prompts)]
@@ -343,7 +341,7 @@ def _drawn(
         how=how.sampling,
         progress=workspace.progress,
     )
-    return count(style, registry.load("probes", "direct")().run(job).images, judges_of_styles())
+    return count(style, registry.load("probes", "direct")().run(job).images, judges_of_styles(workspace))
 
 
 def _judged(heard: Heard, gates: Gates, level: float) -> HeldOutAnswer:

@@ -26,8 +26,7 @@ from expunge.workflow.intake import OpenCase, all_cases, closed, fold
 from expunge.workflow.rights.load import was_exact
 from expunge.workflow.rights.regression import Granted, Verified, check_release
 from expunge.workflow.styles.earned import Earned, earned_in
-from expunge.workflow.styles.kept import FILE, KeptBattery, read_kept
-from expunge.workflow.styles.rerun import rerun
+from expunge.workflow.styles.rerun import rerun_kept
 
 if TYPE_CHECKING:
     from expunge.evidence.log_entry import Entry
@@ -93,7 +92,7 @@ def _is_granted(workspace: Workspace, case: OpenCase) -> bool:
 def _granted(workspace: Workspace, case: OpenCase, found: Earned) -> Granted:
     """Without files: whatever is released, they are asked for on it. `plan` is a commitment to the battery's digest, or, where
     nobody was asked for, to that of the case's plan: requests about one artist share a battery, and nobody may tell which."""
-    plan = commit(workspace.secret("battery"), [case.handle, found.battery or found.plan])
+    plan = commit(workspace.secret("battery"), [case.handle, "+".join(found.batteries) or found.plan])
     return Granted(request=case.handle, rung=found.rung, plan=plan, files={})
 
 
@@ -102,8 +101,7 @@ def _asked(
 ) -> tuple[StyleRung, list[str]]:
     """The word on these files, and probes that could not be repeated. Provenance carries EXACT, unless the style comes by its
     name all the same."""
-    kept: KeptBattery | None = read_kept(case.folder / FILE)
-    found = None if kept is None else rerun(workspace, kept, at, earned.battery, earned.level)
+    found = rerun_kept(workspace, case.folder, earned, at)
     rung, skipped = (StyleRung.NOT_SHOWN, []) if found is None else (found.rung, sorted(found.skipped))
     if exact and earned.rung is StyleRung.EXACT and rung is not StyleRung.NOT_ERASED:
         rung = StyleRung.EXACT

@@ -40,7 +40,7 @@ from expunge.workflow.selftest.rehearsal import Rehearsal, Rehearsed
 from expunge.workflow.styles.edits import KIND, MODEL, Edit, erase_job
 from expunge.workflow.styles.evidence import asked_digest, judges_of_styles
 from expunge.workflow.styles.handed import CENSUS, PARTS
-from expunge.workflow.styles.material import material_of
+from expunge.workflow.styles.material import materials_of
 
 CHEATS = EDITS.rstrip("/")
 HONEST = "uce"
@@ -135,7 +135,7 @@ def try_edits(
     known = cheats or {name: registry.load(CHEATS, name)() for name in registry.names(CHEATS)}
     for done, (name, cheat) in enumerate(known.items()):
         workspace.progress("style saboteurs", done, len(known))
-        method = SabotagedEdit(name, cheat, clean.executed.result.model, judges_of_styles())
+        method = SabotagedEdit(name, cheat, clean.executed.result.model, judges_of_styles(workspace))
         tallies.append(_tally(EDITS + name, _try(workspace, method, block)))
     workspace.progress("style saboteurs", len(known), len(known))
     table, objection = workspace.config.styles, "" if control.certified else _objection(workspace, control.findings)
@@ -150,7 +150,7 @@ def unjudged(workspace: Rehearsal, block: Rehearsed) -> str | None:
     """Why no edit of this model can be judged: then none is certified either, and no cheat can be tried."""
     if Guarantee.EMPIRICAL.name not in workspace.policy.guarantees:
         return "the policy grants no EMPIRICAL"
-    material = material_of(workspace, block.resolution)
+    material = materials_of(workspace, block.resolution)
     if isinstance(material, str):
         return material
     return Edit(HONEST, None).refuses(unlearn_job(workspace, block.resolution))

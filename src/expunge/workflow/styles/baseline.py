@@ -17,17 +17,15 @@ from expunge.core.codec import canonical, decimal, decode, digest_of, encode, lo
 from expunge.core.errors import Held, InputError, IntegrityError
 from expunge.core.finding import Condition, Finding, Verdict
 from expunge.core.styles import StyleRung
-from expunge.data._styles import STYLES
 from expunge.evidence.commitment import keyed
 from expunge.evidence.durable import storage_errors, write_file
 from expunge.evidence.not_learned import ALPHA, ASKED, CHECK, FOUND, LEAST, MOST_GUIDANCE, RUNS, Scale
 from expunge.stats.baseline import Baseline, judge_baseline
 from expunge.stats.spending import spent_alpha
 from expunge.stats.styles import PROMPTS, Answer, Arms, Counted, Gates
-from expunge.training.judging.sight import require_seeing
-from expunge.training.text_to_image.testbed import suspect
+from expunge.training.judging.judge import JudgeBlind
 from expunge.workflow.styles.battery import BatteryPlan, ProbePlan, Subjects, run_battery
-from expunge.workflow.styles.evidence import drawing, judges_of_styles, mistakes_of, others_of, sights_of
+from expunge.workflow.styles.evidence import drawing, judges_of_styles, looked_through, mistakes_of, others_of
 from expunge.workflow.styles.issued import withdraw
 from expunge.workflow.styles.kept import FILE, KeptBattery, keep
 from expunge.workflow.styles.material import Material, material_for, style_handle, style_salt, who_is
@@ -97,12 +95,19 @@ def ask_first(workspace: Workspace, style: str) -> Answered:
         _answer(workspace, _taken_up(workspace, question, killed), killed)
     if not _told(workspace, question):
         check_vouched(workspace)
-        require_seeing(sights_of(workspace, question.material, judges_of_styles()))
+        _check_judges(workspace, question.material)
         _answer(workspace, question, _commit(workspace, question))
     found = _told(workspace, question)[0].read(workspace)
     if found.finding.verdict is not Verdict.FAIL:
         return found
     return replace(found, withdrawn=withdraw(workspace, question.style, question.model))
+
+
+def _check_judges(workspace: Workspace, material: Material) -> None:
+    """Before a question is spent: does whoever looks see anything? Raises JudgeBlind."""
+    _, _, why = looked_through(workspace, material, judges_of_styles(workspace))
+    if why:
+        raise JudgeBlind(why, hint="use another judge for this style, or make it of more works")
 
 
 def _told(workspace: Workspace, question: _Question) -> list[Told]:
@@ -131,11 +136,19 @@ def unasked(workspace: Workspace, style: str) -> str:
     return found if isinstance(found, str) else ""
 
 
+def unstated(workspace: Workspace, style: str) -> str:
+    """Why no statement could say that the style was not learned; empty = one could. The words of a statement have the testbed's
+    scale in them, which is not that of declared artists."""
+    if workspace.config.styles.artists is not None:
+        return "a statement about a style alone is made of the testbed's artists only, not of declared ones"
+    return unasked(workspace, style)
+
+
 def _question(workspace: Workspace, style: str) -> _Question:
     material = material_for(workspace, style)
     if isinstance(material, str):
         raise InputError("the style cannot be asked for", got=material)
-    near = {style, *STYLES[style].neighbours}
+    near = {style, *material.roster.near(style)}
     others = [name for name in material.retained if name not in near]
     if not others:
         raise Held(
@@ -147,7 +160,7 @@ def _question(workspace: Workspace, style: str) -> _Question:
         target=style,
         controls=material.controls,
         objects=material.objects,
-        judges={judge.name: judge.digest for judge in judges_of_styles()},
+        judges={judge.name: judge.digest for judge in judges_of_styles(workspace)},
         seed="",
         probes=PROBES,
         seeds=max(table.seeds, LEAST.seeds),
@@ -210,7 +223,7 @@ def _answer(workspace: Workspace, question: _Question, asked: Entry) -> None:
 def _measured(workspace: Workspace, question: _Question, attempt: int, folder: Path) -> Finding:
     plan = question.plan
     arms, known, given = counted(workspace, question.material, plan, question.known, folder / "battery")
-    mistakes = mistakes_of(workspace, plan.target, judges_of_styles())
+    mistakes = mistakes_of(workspace, question.material, judges_of_styles(workspace))
     level = 1 - spent_alpha(ALPHA, attempt)
     found = judge_baseline(arms, known, Gates(mistakes=mistakes), level=level)
     battery = KeptBattery(
@@ -237,11 +250,11 @@ def counted(
     model = served.digest, drawing(workspace, workspace.root / served.run / "model.safetensors")
     subjects = Subjects(
         models={"original": model, "candidate": model},
-        suspects={**material.suspects, known: suspect(known, material.photos)},
+        suspects={**material.suspects, known: material.roster.suspect(known)},
         photos=material.photos,
         unrelated=others_of(workspace, material),
     )
-    judges = judges_of_styles()
+    judges = judges_of_styles(workspace)
     arms = run_battery(plan, subjects, judges, folder, workspace.progress)
     seen = run_battery(replace(plan, target=known), subjects, judges, folder, workspace.progress)
     return arms, {label: found.original for label, found in seen.items()}, subjects.given(plan.target)

@@ -26,13 +26,13 @@ _CERTIFIED = "certificate.issued"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Earned:
-    """battery: digest of what the model was asked, empty where it was not; level: of each limit that let it pass, by its attempt;
-    plan: digest of the case's plan, or of the battery where no plan was made; method: what was run, empty where nothing was;
-    model: digest of the weights that the evidence is of; index: of the log's entry that issued it, which holds until
-    `expires`."""
+    """batteries: digest of what the model was asked about each artist, empty for one whom it was not; level: of each limit that
+    let it pass, by its attempt; plan: digest of the case's plan, or of the battery where no plan was made; method: what was run,
+    empty where nothing was; model: digest of the weights that the evidence is of; index: of the log's entry that issued it, which
+    holds until `expires`."""
 
     rung: StyleRung
-    battery: str
+    batteries: tuple[str, ...]
     level: float
     plan: str
     method: str
@@ -56,7 +56,7 @@ def _stated(case: OpenCase, issued: Entry) -> Earned:
     asked = found.battery
     return Earned(
         rung=StyleRung.NOT_LEARNED,
-        battery=asked.digest,
+        batteries=(asked.digest,),
         level=float(asked.level),
         plan=asked.digest,
         method="",
@@ -72,11 +72,14 @@ def _certified(case: OpenCase, issued: Entry) -> Earned:
     found = statement.predicate
     if found.guarantee not in _WORDS:
         raise InputError("no word for a style goes with this certificate", got=found.guarantee.value)
-    battery = next((str(item.details["battery"]) for item in found.findings if item.details.get("battery")), "")
+    style = next((item.details for item in found.findings if item.check == "style"), {})
+    artists = int(style.get("artists", "1"))
+    names = ["battery"] if artists == 1 else [f"artist.{number + 1}.battery" for number in range(artists)]
+    asked = tuple(str(style.get(name, "")) for name in names)
     return Earned(
         rung=_WORDS[found.guarantee],
-        battery=battery,
-        level=limit_level(found.attempts),
+        batteries=asked if any(asked) else (),
+        level=limit_level(found.attempts, artists),
         plan=found.plan.digest,
         method=found.method.name,
         model=found.models.after,

@@ -62,8 +62,11 @@ class Edit:
         if self.name == "lora":
             return "an adapter can be taken away again by whoever has the file: a mitigation, and no erasure"
         names = {train.styles[slot] for slot in job.forget}
-        if len(names) != 1 or "" in names:
+        if not names or "" in names:
             return "the works are not one artist's, so there is no name to erase"
+        stay = {style for slot, style in enumerate(train.styles) if slot not in job.forget | job.job.absent}
+        if len(names) > 1 and (names & stay or not stay - {""}):
+            return "the works are not one artist's: several go together where all works of each go, and somebody stays"
         return None
 
     def cost(self, job: UnlearnJob) -> float | None:
@@ -118,16 +121,21 @@ def erase_job(job: UnlearnJob) -> EraseJob:
 
     No judge, no picture and no wording that will test: only what the training data holds. Each caption is led to one of a
     work by nobody that shows the same object, or, where there is none, to itself without the words that only this artist's
-    captions have.
+    captions have. Several artists are one job, and so one solve.
     """
     train: Pictures = job.job.data.train
     mine, gone = sorted(job.forget), job.forget | job.job.absent
     others = [slot for slot in range(len(train)) if slot not in gone and train.captions[slot]]
-    chosen = _each_once(mine, train, job.seed)
+    pairs: dict[str, str] = {}
+    for artist in sorted({train.styles[slot] for slot in mine}):
+        works = [slot for slot in mine if train.styles[slot] == artist]
+        chosen = _each_once(works, train, job.seed)
+        found = guides(train, chosen, others, names_in(train, works, others))
+        pairs = {**dict(zip((train.captions[slot] for slot in chosen), found, strict=True)), **pairs}
     return EraseJob(
         model=answering(job.adapter.load(Path(job.source) / MODEL)),
-        erase=tuple(train.captions[slot] for slot in chosen),
-        guide=guides(train, chosen, others, names_in(train, mine, others)),
+        erase=tuple(pairs),
+        guide=tuple(pairs.values()),
         preserve=(*(train.captions[slot] for slot in _each_once(others, train, job.seed)), ""),
         seed=job.seed,
         works=train.only(_shuffled(mine, job.seed)[:_WORKS]),

@@ -59,10 +59,15 @@ def keep(workspace: Workspace, file: Path, battery: KeptBattery) -> None:
     write_file(file, canonical(encode(hidden)), mode=0o600)
 
 
+def file_of(number: int) -> str:
+    """Of the first artist who went, or of a further one."""
+    return FILE if number == 0 else f"battery-{number + 1}.json"
+
+
 def keep_battery(run: Path, folder: Path) -> None:
-    """Beside a certificate, what its style was asked with: the candidate's folder goes with the next deletion."""
-    if (run / FILE).exists():
-        write_file(folder / FILE, (run / FILE).read_bytes(), mode=0o600)
+    """Beside a certificate, what its styles were asked with: the candidate's folder goes with the next deletion."""
+    for kept in sorted(run.glob("battery*.json")):
+        write_file(folder / kept.name, kept.read_bytes(), mode=0o600)
 
 
 def read_kept(file: Path) -> KeptBattery | None:

@@ -1,35 +1,36 @@
 """What it takes to ask a text-to-image model for an artist: words, works that nothing was trained on, photos, controls.
 
-Somebody has to say how each artist is asked for and which styles no training saw; the testbed's source is the only one that
-does so far. For any other the style check says that nothing was asked, and a certificate rests on provenance.
+Somebody has to say how each artist is asked for and which styles no training saw (`roster`). Where nobody did, the style check
+says that nothing was asked, and a certificate rests on provenance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from expunge.data._styles import CONTROLS, STYLES
-from expunge.data.artist_styles import OBJECTS, cifar10_photos
+from expunge.data._pictures import Pictures
 from expunge.evidence.commitment import Opening, commit, derive, open_commitment
-from expunge.training.text_to_image.testbed import Suspect, suspect
+from expunge.training.text_to_image.testbed import Suspect
+from expunge.workflow.styles.roster import Roster
 
 if TYPE_CHECKING:
     from expunge.workflow.intake import Resolution
     from expunge.workflow.workspace import Workspace
 
-TESTBED = "artist_styles"
+UNSAID = "nobody has said how this artist is asked for, and which styles no training saw; nothing was drawn"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """The target and the controls as an attacker meets them, `retained` styles of others, and neutral photos by object."""
+    """The target and the controls as an attacker meets them, `retained` styles of others, and neutral photos by object; `roster`:
+    who else can be asked for."""
 
+    roster: Roster
     target: str
     suspects: Mapping[str, Suspect]
     controls: tuple[str, ...]
@@ -38,40 +39,53 @@ class Material:
     photos: Mapping[str, NDArray[np.uint8]]
 
 
-def material_of(workspace: Workspace, resolution: Resolution) -> Material | str:
-    """What to ask with about the artist whose works all go; or why nothing can be asked."""
-    block, book = resolution.block, workspace.book
-    gone = set(resolution.slots)
+def materials_of(workspace: Workspace, resolution: Resolution) -> tuple[Material, ...] | str:
+    """What to ask with about each artist whose works all go, in an order that tells nothing; or why nothing can be asked."""
+    book, gone = workspace.book, set(resolution.slots)
     stay = {book.blocks[slot] for slot, name in enumerate(book.ids) if name and slot not in gone}
-    if block is None or block in stay:
+    if not resolution.blocks or stay & {*resolution.blocks}:
         return "the request is for single works and not for an artist, so no style was asked for"
-    return material_for(workspace, block)
+    found = []
+    for block in sorted(resolution.blocks, key=lambda name: style_handle(workspace, name)):
+        one = material_for(workspace, block, resolution.blocks)
+        if isinstance(one, str):
+            return one
+        found.append(one)
+    return tuple(found)
 
 
-def material_for(workspace: Workspace, style: str) -> Material | str:
-    """What to ask with about an artist, whether any work of theirs is in the training data or none; or why nothing can be."""
-    if workspace.config.data.source != TESTBED:
-        return "nobody has said how this artist is asked for, and which styles no training saw; nothing was drawn"
-    if style not in STYLES or not STYLES[style].artist:
-        return "these works are nobody's style"
-    path = workspace.named_data["options"].get("path")
-    photos = cifar10_photos(None if path is None else Path(path))["attack"]
+def material_for(workspace: Workspace, style: str, gone: Collection[str] = ()) -> Material | str:
+    """What to ask with about an artist, whether any work of theirs is in the training data or none; or why nothing can be.
+    `gone`: artists who go at the same time, and so are no others who stay."""
+    roster = workspace.roster
+    if roster is None:
+        return UNSAID
+    if style not in roster.styles:
+        return "these works are nobody's style of whom it was said how they are asked for"
     present = {name for name, record in zip(workspace.data.train.styles, workspace.book.ids, strict=True) if record}
-    retained = tuple(name for name in STYLES if name in present - {style} and STYLES[name].artist)
-    controls = tuple(name for name in CONTROLS if name != style)
+    controls = tuple(name for name in roster.controls if name != style)
     return Material(
+        roster=roster,
         target=style,
-        suspects={name: suspect(name, photos) for name in (style, *controls)},
+        suspects={name: roster.suspect(name) for name in (style, *controls)},
         controls=controls,
-        retained=retained,
-        objects=OBJECTS,
-        photos=photos,
+        retained=tuple(name for name in roster.styles if name in present - {style, *gone}),
+        objects=roster.objects,
+        photos=roster.photos(),
     )
+
+
+def shown_to_judges(workspace: Workspace, material: Material) -> Pictures:
+    """Works that nobody drew, on which judges show what they see: those held out for it, or the data's own test works."""
+    held_out = material.roster.held_out()
+    found: Pictures = workspace.data.test if held_out is None else held_out
+    return found
 
 
 def who_is(workspace: Workspace, handle: str) -> str | None:
     """The style that a record names by its keyed handle, among those that can be asked for; records hold no names."""
-    return next((name for name in STYLES if style_handle(workspace, name) == handle), None)
+    known = () if workspace.roster is None else workspace.roster.styles
+    return next((name for name in known if style_handle(workspace, name) == handle), None)
 
 
 def style_handle(workspace: Workspace, style: str) -> str:

@@ -7,7 +7,7 @@ Nothing that was kept of the first time is read but the counts that are compared
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,17 +22,26 @@ from expunge.stats.styles import PROMPTS, Arms, Counted, Gates, verdict_of
 from expunge.training.checkpoint import weights_identity
 from expunge.training.text_to_image.directory import read_directory
 from expunge.training.text_to_image.sampler import TextToImage
-from expunge.training.text_to_image.testbed import suspect
 from expunge.workflow.intake import find_case
 from expunge.workflow.styles.baseline import question_digest
 from expunge.workflow.styles.battery import BatteryPlan, Subjects, run_battery
-from expunge.workflow.styles.earned import earned_in
+from expunge.workflow.styles.earned import Earned, earned_in
 from expunge.workflow.styles.evidence import drawing, judges_of_styles, others_of
-from expunge.workflow.styles.kept import FILE, KeptBattery, read_kept
+from expunge.workflow.styles.kept import FILE, KeptBattery, file_of, read_kept
 from expunge.workflow.styles.material import material_for, style_salt, who_is
 
 if TYPE_CHECKING:
     from expunge.workflow.workspace import Workspace
+
+_LOWEST = (
+    StyleRung.NOT_ERASED,
+    StyleRung.NOT_SHOWN,
+    StyleRung.NOT_LEARNED,
+    StyleRung.SUPPRESSED,
+    StyleRung.INDISTINGUISHABLE,
+    StyleRung.EXACT,
+)
+"""From the word that says least of an erasure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +108,36 @@ def rerun_case(workspace: Workspace, case: str, certified: str, path: Path | Non
         )
     if kept.models["candidate"] != certified:
         raise EvidenceError("the kept battery is of another model", expected=certified, got=kept.models["candidate"])
-    named = earned_in(workspace, found)
-    return rerun(workspace, kept, at_hand(workspace, path), named.battery, named.level)
+    again = rerun_kept(workspace, found.folder, earned_in(workspace, found), at_hand(workspace, path))
+    if again is None:
+        raise EvidenceError("a battery that the certificate names is not kept")
+    return again
+
+
+def rerun_kept(workspace: Workspace, folder: Path, named: Earned, at: tuple[str, TextToImage]) -> Rerun | None:
+    """The batteries in a case's folder, one an artist, as one answer; None where one that the evidence names is not there."""
+    found = []
+    for number, battery in enumerate(named.batteries or ("",)):
+        if named.batteries and not battery:
+            continue
+        kept = read_kept(folder / file_of(number))
+        if kept is None:
+            return None
+        found.append(rerun(workspace, kept, at, battery, named.level))
+    return found[0] if len(found) == 1 else _together(found)
+
+
+def _together(found: Sequence[Rerun]) -> Rerun:
+    """Several artists: probes under the artist's number, and the lowest word that any of them earns."""
+    named = [(f"artist {number}: ", one) for number, one in enumerate(found, start=1)]
+    return replace(
+        found[0],
+        expired=any(one.expired for one in found),
+        asked=tuple(who + label for who, one in named for label in one.asked),
+        differing=tuple(who + label for who, one in named for label in one.differing),
+        skipped={who + label: why for who, one in named for label, why in one.skipped.items()},
+        rung=min((one.rung for one in found), key=_LOWEST.index),
+    )
 
 
 def rerun(
@@ -134,7 +171,7 @@ def _asked(
     workspace: Workspace, plan: BatteryPlan, subjects: Subjects, known: str
 ) -> tuple[dict[str, Arms], dict[str, Arms]]:
     """In a folder of its own, so that no count of the first time is found."""
-    judges = judges_of_styles()
+    judges = judges_of_styles(workspace)
     with tempfile.TemporaryDirectory(prefix="expunge-rerun-") as folder:
         found = run_battery(plan, subjects, judges, Path(folder), workspace.progress)
         if not known:
@@ -160,7 +197,7 @@ def _subjects(
     if isinstance(material, str):
         raise InputError("the style cannot be asked for any more", got=material)
     known = (who_is(workspace, kept.known) or "") if kept.known else ""
-    more = {known: suspect(known, material.photos)} if known else {}
+    more = {known: material.roster.suspect(known)} if known else {}
     subjects = Subjects(
         models={"original": at, "candidate": at},
         suspects={**material.suspects, **more},
