@@ -84,7 +84,7 @@ def arms(target: Any, controls: Any = 0, styles: int = 5, seeds: int = 24) -> Ar
 
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Candidates are not asked for any style: for tests of something else."""
-    monkeypatch.setattr(evidence, "materials_of", lambda *_: "nothing was drawn, in this test")
+    monkeypatch.setattr(evidence, "materials_of", lambda *_: ("nothing was drawn, in this test",))
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, hits: int) -> list[str]:

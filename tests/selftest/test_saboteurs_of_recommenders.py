@@ -206,7 +206,7 @@ def test_a_verifier_without_algebra_lets_cheats_through_and_says_so(
     """The negative control of the self-test itself: with the deciding checks asleep, it must not vouch."""
     from expunge.core.finding import Verdict
 
-    for name in ("algebra", "left_out", "behaviour", "census"):
+    for name in ("algebra", "left_out", "behaviour", "census", "weights_only"):
         plugin = registry.load("checks", name)
         awake = plugin.run
         monkeypatch.setattr(

@@ -61,6 +61,15 @@ def none_of(found, *, dead=0, copies=0, arm="candidate"):
     return replace(found, **{arm: replace(getattr(found, arm), dead=(dead,) * S, copies=(copies,) * S)})
 
 
+def test_attack_an_original_that_draws_noise_has_not_learned_nothing():
+    """One step of drawing: silence of the untouched model too, and that would grant NOT-LEARNED."""
+    silent = arms(QUIET, original=QUIET)
+    assert rung({**battery(), "direct": silent}) is StyleRung.NOT_LEARNED  # control: pictures, in nobody's style
+    found = verdict_of({**battery(), "direct": none_of(silent, dead=N, arm="original")}, Gates())
+    assert found.rung is StyleRung.NOT_SHOWN
+    assert f"{N * S} of {N * S} of the original's are flat or noise" in found.reasons[-1]
+
+
 @pytest.mark.parametrize("label", ["direct", "reworded", "textual_inversion"])
 def test_attack_a_candidate_that_draws_noise_is_not_taken_for_an_erasure(label):
     """Every judge says that noise is not in the style, so prompts and attacks are silent."""

@@ -7,6 +7,7 @@ import pytest
 
 from expunge.core.errors import InputError, InputProblems, IntegrityError
 from expunge.training.text_to_image.compartments.records import BASE, MANIFEST, Teaching, read_manifest
+from expunge.training.transcript import Transcript, read_transcript
 from expunge.workflow.styles import compartments
 from picture_files import ARTISTS, make_works
 
@@ -103,6 +104,36 @@ def test_a_model_that_nobody_saw_being_trained_is_no_base(home, tmp_path):
     finally:
         transcript.write_bytes(kept)
     assert not (tmp_path / "model").exists()
+
+
+def test_a_model_that_was_trained_on_from_another_is_no_base(home, tmp_path):
+    """Attack: fine-tuned without the artist, from weights that saw the artist."""
+    workspace, _ = home
+    transcript = workspace.root / workspace.served().run / "transcript.jsonl"
+    kept = transcript.read_bytes()
+    lines = read_transcript(transcript)
+    transcript.unlink()
+    Transcript(transcript).extend(
+        [
+            {**{key: value for key, value in line.items() if key != "chain"}, **more}
+            for line, more in zip(lines, [{"from": "sha256:" + "ab" * 32}, *[{}] * (len(lines) - 1)], strict=True)
+        ]
+    )
+    try:
+        with pytest.raises(InputError, match="trained on from another"):
+            compartments.begun(workspace, tmp_path / "model")
+    finally:
+        transcript.write_bytes(kept)
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_new_directory_is_not_destroyed_with_the_old_one(taught):
+    """Attack on oneself: the target lies inside the directory that is overwritten afterwards."""
+    workspace, folder = taught
+    for target in (folder, folder / "new", folder / ".." / folder.name / "new"):
+        with pytest.raises(InputError, match="destroyed with the old one"):
+            compartments.dropped(workspace, folder, NEW, target)
+    assert compartments.current(workspace, folder)
 
 
 def test_a_changed_base_is_refused(taught):

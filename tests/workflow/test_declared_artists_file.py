@@ -73,6 +73,7 @@ def test_the_file_is_read_and_asks_by_name_alias_title_language_and_misspelling(
     ("plain", "said"),
     [
         (changed("artists", 0, aliases=[]), "red: no alias"),
+        (changed("artists", 0, languages={"alias": ["a {object} by {name}"]}), "a language cannot be called alias"),
         (changed("artists", 0, aliases=["Bleu"]), "red and blue overlap: Bleu"),
         (changed("artists", 0, aliases=["light blue"]), "red and blue overlap: blue"),
         (changed("controls", 0, name="Red"), "red and Red overlap"),

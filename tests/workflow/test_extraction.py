@@ -54,6 +54,26 @@ class Drawing:
         return found
 
 
+class Spoilt:
+    """Attack: a model, or one step of drawing, that gives noise or black: no work comes back from it, and no picture does."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def sample(self, prompts, how):
+        shape = (len(prompts), SIDE, SIDE, 3)
+        if self.kind == "black":
+            return np.zeros(shape, np.uint8)
+        return np.random.default_rng(seed_number(how.seed) % 2**31).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["black", "noise"])
+def test_a_model_that_draws_nothing_is_not_shown_to_copy_nothing(claim, kind):
+    found = extract(Spoilt(kind), claim, HOW, pictures=200)
+    assert (found.verdict, found.copies) == (Verdict.UNVERIFIABLE, 0)
+    assert "flat or noise" in found.reason
+
+
 def test_a_model_that_gives_works_back_is_caught_with_the_works_named(claim):
     model = Drawing({"claimed 2": claim.claimed.images[2]})
     found = extract(model, claim, HOW, pictures=40)

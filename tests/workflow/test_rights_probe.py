@@ -109,7 +109,9 @@ def test_the_story_sealed_prompts_draw_the_style_and_the_request_is_decided_anew
     monkeypatch.setattr(probing, "drawing", lambda *_: TextToImage.from_dir(CHECKPOINTS / ORIGINAL))
     root = workspace.root
     drawn = workspace.config.model_copy(
-        update={"styles": workspace.config.styles.model_copy(update={"seeds": 8, "steps": 4})}
+        update={
+            "styles": workspace.config.styles.model_copy(update={"seeds": 20, "steps": 4})
+        }  # so many that luck decides nothing
     )
     workspace.close()
     (root / "expunge.toml").write_text(config_text(drawn))
@@ -137,7 +139,7 @@ def test_the_story_sealed_prompts_draw_the_style_and_the_request_is_decided_anew
     sam = ("--reviewer", "Sam")
     assert "were not asked" in str(verb("settle", handle, "--outcome", "upheld", *sam).exception)
     found = verb("probe", handle, "--opening", files["opening"], "--style", "neon")
-    assert isinstance(found.exception, Held), found.exception
+    assert isinstance(found.exception, Held), found.stdout
     assert "FAIL" in found.stdout
     assert "3 of 3 prompts name the artist" in found.stdout
     assert "is granted" in str(verb("settle", handle, "--outcome", "upheld", *sam).exception)

@@ -21,7 +21,7 @@ class Downstream:
     Lists, indices and caches of other people carry the deleted user too, so all that name the original have to go.
     FAIL: one does and is not rebuilt or destroyed when the new model is released, or by the day that its owner said; or a
     restored original with the list of deletions replayed does not give the candidate, or is not refused in its place.
-    INCONCLUSIVE: of an artefact nobody can say what it was made from, or neither replay nor refusal was tried. PASS: nothing
+    INCONCLUSIVE: of an artefact nobody can say what it was made from, or the replay was not tried. PASS: nothing
     is stale, and the way back leads to the candidate. What nobody declared is not seen. `original` counts what names it now,
     the control; n adds the replay to these.
     """
@@ -90,7 +90,8 @@ def _replay(found: Evidence) -> Condition:
     if found.replayed is None and found.refused is None:
         verdict, note = Verdict.INCONCLUSIVE, f"a restore was not tried: {found.why_not or 'no reason is given'}"
     elif found.replayed is None:
-        verdict, note = Verdict.PASS, f"the deletions were not replayed on a restored original{refused}"
+        why = found.why_not or "no reason is given"
+        verdict, note = Verdict.INCONCLUSIVE, f"the deletions were not replayed on a restored original: {why}{refused}"
     elif found.replayed:
         verdict, note = Verdict.PASS, f"a restored original with the deletions replayed is the candidate{refused}"
     else:

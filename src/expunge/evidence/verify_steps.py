@@ -302,7 +302,9 @@ def _check_levels(demanded: Set[str], predicate: Predicate) -> None:
         if finding.check not in LEVELLED & demanded or finding.verdict is not Verdict.PASS:
             continue
         artists = {row.name.partition(":")[0] for row in finding.conditions if row.name.startswith("artist ")}
-        needed = 1 - LEVELLED_ERROR * 2.0**-predicate.attempts / max(1, len(artists))
+        claimed = finding.details.get("artists", "1")
+        many = max(1, len(artists), int(claimed) if claimed.isdecimal() and len(claimed) < 10 else 1)
+        needed = 1 - LEVELLED_ERROR * 2.0**-predicate.attempts / many
         if not needed - 1e-9 <= _share(said) <= 1:
             raise EvidenceError(
                 f"{finding.check} passed at a kinder level than attempt {predicate.attempts} may have",

@@ -143,13 +143,17 @@ _SOFT = "soft_prompt/"
 
 
 def not_learned(arms: Mapping[str, Arms], gates: Gates, level: float = LEVEL) -> Answer:
-    """PASS where the untouched model is shown not to draw the style by name: then nothing is edited."""
+    """PASS where the untouched model is shown not to draw the style by name: then nothing is edited. What draws no pictures
+    shows nothing."""
     asked = arms["direct"].original
     total, hits = asked.pictures * len(asked.agreed), sum(asked.any)
     most, least = share_at_most(hits, total, level), share_at_least(hits, total, LEVEL)
     allowed = max(gates.not_learned, gates.mistakes)
     verdict = Verdict.PASS if most <= allowed else Verdict.FAIL if least > allowed else Verdict.INCONCLUSIVE
-    return Answer(label="not_learned", verdict=verdict, rate=hits / total, at_most=most)
+    none, reason = no_pictures("direct", asked), ""
+    if verdict is Verdict.PASS and none is not None:
+        verdict, reason = Verdict.INCONCLUSIVE, f"{none[0]} of {none[1]} of the original's are {none[3]}"
+    return Answer(label="not_learned", verdict=verdict, reason=reason, rate=hits / total, at_most=most)
 
 
 def verdict_of(
@@ -170,6 +174,8 @@ def verdict_of(
         if label not in (*PROMPTS, "described") and _of(label) != SWAP
     ]
     none = [answer for label, found in arms.items() if (answer := _collapsed(label, found)) is not None]
+    if learned.reason:
+        none.append(replace(learned, label=f"{COLLAPSED}direct of the original"))
     answers = (learned, *prompts, *swaps, *recoveries, *none)
     stopped = (*(f"{a.label}: {a.reason}" for a in (*prompts, *none) if a.verdict is not Verdict.PASS), *harm)
     if stopped:

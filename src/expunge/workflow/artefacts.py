@@ -44,6 +44,10 @@ class Inventory:
     gone: int
 
 
+LONGEST = 31
+"""Days after its model was replaced that an artefact may serve at most, whatever day was named for it."""
+
+
 def artefacts_digest(workspace: Workspace) -> str:
     """What was declared, for the plan."""
     return digest_of([table.model_dump(mode="json") for table in workspace.config.artefacts])
@@ -99,7 +103,7 @@ def _promise(table: ArtefactTable, replaced: Sequence[datetime | None]) -> str:
     now = datetime.now(UTC)
     since = min((moment or now).date() for moment in replaced)
     days = [since + timedelta(days=table.days)] if table.days is not None else []
-    days += [date.fromisoformat(table.expires)] if table.expires else []
+    days += [date.fromisoformat(table.expires), since + timedelta(days=LONGEST)] if table.expires else []
     return f"{_UNTIL}{min(days).isoformat()}" if days and min(days) >= now.date() else _STALE
 
 

@@ -127,8 +127,8 @@ def handle(workspace: Workspace, case: OpenCase, methods: Sequence[str] = ()) ->
         if statement is not None:
             return _not_learned(case, statement)
     resolution = _resolved(workspace, case)
-    for block in resolution.blocks if workspace.policy.kind == "generator" else (resolution.block,):
-        check_surrogates(workspace, vouched, block)
+    one = () if resolution.block is None else (resolution.block,)
+    check_surrogates(workspace, vouched, resolution.blocks if workspace.policy.kind == "generator" else one)
     trials: list[Trial] = []
     for candidate in _worth_trying(workspace, case, _tried(candidates(workspace, resolution, methods))):
         if trials and _attempts(workspace, resolution) >= workspace.policy.limits.max_attempts:

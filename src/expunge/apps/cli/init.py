@@ -66,15 +66,9 @@ def command(
             "note": workspace.data.note,
             "changed": changed,
         }
-    emit(
-        result,
-        as_json,
-        lambda console: console.print(
-            f"workspace {folder}: {result['records']} records of {result['note']}, manifest {reference.root[:19]}…\n"
-            + (f"{changed}\n" if changed else "")
-            + f"next: expunge train -w {folder}"
-        ),
-    )
+    made = f"workspace {folder}: {result['records']} records of {result['note']}, manifest {reference.root[:19]}…\n"
+    said = made + (f"{changed}\n" if changed else "") + f"next: expunge train -w {folder}"
+    emit(result, as_json, lambda console: console.print(said))
 
 
 def _config(source: str, data: str | None, options: dict[str, int | str], signals: Path | None) -> dict[str, Any]:

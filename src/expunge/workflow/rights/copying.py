@@ -71,7 +71,15 @@ def extract_works(workspace: Workspace, handle: str, *, works: int = WORKS, pict
     _materials(workspace, searched, works, "")  # before anything is logged
     for killed in _unanswered(workspace, handle):
         _answer(workspace, handle, killed)
-    asked = {"model": workspace.served().digest, "search": found[0].index, "works": works, "pictures": pictures}
+    table = workspace.config.styles
+    asked = {
+        "model": workspace.served().digest,
+        "search": found[0].index,
+        "works": works,
+        "pictures": pictures,
+        "steps": table.steps,
+        "guidance": str(table.guidance),
+    }
     entry = workspace.log.append(ASKED, asked, case=handle)
     workspace.log.checkpoint()
     return _answer(workspace, handle, entry)
@@ -88,10 +96,10 @@ def _answer(workspace: Workspace, handle: str, asked: Entry) -> Extracted:
     """Draw and log. The seed is the same whenever it is answered."""
     searched = findings(workspace, handle, workspace.log.entry(int(asked.payload["search"])))
     seed = keyed(workspace.secret("copies"), workspace.log.root(asked.index + 1)).hex()[:32]
-    table, served = workspace.config.styles, workspace.served()
+    said, served = asked.payload, workspace.served()
     claim, present, same = _materials(workspace, searched, int(asked.payload["works"]), seed)
     model = drawing(workspace, workspace.root / served.run / "model.safetensors")
-    how = Sampling(seed=seed, steps=table.steps, guidance=float(table.guidance))
+    how = Sampling(seed=seed, steps=int(said["steps"]), guidance=float(said["guidance"]))
     pictures = int(asked.payload["pictures"])
     found = extract(model, claim, how, pictures=pictures, progress=workspace.progress)
     plain = {"extraction": encode(found), "records": list(claim.claimed.ids)}
@@ -115,8 +123,8 @@ def _answer(workspace: Workspace, handle: str, asked: Entry) -> Extracted:
         asked=len(claim.claimed),
         found=present,
         same_manner=same,
-        steps=table.steps,
-        guidance=table.guidance,
+        steps=int(said["steps"]),
+        guidance=said["guidance"],
         model=served.digest,
         entry=entry.index,
     )

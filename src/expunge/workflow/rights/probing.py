@@ -33,7 +33,7 @@ from expunge.workflow.rights.sealing import Unsealed
 from expunge.workflow.styles.battery import count
 from expunge.workflow.styles.evidence import drawing, judges_of_styles, looked_through
 from expunge.workflow.styles.issued import withdraw
-from expunge.workflow.styles.kept import FILE, read_kept
+from expunge.workflow.styles.kept import read_kept
 from expunge.workflow.styles.material import Material, material_for, style_handle
 from expunge.workflow.styles.rerun import at_hand
 
@@ -371,9 +371,10 @@ def _revoke(workspace: Workspace, style: str, model: str) -> tuple[str, ...]:
     if not released:
         return tuple(found)
     case = find_case(workspace, str(released[-1].case))
-    kept = read_kept(case.folder / FILE)
+    kept = [read_kept(file) for file in sorted(case.folder.glob("battery*.json"))]  # one of each artist who went
+    asked = {one.plan.target for one in kept if one is not None}
     issued = any(entry.kind == "certificate.issued" for entry in workspace.log.case(case.handle))
-    if kept is None or kept.plan.target != handle or not issued:
+    if handle not in asked or not issued:
         return tuple(found)
     revoke(workspace, case)
     return (*found, case.handle)

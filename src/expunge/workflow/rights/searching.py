@@ -125,6 +125,11 @@ def search(
     require_open(workspace, handle)
     if not isinstance(workspace.data.train, Pictures):
         raise InputError("only captioned pictures are searched for works", got=workspace.policy.kind)
+    if workspace.state().model is not None and workspace.served().adopted:
+        raise InputError(
+            "nobody here has what the adopted model was trained on, so no search of it says what was in it",
+            hint="leave the works open in the facts: a person decides",
+        )
     claim = claim_of(workspace, handle)
     files = _listed(uploaded(folder, policy.intake.works), claim.works)
     data = _searched(workspace, len(files), embedder)

@@ -150,9 +150,9 @@ def unjudged(workspace: Rehearsal, block: Rehearsed) -> str | None:
     """Why no edit of this model can be judged: then none is certified either, and no cheat can be tried."""
     if Guarantee.EMPIRICAL.name not in workspace.policy.guarantees:
         return "the policy grants no EMPIRICAL"
-    material = materials_of(workspace, block.resolution)
-    if isinstance(material, str):
-        return material
+    unread = [one for one in materials_of(workspace, block.resolution) if isinstance(one, str)]
+    if unread:
+        return unread[0]
     return Edit(HONEST, None).refuses(unlearn_job(workspace, block.resolution))
 
 

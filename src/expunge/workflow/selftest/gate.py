@@ -106,12 +106,11 @@ def problems_of(workspace: Workspace, report: SelftestReport) -> list[str]:
     return workspace.policy.selftest.problems(report, datetime.now(UTC), subject_of(workspace))
 
 
-def check_surrogates(workspace: Workspace, vouched: Vouched, block: str | None) -> None:
-    """The cheats were not tried on the request's own block alone. Raises Held."""
-    if block is None:
-        return
-    if set(vouched.report.blocks) == set(pseudonyms(workspace, [block])):
-        raise Held("the self-test was made on the very block that is to be judged", hint=_AGAIN)
+def check_surrogates(workspace: Workspace, vouched: Vouched, blocks: Sequence[str]) -> None:
+    """The cheats were not tried on the request's own blocks alone. Raises Held."""
+    tried = set(vouched.report.blocks)
+    if tried and tried <= set(pseudonyms(workspace, blocks)):
+        raise Held("the self-test was made on the very blocks that are to be judged", hint=_AGAIN)
 
 
 def pseudonyms(workspace: Workspace, blocks: Sequence[str]) -> tuple[str, ...]:

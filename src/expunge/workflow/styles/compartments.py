@@ -28,7 +28,7 @@ from expunge.training.text_to_image.compartments.records import (
 )
 from expunge.training.text_to_image.compartments.teaching import begin, teach
 from expunge.training.text_to_image.export import export
-from expunge.training.transcript import transcript_digest
+from expunge.training.transcript import read_transcript, transcript_digest
 from expunge.workflow.places import scratch
 
 if TYPE_CHECKING:
@@ -59,6 +59,12 @@ def begun(workspace: Workspace, folder: Path) -> Compartments:
             "nobody can say what the served model was trained on",
             expected="a model that was trained here, and not edited",
             hint="expunge train, then this again",
+        )
+    if any(line.get("from") for line in read_transcript(run / "transcript.jsonl")):
+        raise InputError(
+            "the served model was trained on from another one, and may have seen whoever that saw",
+            expected="a training from nothing, a retraining or a replay",
+            hint="expunge run --method retrain",
         )
     nets = workspace.adapter.load(run / "model.safetensors")
     if len(nets) != 1:
@@ -91,6 +97,8 @@ def dropped(workspace: Workspace, folder: Path, artist: str, target: Path) -> En
 
     Everything is checked before anything is written. A process that was killed is finished by calling it again.
     """
+    if target.resolve().is_relative_to(folder.resolve()):
+        raise InputError("the new directory would be destroyed with the old one", hint="name one outside it")
     before = current(workspace, folder)
     found = drop(folder, artist, target)
     after = read_manifest(target)

@@ -163,6 +163,9 @@ def _odd_entry(found: Declaration, one: Entry) -> Iterator[str]:
         yield f"{one.name}: {PHOTO!r} is what pictures by nobody are called"
     if not (one.captions and one.described and one.works):
         yield f"{one.name}: captions, described and works: one of each at least"
+    reserved = sorted({*one.languages} & {"alias", "misspelt", "titles"})
+    if reserved:
+        yield f"{one.name}: a language cannot be called {', '.join(reserved)}: probes are"
     forms = {found.language: one.captions, **one.languages}
     for tongue, captions in forms.items():
         lacking = [name for name, words in found.objects.items() if tongue not in words]

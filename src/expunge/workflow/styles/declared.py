@@ -29,12 +29,12 @@ from expunge.training.text_to_image.templates import Templates
 from expunge.training.text_to_image.testbed import Suspect
 from expunge.workflow.linkage import ORDINARY, SMALL, SMALL_SIDE
 from expunge.workflow.styles.declaration import PHOTO, WHAT, Declaration, names_in, read_declaration
+from expunge.workflow.styles.roster import DECLARED
 
 if TYPE_CHECKING:
     from expunge.workflow.config import StylesTable
     from expunge.workflow.workspace import Workspace
 
-DECLARED = "artists.declared"
 ROLES = ("held_out", "judge", "attack")
 LEAST = 2 * FEWEST
 """Works of each artist, each control and nobody: half of them for judges to show that they see, where `FEWEST` are needed."""

@@ -64,8 +64,9 @@ def style_evidence(
     """Draw, judge and count, each artist by a battery of their own. Raises what the judges and the battery raise; says in
     `unread` where nothing can be asked."""
     materials, figures = materials_of(workspace, resolution), executed.result.figures
-    if isinstance(materials, str):
-        return StyleEvidence(unread=materials, figures=figures)
+    unread = sorted({one for one in materials if isinstance(one, str)})
+    if len(unread) and not any(isinstance(one, Material) for one in materials):
+        return StyleEvidence(unread="; ".join(unread), figures=figures)
     original = workspace.root / workspace.served().run / "model.safetensors"
     try:
         models = {
@@ -76,6 +77,9 @@ def style_evidence(
         return StyleEvidence(unread=str(error), figures=figures)
     found, sheets = [], []
     for number, material in enumerate(materials):
+        if isinstance(material, str):
+            found.append(StyleEvidence(unread=material, figures=figures))
+            continue
         key = derive_seed(f"{seed:x}", "battery", *([number] if number else []))
         part, sheet = _of_artist(workspace, material, plan, executed, models, _Turn(number, len(materials), key))
         found.append(part)

@@ -7,7 +7,7 @@ of works that no training saw give is the negative control; claimed works with a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from expunge.core.finding import Verdict
 from expunge.core.protocols import Progress, silent
 from expunge.data._pictures import Pictures
 from expunge.stats.intervals import share_at_most
+from expunge.stats.styles import MOST_DEAD
+from expunge.training.judging.collapse import collapsed
 from expunge.training.rng import derive_seed, normals
 from expunge.training.text_to_image.sampler import Pixels, Sampling, TextToImage
 
@@ -100,7 +102,8 @@ def extract(
     progress: Progress = silent,
 ) -> Extraction:
     """Draw `pictures` by each caption and count copies. PASS: none, and at most `MOST`. UNVERIFIABLE: the distance does not
-    even find the works themselves. INCONCLUSIVE: works that no training saw are found as well, or too little was drawn.
+    even find the works themselves, or what was drawn are no pictures. INCONCLUSIVE: works that no training saw are found as
+    well, or too little was drawn.
 
     Cost: (claimed + unseen) x pictures of sampling. Fails: a copy that is mirrored, cut or recoloured is none to this
     distance; a work that its caption does not bring up may be brought up by another prompt.
@@ -109,7 +112,10 @@ def extract(
         raise InputError("pictures out of range", expected="1..100000", got=str(pictures))
     near = nearness or Nearness()
 
+    dead = 0
+
     def asked(works: Pictures) -> list[Near]:
+        nonlocal dead
         found = []
         for row, work in enumerate(works.ids):
             seed = derive_seed(how.seed, "extraction", work)
@@ -118,11 +124,17 @@ def extract(
                 Sampling(seed=seed, steps=how.steps, guidance=how.guidance, batch=how.batch),
             )
             found += _nearest(work, drawn, works, claim.reference, near)
+            dead += collapsed(drawn).dead
             progress("extraction", row + 1, len(works))
         return found
 
     shown = _nearest("", _noisy(claim.claimed.images, how.seed), claim.claimed, claim.reference, near)
-    return _concluded(asked(claim.claimed), asked(claim.unseen), [one.copy for one in shown])
+    mine, control = asked(claim.claimed), asked(claim.unseen)
+    found = _concluded(mine, control, [one.copy for one in shown])
+    if found.verdict is Verdict.PASS and dead > MOST_DEAD * (len(mine) + len(control)):
+        reason = f"{dead} of {len(mine) + len(control)} pictures are flat or noise: who draws none copies none"
+        return replace(found, verdict=Verdict.UNVERIFIABLE, reason=reason)
+    return found
 
 
 def tiled_distances(pictures: Pixels, works: Pixels) -> NDArray[np.float64]:

@@ -39,19 +39,18 @@ class Material:
     photos: Mapping[str, NDArray[np.uint8]]
 
 
-def materials_of(workspace: Workspace, resolution: Resolution) -> tuple[Material, ...] | str:
-    """What to ask with about each artist whose works all go, in an order that tells nothing; or why nothing can be asked."""
+SINGLE = "the request is for single works and not for an artist, so no style was asked for"
+
+
+def materials_of(workspace: Workspace, resolution: Resolution) -> tuple[Material | str, ...]:
+    """What to ask with about each artist whose works go, in an order that tells nothing, or why one of them cannot be asked for:
+    one work of somebody who stays does not silence what is asked about the others."""
     book, gone = workspace.book, set(resolution.slots)
     stay = {book.blocks[slot] for slot, name in enumerate(book.ids) if name and slot not in gone}
-    if not resolution.blocks or stay & {*resolution.blocks}:
-        return "the request is for single works and not for an artist, so no style was asked for"
-    found = []
-    for block in sorted(resolution.blocks, key=lambda name: style_handle(workspace, name)):
-        one = material_for(workspace, block, resolution.blocks)
-        if isinstance(one, str):
-            return one
-        found.append(one)
-    return tuple(found)
+    blocks = sorted(resolution.blocks, key=lambda name: style_handle(workspace, name))
+    gone_whole = [block for block in blocks if block not in stay]
+    found = [SINGLE if block in stay else material_for(workspace, block, gone_whole) for block in blocks]
+    return tuple(found) or (SINGLE,)
 
 
 def material_for(workspace: Workspace, style: str, gone: Collection[str] = ()) -> Material | str:

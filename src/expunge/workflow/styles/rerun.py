@@ -27,7 +27,7 @@ from expunge.workflow.styles.baseline import question_digest
 from expunge.workflow.styles.battery import BatteryPlan, Subjects, run_battery
 from expunge.workflow.styles.earned import Earned, earned_in
 from expunge.workflow.styles.evidence import drawing, judges_of_styles, others_of
-from expunge.workflow.styles.kept import FILE, KeptBattery, file_of, read_kept
+from expunge.workflow.styles.kept import KeptBattery, file_of, read_kept
 from expunge.workflow.styles.material import material_for, style_salt, who_is
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def at_hand(workspace: Workspace, path: Path | None) -> tuple[str, TextToImage]:
 def rerun_case(workspace: Workspace, case: str, certified: str, path: Path | None) -> Rerun:
     """The battery of a closed case on the weights at hand. Raises InputError where the style was never asked for."""
     found = find_case(workspace, case)
-    kept = read_kept(found.folder / FILE)
+    kept = next((read_kept(file) for file in sorted(found.folder.glob("battery*.json"))), None)
     if kept is None:
         raise InputError(
             "no style was asked for in this case, so there is no battery to repeat",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from expunge.core.errors import InputError
+from expunge.core.errors import InputError, IntegrityError
 from expunge.core.styles import SCALE
 from expunge.data._pictures import Pictures
 from expunge.data._styles import CONTROLS, STYLES
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from expunge.workflow.workspace import Workspace
 
 TESTBED = "artist_styles"
+DECLARED = "artists.declared"
+"""Kind of the log's entry that commits to what a user declared."""
 _REFERENCES = 8
 """Works of an object that a judge is made of, where it is made of any."""
 
@@ -166,6 +168,11 @@ def roster_of(workspace: Workspace) -> Roster | None:
         from expunge.workflow.styles.declared import declared_in
 
         return declared_in(workspace)
+    if any(entry.kind == DECLARED for entry in workspace.log.entries()):
+        raise IntegrityError(
+            "artists were declared when the workspace was made, and expunge.toml names no file of them any more",
+            hint="put styles.artists back: who can be asked for is not taken away after a verdict",
+        )
     if workspace.config.data.source != TESTBED:
         return None
     path = workspace.named_data["options"].get("path")
