@@ -16,7 +16,7 @@ from expunge.core.errors import ExitCode, ExpungeError, Held, IntegrityError
 from expunge.core.selftest import SelftestReport, SelftestRule
 from expunge.evidence.verify import Verification, verify_bundle
 from expunge.training.recipe import load_recipe, parse_recipe
-from expunge.workflow.selftest.gate import latest, pseudonyms, record, subject_of
+from expunge.workflow.selftest.gate import check_surrogates, latest, pseudonyms, record, subject_of
 from selftest.test_rule import alarm, skipped
 from workspaces import nothing_changed, vouch_for
 
@@ -122,6 +122,11 @@ def test_the_block_the_cheats_were_tried_on_is_not_judged_by_that_self_test(fold
         record(workspace, good(workspace, blocks=pseudonyms(workspace, ["surrogate"])))
         with pytest.raises(Held, match="very block"):
             workspace.run(workspace.request(block="surrogate"))
+        vouched = latest(workspace)
+        assert vouched is not None
+        check_surrogates(workspace, vouched, ["another"])
+        with pytest.raises(Held, match="very block"):  # several blocks at once, all of those that were tried among them
+            check_surrogates(workspace, vouched, ["another", "surrogate"])
 
 
 def test_every_certificate_names_the_self_test_and_carries_its_rates(folder: Path) -> None:

@@ -17,9 +17,10 @@ from expunge.stats.styles import Arms
 from expunge.testing.style_evidence import honest_styles
 from expunge.workflow.intake import resolve
 from expunge.workflow.planner import unlearn_job
+from expunge.workflow.rights import probing
 from expunge.workflow.rights.load import load_of
 from expunge.workflow.styles import edits, evidence, rerun
-from expunge.workflow.styles.material import materials_of, style_handle
+from expunge.workflow.styles.material import SINGLE, materials_of, style_handle
 from recommending import failed_steps
 from testbed import answering, counts, make_testbed, small_testbed
 
@@ -86,6 +87,9 @@ def test_an_edit_of_two_is_accepted_only_where_each_of_them_passes_and_the_certi
     again = rerun.rerun_case(workspace, outcome.case, workspace.served().digest, None)
     assert (again.expired, again.differing, again.rung) == (False, (), StyleRung.INDISTINGUISHABLE)
     assert {label.partition(":")[0] for label in again.asked} == {"artist 1", "artist 2"}
+    # a hit on either of them later on ends the certificate of both
+    for style in BOTH:
+        assert probing._revoke(workspace, style, workspace.served().digest) == (outcome.case,)
     # each artist is asked with seeds of their own, as many as their share of the error takes
     seeds = {plan.seed: plan for plan in asked}
     assert len(seeds) == 4  # two artists, two attempts
@@ -106,6 +110,13 @@ def test_both_artists_are_one_job_of_the_eraser(workspace):
         assert not own & set(found.preserve)
     assert set(found.works.styles) == set(BOTH)
     assert set(found.retained.styles) == {"mosaic"}
+
+
+def test_attack_one_work_of_somebody_who_stays_does_not_silence_what_is_asked_about_the_other(workspace):
+    """Filed again with a stray work, a style that was shown to stay would not be asked for any more."""
+    ids = [name for name, block in zip(workspace.book.ids, workspace.book.blocks, strict=True) if block == "duotone"]
+    found = materials_of(workspace, resolve(workspace, workspace.request(block="neon", ids=ids[:1])))
+    assert sorted(one if isinstance(one, str) else one.target for one in found) == ["neon", SINGLE]
 
 
 def test_several_artists_of_whom_works_stay_or_beside_whom_nobody_stays_are_not_edited(workspace):

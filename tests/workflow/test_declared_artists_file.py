@@ -236,6 +236,12 @@ def test_attack_a_declaration_that_is_changed_after_it_was_logged_is_refused(tmp
     write_declared(tmp_path / "declared")
     with Workspace.open(tmp_path / "ws") as workspace:
         assert asked_digest(workspace) == asked
+    toml = tmp_path / "ws" / "expunge.toml"
+    said = toml.read_text()
+    toml.write_text("".join(line for line in said.splitlines(keepends=True) if not line.startswith("artists =")))
+    with Workspace.open(tmp_path / "ws") as workspace, pytest.raises(IntegrityError, match="names no file of them"):
+        _ = workspace.roster
+    toml.write_text(said)
     (tmp_path / "declared" / "works" / "white" / "000.png").write_bytes(
         (tmp_path / "declared" / "works" / "white" / "001.png").read_bytes()
     )
