@@ -114,6 +114,7 @@ ENTRIES: Mapping[str, str] = {
     "model.released": "The new model went into service in place of the old one",
     "data.purged": "The records and what was made from them were destroyed",
     "incident.opened": "No attempt had passed: an incident was opened",
+    "certificate.revoked": "The certificate was revoked: it holds no longer",
 }
 """Kinds of log entries; another one is shown under its own name."""
 EARLIER = "An earlier deletion left the data as they were before this one"
