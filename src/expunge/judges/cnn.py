@@ -45,16 +45,7 @@ class Cnn(Shipped):
     def judge(self, pictures: Pixels) -> Judged:
         """Style and object of each picture, with probabilities."""
         model, module = self._model
-        shares, things = model.answers(module, check_pixels(pictures))
-        return Judged(
-            judge=self.name,
-            family=self.family,
-            styles=self.styles,
-            style=shares.argmax(axis=1).astype(np.int64),
-            shares=shares,
-            objects=self.made.objects,
-            things=things,
-        )
+        return model.judged(module, check_pixels(pictures), self)
 
     def features(self, pictures: Pixels) -> NDArray[np.float64]:
         """(N, 96) what both heads read off."""

@@ -117,16 +117,7 @@ class ReferenceNetwork:
     def judge(self, pictures: Pixels) -> Judged:
         """Style and object of each picture, with probabilities. Raises JudgeMissing, JudgeBlind, InputError on another size."""
         made = self._trained
-        shares, things = made.model.answers(made.module, looked_at(pictures, made.works.side))
-        return Judged(
-            judge=self.name,
-            family=self.family,
-            styles=self.styles,
-            style=shares.argmax(axis=1).astype(np.int64),
-            shares=shares,
-            objects=made.model.objects,
-            things=things,
-        )
+        return made.model.judged(made.module, looked_at(pictures, made.works.side), self)
 
     def features(self, pictures: Pixels) -> NDArray[np.float64]:
         """(N, 96) what both heads read off."""

@@ -21,6 +21,7 @@ from expunge.core.protocols import FitJob
 from expunge.data._pictures import Pictures
 from expunge.training.batches import Batch, Leaves, normalise
 from expunge.training.iterated import Iterated, leaves_of_job
+from expunge.training.judging.judge import Judge, Judged
 from expunge.training.loop import numerics, numerics_of
 from expunge.training.recipe import Recipe
 from expunge.training.rng import below, draws, normals
@@ -168,6 +169,19 @@ class JudgeModel(Iterated):
         logits = torch.from_numpy(self._asked(module, images, len(self.styles) + len(self.objects)))
         cut = len(self.styles)
         return torch.softmax(logits[:, :cut], 1).numpy(), torch.softmax(logits[:, cut:], 1).numpy()
+
+    def judged(self, module: nn.Module, images: NDArray[np.uint8], judge: Judge) -> Judged:
+        """Style and object of each picture, with probabilities, as this judge says them."""
+        shares, things = self.answers(module, images)
+        return Judged(
+            judge=judge.name,
+            family=judge.family,
+            styles=judge.styles,
+            style=shares.argmax(axis=1).astype(np.int64),
+            shares=shares,
+            objects=self.objects,
+            things=things,
+        )
 
     def features(self, module: nn.Sequential, images: NDArray[np.uint8]) -> NDArray[np.float64]:
         """(N, WIDTH) what both heads read off: the last convolutions' answers, averaged over the picture. On the recipe's

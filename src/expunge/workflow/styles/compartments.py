@@ -95,7 +95,8 @@ def taught(workspace: Workspace, folder: Path, works: Path, artist: str, how: Te
 def dropped(workspace: Workspace, folder: Path, artist: str, target: Path) -> Ended:
     """`target` without the artist's adapter, logged; then the old directory is overwritten and removed.
 
-    Everything is checked before anything is written. A process that was killed is finished by calling it again.
+    Everything is checked before anything is written. A process killed before the entry leaves a target that is in no entry and
+    is removed by hand; one killed after it leaves the old directory, which `finish` destroys.
     """
     if target.resolve().is_relative_to(folder.resolve()):
         raise InputError("the new directory would be destroyed with the old one", hint="name one outside it")
